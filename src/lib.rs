@@ -1,0 +1,54 @@
+//! WebRTC in, RTMP out, as GStreamer elements.
+//!
+//! Media goes one way, and so do the modules; each imports only from those above it or beside it as the table in
+//! `tests/architecture.rs` allows:
+//!
+//! ```text
+//!   browser ──HTTP──▶ signaling          offers and answers (WHIP), the page
+//!                        │ OfferAnswerer (a trait that signaling declares)
+//!   browser ══UDP══▶ session             one peer connection: ICE, DTLS, SRTP, NACK
+//!                        │ PacketSink (a trait that session declares)
+//!                       rtp              the one crossing from tokio to GStreamer: jitter buffer, depayload, parse
+//!                        │
+//!                     [ pads ]           webrtcingest's video_%u and audio_%u
+//!                        │  … the user's own elements …
+//!                     [ pads ]           rtmpbridgesink's video and audio
+//!                        │
+//!                     transcode          decode → convert → encode, only where passthrough is not possible
+//!                        │
+//!                       flv              access units and frames become FLV tags
+//!                        │
+//!                       rtmp             a destination: gate, inner pipeline, reconnect ══TCP══▶ RTMP server
+//! ```
+//!
+//! The upper half (`codec`, `signaling`, `session`, `flv`, `backoff`) knows nothing of GStreamer and builds with
+//! `--no-default-features`. Start reading at [`webrtcingest`] or [`rtmpbridgesink`]; `docs/architecture.md` is the one
+//! page for people who change things.
+
+// core: no GStreamer
+pub mod backoff;
+pub mod codec;
+pub mod flv;
+pub mod session;
+pub mod signaling;
+
+// stages: GStreamer, no element
+#[cfg(feature = "plugin")]
+pub mod rtmp;
+#[cfg(feature = "plugin")]
+pub mod rtp;
+#[cfg(feature = "plugin")]
+pub mod transcode;
+
+// elements: thin
+#[cfg(feature = "plugin")]
+mod plugin;
+#[cfg(feature = "plugin")]
+pub mod rtmpbridgesink;
+#[cfg(feature = "plugin")]
+mod runtime;
+#[cfg(feature = "plugin")]
+pub mod webrtcingest;
+
+#[cfg(feature = "plugin")]
+pub use plugin::plugin_register_static;

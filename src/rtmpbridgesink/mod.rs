@@ -1,0 +1,4 @@
+//! (skeleton)
+pub(crate) fn register(_plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The seam between HTTP and peer connections: what an endpoint's owner implements, and what it is handed.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use async_trait::async_trait;
+
+/// Answers offers that arrive at one endpoint. Implemented by the element (or bin) that owns the endpoint.
+#[async_trait]
+pub trait OfferAnswerer: Send + Sync + 'static {
+    /// Answers one offer, with host candidates and at once: it never waits for STUN, nor for the peer.
+    async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError>;
+}
+
+/// One SDP offer, already checked for size, content type, number of candidates and the bearer token.
+#[derive(Debug)]
+pub struct Offer {
+    /// The offer as it came in (RFC 8866).
+    pub sdp: String,
+    /// Names the session: the last segment of its URL.
+    pub id: SessionId,
+    /// Who sent it, as far as the TCP connection tells.
+    pub remote: SocketAddr,
+    /// Keeps the session's URL alive. The session holds it and drops it when it has ended, for whatever reason.
+    pub lease: SessionLease,
+}
+
+/// What an accepted offer leads to.
+pub struct Answer {
+    /// The answer, complete with candidates.
+    pub sdp: String,
+    /// The session behind it, for later requests on its URL.
+    pub session: Arc<dyn SignaledSession>,
+}
+
+/// A session that later requests on its URL act on.
+#[async_trait]
+pub trait SignaledSession: Send + Sync + 'static {
+    /// Ends the session because its peer asked for it (DELETE); returns when its endpoint is free again.
+    async fn close(&self);
+    /// Names the current ICE session (`ufrag:pwd` of the remote side, hashed or not), for the ETag (RFC 9725 section 4.3.1).
+    fn ice_session_tag(&self) -> String;
+}
+
+/// Why an offer was not answered. The text is shown to the client: it names what was wrong and holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// The SDP cannot be parsed or breaks a rule: 400.
+    #[error("the offer is malformed: {0}")]
+    Malformed(String),
+    /// The SDP is fine but nothing in it can be used, such as no codec in common: 422.
+    #[error("the offer cannot be accepted: {0}")]
+    Unacceptable(String),
+    /// Another publisher is live on this endpoint: 409.
+    #[error("another publisher is live on this endpoint")]
+    Conflict,
+    /// No room or not ready: 503 with Retry-After.
+    #[error("not now: {0}")]
+    Unavailable(String),
+    /// Something of ours failed: 500.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// A session's id: random, unguessable, URL-safe.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(String);
+
+impl SessionId {
+    /// A fresh one with at least 128 bits of randomness (RFC 9725 section 6).
+    pub fn random() -> Self {
+        use rand::distr::{Alphanumeric, SampleString as _};
+        Self(Alphanumeric.sample_string(&mut rand::rng(), 24))
+    }
+
+    /// As it stands in the URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Keeps a session's URL alive; dropping it takes the URL away.
+pub struct SessionLease {
+    on_drop: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl SessionLease {
+    /// A lease that runs `on_drop` once when it goes.
+    pub fn new(on_drop: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { on_drop: Some(Box::new(on_drop)) }
+    }
+}
+
+impl Drop for SessionLease {
+    fn drop(&mut self) {
+        if let Some(f) = self.on_drop.take() {
+            f();
+        }
+    }
+}
+
+impl fmt::Debug for SessionLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionLease")
+    }
+}
