@@ -22,7 +22,7 @@ pub(super) fn rtp(track: &Track) -> gst::Caps {
 }
 
 /// What comes out on the pad: known as soon as the answer is, but for what only the stream tells (`codec_data`, size).
-pub(super) fn media(codec: Codec) -> gst::Caps {
+pub fn media(codec: Codec) -> gst::Caps {
     let caps = gst::Caps::builder(codec.caps_name());
     match codec {
         Codec::H264 => caps.field("stream-format", "avc").field("alignment", "au").build(),

@@ -163,11 +163,6 @@ fn stop(bin: &gst::Bin, elements: &[gst::Element]) {
     }
 }
 
-/// The caps to show on a pad before its stream has told all.
-pub(super) fn announced_caps(codec: Codec) -> gst::Caps {
-    caps::media(codec)
-}
-
 fn elements(codec: Codec, latency: u32) -> Result<Vec<gst::Element>, ChainError> {
     let (depayloader, parser) = factories(codec);
     let jitter_buffer = make("rtpjitterbuffer", GOOD)?;

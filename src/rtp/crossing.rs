@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::JoinHandle,
@@ -13,7 +13,8 @@ use std::{
 use gst::prelude::*;
 
 use super::{
-    chain::{self, Chain, ChainError, Gate},
+    caps,
+    chain::{Chain, ChainError, Gate},
     queue::{Item, Queue},
 };
 use crate::{
@@ -75,7 +76,7 @@ impl Item for Message {
 /// The crossing of one element: a queue and the thread that empties it.
 pub struct Crossing {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -112,7 +113,7 @@ impl Crossing {
             told_unlinked: false,
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// The sink for a session to come; its packets count once [`SessionFeed::begin`] was called.
@@ -140,9 +141,10 @@ impl Crossing {
     }
 
     /// Stops the thread and its chains; pads stay as they are. Downstream must not be blocking for good.
-    pub fn stop(mut self) {
+    pub fn stop(&self) {
         self.shared.queue.push(Message::Stop);
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
             let _ = thread.join();
         }
     }
@@ -265,7 +267,7 @@ impl<R: Receiver> Worker<R> {
     /// The pad of this kind and number, made if it is not there yet.
     fn pad(&mut self, key: PadKey, codec: Option<Codec>) -> Option<&Pad> {
         if !self.pads.contains_key(&key) {
-            let caps = codec.map(chain::announced_caps);
+            let caps = codec.map(caps::media);
             let ghost = self.receiver.add_pad(key.0, key.1, caps.as_ref())?;
             self.pads.insert(key, Pad { ghost, chain: None, last: None });
         }

@@ -14,6 +14,7 @@ mod crossing;
 mod queue;
 
 pub use {
+    caps::media as announced_caps,
     chain::{Chain, ChainError, Gate},
     crossing::{Crossing, CrossingStats, Receiver, SessionFeed},
 };

@@ -177,6 +177,13 @@ impl Session {
         self.shared.tap.with_keyframes(track, KeyframePolicy::want);
     }
 
+    /// Asks for keyframes of all video tracks.
+    pub fn request_keyframes(&self) {
+        for track in self.shared.tracks.iter().filter(|track| track.kind() == MediaKind::Video) {
+            self.request_keyframe(track.index);
+        }
+    }
+
     /// A whole keyframe of a track has been seen: no need to ask again.
     pub fn keyframe_arrived(&self, track: usize) {
         self.shared.tap.with_keyframes(track, KeyframePolicy::arrived);

@@ -89,6 +89,13 @@ pub enum ConnectionState {
     Closed,
 }
 
+impl ConnectionState {
+    /// Nothing more will come.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Failed | Self::Closed)
+    }
+}
+
 /// Why a session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
