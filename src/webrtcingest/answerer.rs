@@ -131,7 +131,7 @@ async fn answer(
         return Err(AnswerError::Unavailable("the stream has ended".into()));
     }
     // The pads are on their way before the peer can read the answer.
-    feed.begin(session.clone(), answered.tracks);
+    feed.begin(Arc::new(session.clone()), answered.tracks);
     Ok(Answer { sdp: answered.sdp, session: Arc::new(Published { session, tag: offer.id.to_string() }) })
 }
 
