@@ -18,7 +18,7 @@ mod unit;
 mod watchdog;
 mod worker;
 
-pub use destination::{Config, Destination, Observer, State, Stats};
+pub use destination::{Config, Destination, Observer, State, Stats, Timing};
 pub use failure::Failure;
 pub use gate::{Gate, Verdict};
 pub use keyframes::KeyframeRequests;
