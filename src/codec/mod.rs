@@ -1,1 +1,164 @@
-//! (skeleton)
+//! The codec table: what a codec is called in SDP, in our properties and in GStreamer's caps.
+//!
+//! Data only; negotiation is the session's business, elements that handle a codec are the stages'.
+
+use std::{fmt, str::FromStr};
+
+/// Audio or video.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MediaKind {
+    /// `m=audio`
+    Audio,
+    /// `m=video`
+    Video,
+}
+
+impl MediaKind {
+    /// As it stands in an SDP media line and in the names of pads: `audio`, `video`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Audio => "audio",
+            Self::Video => "video",
+        }
+    }
+}
+
+impl fmt::Display for MediaKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A codec that WebRTC peers send and this plugin can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// RFC 6184
+    H264,
+    /// RFC 7741
+    Vp8,
+    /// RFC 9628
+    Vp9,
+    /// RFC 7587
+    Opus,
+    /// G.711 µ-law, RFC 3551
+    Pcmu,
+    /// G.711 A-law, RFC 3551
+    Pcma,
+}
+
+impl Codec {
+    /// Every codec of the table, the preferred ones of each kind first.
+    pub const ALL: [Self; 6] = [Self::H264, Self::Vp8, Self::Vp9, Self::Opus, Self::Pcmu, Self::Pcma];
+
+    /// Audio or video.
+    pub fn kind(self) -> MediaKind {
+        match self {
+            Self::H264 | Self::Vp8 | Self::Vp9 => MediaKind::Video,
+            Self::Opus | Self::Pcmu | Self::Pcma => MediaKind::Audio,
+        }
+    }
+
+    /// The name in our properties and in RTP caps (`encoding-name`), which is the rtpmap name in capitals.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::H264 => "H264",
+            Self::Vp8 => "VP8",
+            Self::Vp9 => "VP9",
+            Self::Opus => "OPUS",
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
+        }
+    }
+
+    /// RTP clock rate in Hz.
+    pub fn clock_rate(self) -> u32 {
+        match self.kind() {
+            MediaKind::Video => 90_000,
+            MediaKind::Audio if self == Self::Opus => 48_000,
+            MediaKind::Audio => 8_000,
+        }
+    }
+
+    /// The MIME type, as the WebRTC stack spells it.
+    pub fn mime_type(self) -> String {
+        let name = if self == Self::Opus { "opus" } else { self.name() };
+        format!("{}/{name}", self.kind())
+    }
+
+    /// The name of GStreamer's caps for the depayloaded stream.
+    pub fn caps_name(self) -> &'static str {
+        match self {
+            Self::H264 => "video/x-h264",
+            Self::Vp8 => "video/x-vp8",
+            Self::Vp9 => "video/x-vp9",
+            Self::Opus => "audio/x-opus",
+            Self::Pcmu => "audio/x-mulaw",
+            Self::Pcma => "audio/x-alaw",
+        }
+    }
+
+    /// How good this variant of the codec is for us, by its format parameters; `None` if it is of no use.
+    ///
+    /// Packetization mode 1 of H.264 (RFC 6184 section 6.3) goes before mode 0; of VP9 only profile 0, 8-bit 4:2:0, is
+    /// what decoders and RTMP servers take.
+    pub fn variant_rank(self, fmtp: &str) -> Option<u8> {
+        match self {
+            Self::H264 => match parameter(fmtp, "packetization-mode").unwrap_or("0") {
+                "1" => Some(0),
+                "0" => Some(1),
+                _ => None, // interleaved mode, which WebRTC does not use
+            },
+            Self::Vp9 => (parameter(fmtp, "profile-id").unwrap_or("0") == "0").then_some(0),
+            _ => Some(0),
+        }
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A codec name that is not in the table.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown codec \"{0}\"; known are H264, VP8, VP9, OPUS, PCMU, PCMA")]
+pub struct UnknownCodec(pub String);
+
+impl FromStr for Codec {
+    type Err = UnknownCodec;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name)).ok_or(UnknownCodec(name.into()))
+    }
+}
+
+/// One parameter of an `a=fmtp` value such as `packetization-mode=1;profile-level-id=42e01f`.
+fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+    fmtp.split(';').filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_any_case() {
+        assert_eq!("opus".parse(), Ok(Codec::Opus));
+        assert_eq!("H264".parse(), Ok(Codec::H264));
+        assert_eq!("H266".parse::<Codec>(), Err(UnknownCodec("H266".into())));
+    }
+
+    #[test]
+    fn h264_prefers_packetization_mode_1_and_refuses_interleaving() {
+        let rank = |fmtp| Codec::H264.variant_rank(fmtp);
+        assert!(rank("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f") < rank(""));
+        assert_eq!(rank("packetization-mode=2"), None);
+    }
+
+    #[test]
+    fn vp9_takes_profile_0_only() {
+        assert_eq!(Codec::Vp9.variant_rank("profile-id=2"), None);
+        assert_eq!(Codec::Vp9.variant_rank(""), Some(0));
+    }
+}

@@ -1,1 +1,20 @@
-//! (skeleton)
+//! The one crossing from tokio to GStreamer: RTP packets in, whole frames with timestamps out.
+//!
+//! ```text
+//!  media thread                 │ crossing thread             │ jitter buffer's threads
+//!  SessionFeed (a PacketSink) ──┼─▶ queue ─▶ source pad ─▶ rtpjitterbuffer ─▶ depayloader ─▶ parser ─▶ ghost pad
+//! ```
+//!
+//! The queue is bounded: a crossing that cannot keep up drops packets and counts them, the network never waits. The
+//! element says what becomes of the pads by implementing [`Receiver`].
+
+mod caps;
+mod chain;
+mod crossing;
+mod queue;
+
+pub use {
+    caps::media as announced_caps,
+    chain::{Chain, ChainError, Gate},
+    crossing::{Crossing, CrossingStats, Receiver, SessionFeed},
+};

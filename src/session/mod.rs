@@ -1,1 +1,125 @@
-//! (skeleton)
+//! One peer connection: from an SDP offer to RTP packets, and its end.
+//!
+//! A session answers one offer, receives what it negotiated, asks for keyframes, and ends by itself when its peer goes,
+//! never comes or is told to. It hands everything to a [`PacketSink`] and knows nothing of what becomes of it; it speaks
+//! no HTTP. What the WebRTC stack below does not do well by itself is done here: one UDP port for all sessions and the
+//! repeating of lost handshake flights (`mux`), retransmissions before loss detection (`rtx`).
+
+mod candidates;
+mod connection;
+mod keyframe;
+mod mux;
+mod negotiate;
+mod rtx;
+mod tap;
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+pub use {
+    candidates::local_addresses,
+    connection::{Answered, Session, SessionConfig, SessionError, SessionStats},
+    keyframe::{Due, KeyframePolicy, SHORTEST_PAUSE},
+    mux::{Mux, MuxStats},
+    negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+};
+
+/// Takes what a session receives. Called on the media thread with the connection locked: hand over and return, never
+/// block, never call back into the session.
+pub trait PacketSink: Send + Sync + 'static {
+    /// One RTP packet of the track with this index, as it came: duplicates are gone, order is not restored.
+    fn rtp(&self, track: usize, packet: RtpPacket);
+
+    /// A sender report: which RTP time of the track was which time of the sender's clock (RFC 3550 section 6.4.1).
+    fn sender_report(&self, track: usize, report: SenderReport);
+
+    /// The connection's state changed.
+    fn state_changed(&self, state: ConnectionState);
+
+    /// The session is over; nothing comes after this.
+    fn ended(&self, reason: EndReason);
+}
+
+/// An RTP packet without its header extensions (RFC 3550 section 5.1).
+#[derive(Clone, Debug)]
+pub struct RtpPacket {
+    /// The marker bit.
+    pub marker: bool,
+    /// The payload type.
+    pub payload_type: u8,
+    /// The sequence number.
+    pub sequence_number: u16,
+    /// The timestamp, in units of the codec's clock rate.
+    pub timestamp: u32,
+    /// The synchronization source.
+    pub ssrc: u32,
+    /// What it carries, without padding.
+    pub payload: Bytes,
+    /// When it came.
+    pub arrival: Instant,
+}
+
+/// The timing half of an RTCP sender report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SenderReport {
+    /// NTP timestamp, 32.32 fixed point.
+    pub ntp_time: u64,
+    /// The RTP timestamp of the same instant.
+    pub rtp_time: u32,
+    /// When the report came.
+    pub arrival: Instant,
+}
+
+/// The state of a connection, as in the W3C's RTCPeerConnectionState.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// Nobody yet.
+    #[default]
+    New,
+    /// Answered; ICE and DTLS under way.
+    Connecting,
+    /// Media can flow.
+    Connected,
+    /// The peer has been silent for some seconds.
+    Disconnected,
+    /// Given up.
+    Failed,
+    /// Ended.
+    Closed,
+}
+
+impl ConnectionState {
+    /// Nothing more will come.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Failed | Self::Closed)
+    }
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The peer asked for it.
+    ClosedByPeer,
+    /// The peer never connected within the time it had.
+    ConnectTimeout,
+    /// The peer went silent, or the transport failed.
+    ConnectionLost,
+    /// Another publisher took its place.
+    Replaced,
+    /// We are shutting down.
+    Shutdown,
+}
+
+impl EndReason {
+    /// For signals, logs and statistics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClosedByPeer => "closed by the peer",
+            Self::ConnectTimeout => "the peer never connected",
+            Self::ConnectionLost => "the connection was lost",
+            Self::Replaced => "replaced by another publisher",
+            Self::Shutdown => "shut down",
+        }
+    }
+}

@@ -1,4 +1,27 @@
-//! (skeleton)
-pub(crate) fn register(_plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
-    Ok(())
+//! `webrtcingest`: media from a peer that publishes by WHIP, as pads.
+//!
+//! ```text
+//! gst-launch-1.0 -e webrtcingest uri=whip://127.0.0.1:8080/whip/live : rtmpbridgesink location=rtmp://127.0.0.1/live/key
+//! ```
+//!
+//! It serves its endpoint and a page to publish from, takes one publisher at a time, and adds `video_%u` and `audio_%u`
+//! when it answers. Pads stay until READY: the next publisher's tracks come out of the same ones.
+
+use gst::{glib, prelude::*};
+
+mod answerer;
+mod imp;
+mod pads;
+mod publisher;
+mod settings;
+
+glib::wrapper! {
+    /// The element.
+    pub struct WebrtcIngest(ObjectSubclass<imp::WebrtcIngest>)
+        @extends gst::Bin, gst::Element, gst::Object,
+        @implements gst::ChildProxy, gst::URIHandler;
+}
+
+pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(Some(plugin), "webrtcingest", gst::Rank::NONE, WebrtcIngest::static_type())
 }

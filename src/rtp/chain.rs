@@ -1,0 +1,290 @@
+//! The elements behind one pad, for one track of one session: jitter buffer, depayloader, parser.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+
+use gst::prelude::*;
+
+use super::caps;
+use crate::{
+    codec::{Codec, MediaKind},
+    session::{RtpPacket, Session, Track},
+};
+
+/// An element that cannot be made, with the package that has it.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// A plugin is not installed.
+    #[error("the GStreamer element {element} is missing: install the package {package}")]
+    Missing {
+        /// The element's factory.
+        element: &'static str,
+        /// Debian's package for it.
+        package: &'static str,
+    },
+    /// GStreamer refused, which it should not.
+    #[error("{0}")]
+    Gst(#[from] gst::glib::BoolError),
+    /// An element did not start.
+    #[error("{0}")]
+    State(#[from] gst::StateChangeError),
+    /// Pads did not link.
+    #[error("{0}")]
+    Link(#[from] gst::PadLinkError),
+}
+
+const GOOD: &str = "gstreamer1.0-plugins-good";
+const BAD: &str = "gstreamer1.0-plugins-bad";
+
+/// Depayloader of a codec, and the parser that completes its caps where one is needed.
+fn factories(codec: Codec) -> (&'static str, Option<&'static str>) {
+    match codec {
+        Codec::H264 => ("rtph264depay", Some("h264parse")),
+        Codec::Vp8 => ("rtpvp8depay", None),
+        Codec::Vp9 => ("rtpvp9depay", None),
+        Codec::Opus => ("rtpopusdepay", None),
+        Codec::Pcmu => ("rtppcmudepay", None),
+        Codec::Pcma => ("rtppcmadepay", None),
+    }
+}
+
+/// What decides on each frame whether it goes on, and counts: shared with the pad's probe.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Frames that went on.
+    pub frames: AtomicU64,
+    /// Frames dropped because nothing is linked.
+    pub unlinked: AtomicU64,
+    /// Frames dropped while waiting for a keyframe.
+    pub waiting: AtomicU64,
+    /// Set after a drop: what depends on the dropped frame must not go on.
+    needs_keyframe: AtomicBool,
+}
+
+/// A running chain. Dropping it does not stop it: [`Chain::stop`] does.
+pub struct Chain {
+    source: gst::Pad,
+    elements: Vec<gst::Element>,
+    output: gst::Pad,
+    discontinuity: bool,
+}
+
+impl Chain {
+    /// Makes and starts the elements in `bin`; their output is to be made the target of a ghost pad by the caller.
+    ///
+    /// `latency` in ms is the most that the jitter buffer holds; in-order packets pass at once.
+    pub fn start(
+        bin: &gst::Bin,
+        ghost: &gst::GhostPad,
+        track: &Track,
+        session: &Session,
+        gate: &Arc<Gate>,
+        latency: u32,
+    ) -> Result<Self, ChainError> {
+        let elements = elements(track.codec, latency)?;
+        for element in &elements {
+            bin.add(element)?;
+        }
+        let started = start(ghost, track, session, gate, &elements);
+        if started.is_err() {
+            stop(bin, &elements);
+        }
+        let (source, output) = started?;
+        Ok(Self { source, elements, output, discontinuity: true })
+    }
+
+    /// Hands a packet to the jitter buffer, which takes it without waiting; `running_time` is when it came.
+    pub fn push(&mut self, packet: &RtpPacket, running_time: gst::ClockTime) -> Result<(), gst::FlowError> {
+        let Some(mut buffer) = buffer(packet) else { return Err(gst::FlowError::Error) };
+        if let Some(buffer) = buffer.get_mut() {
+            buffer.set_dts(running_time);
+            buffer.set_pts(running_time);
+            if std::mem::take(&mut self.discontinuity) {
+                buffer.set_flags(gst::BufferFlags::DISCONT);
+            }
+        }
+        self.source.push(buffer).map(|_| ())
+    }
+
+    /// Bridges a pause up to `until`.
+    pub fn gap(&self, from: gst::ClockTime, until: gst::ClockTime) {
+        if self.output.has_current_caps() {
+            self.output.push_event(gst::event::Gap::builder(from).duration(until.saturating_sub(from)).build());
+        }
+    }
+
+    /// Stops and removes the elements.
+    pub fn stop(self, bin: &gst::Bin) {
+        let _ = self.source.set_active(false);
+        stop(bin, &self.elements);
+    }
+}
+
+/// Links and starts the elements; returns the pad to push to and the one that frames come from.
+fn start(
+    ghost: &gst::GhostPad,
+    track: &Track,
+    session: &Session,
+    gate: &Arc<Gate>,
+    elements: &[gst::Element],
+) -> Result<(gst::Pad, gst::Pad), ChainError> {
+    let missing_pad = || gst::glib::bool_error!("an element of the chain lacks a pad");
+    gst::Element::link_many(elements)?;
+    let sink = elements.first().and_then(|element| element.static_pad("sink")).ok_or_else(missing_pad)?;
+    let output = elements.last().and_then(|element| element.static_pad("src")).ok_or_else(missing_pad)?;
+    let source = source_pad(session, track.index);
+    // It has no parent element, which the usual check of the hierarchy would mind.
+    source.link_full(&sink, gst::PadLinkCheck::empty())?;
+    watch(&output, ghost, track, session, gate);
+    ghost.set_target(Some(&output))?;
+    source.set_active(true)?;
+    for element in elements.iter().rev() {
+        element.sync_state_with_parent()?;
+    }
+    let stream = format!("webrtcbridge/{}", ghost.name());
+    let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    for event in [
+        gst::event::StreamStart::builder(&stream).group_id(gst::GroupId::next()).build(),
+        gst::event::Caps::new(&caps::rtp(track)),
+        gst::event::Segment::new(&segment),
+    ] {
+        source.push_event(event);
+    }
+    Ok((source, output))
+}
+
+fn stop(bin: &gst::Bin, elements: &[gst::Element]) {
+    for element in elements {
+        element.set_locked_state(true);
+        let _ = element.set_state(gst::State::Null);
+        let _ = bin.remove(element);
+    }
+}
+
+fn elements(codec: Codec, latency: u32) -> Result<Vec<gst::Element>, ChainError> {
+    let (depayloader, parser) = factories(codec);
+    let jitter_buffer = make("rtpjitterbuffer", GOOD)?;
+    jitter_buffer.set_property("latency", latency);
+    jitter_buffer.set_property("do-lost", true);
+    jitter_buffer.set_property("faststart-min-packets", 1u32);
+    // Losses are asked for by the session, which sees them first; timestamps follow the sender's clock as it drifts.
+    jitter_buffer.set_property_from_str("mode", "slave");
+    let depayloader = make(depayloader, GOOD)?;
+    for property in ["wait-for-keyframe", "request-keyframe"] {
+        if depayloader.has_property(property) {
+            depayloader.set_property(property, true);
+        }
+    }
+    let mut elements = vec![jitter_buffer, depayloader];
+    if let Some(parser) = parser {
+        elements.push(make(parser, BAD)?);
+        let filter = make("capsfilter", "gstreamer1.0-tools")?;
+        filter.set_property("caps", caps::media(codec));
+        elements.push(filter);
+    }
+    Ok(elements)
+}
+
+fn make(element: &'static str, package: &'static str) -> Result<gst::Element, ChainError> {
+    gst::ElementFactory::make(element).build().map_err(|_| ChainError::Missing { element, package })
+}
+
+/// The pad that the crossing thread pushes to. It answers for the network: live, without latency of its own, and
+/// keyframe requests that come up to it go to the peer.
+fn source_pad(session: &Session, track: usize) -> gst::Pad {
+    let session = session.clone();
+    gst::Pad::builder(gst::PadDirection::Src)
+        .query_function(|pad, parent, query| match query.view_mut() {
+            gst::QueryViewMut::Latency(latency) => {
+                latency.set(true, gst::ClockTime::ZERO, gst::ClockTime::NONE);
+                true
+            }
+            _ => gst::Pad::query_default(pad, parent, query),
+        })
+        .event_function(move |pad, parent, event| {
+            if gst_video::UpstreamForceKeyUnitEvent::parse(&event).is_ok() {
+                session.request_keyframe(track);
+                return true;
+            }
+            gst::Pad::event_default(pad, parent, event)
+        })
+        .build()
+}
+
+/// Lets frames go on only where they can be used, and tells the session of keyframes.
+fn watch(output: &gst::Pad, ghost: &gst::GhostPad, track: &Track, session: &Session, gate: &Arc<Gate>) {
+    let (ghost, gate, session) = (ghost.downgrade(), gate.clone(), session.clone());
+    let (index, is_video) = (track.index, track.kind() == MediaKind::Video);
+    gate.needs_keyframe.store(is_video, Relaxed);
+    output.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let is_keyframe = info.buffer().is_some_and(|buffer| !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT));
+        if ghost.upgrade().is_none_or(|ghost| !ghost.is_linked()) {
+            gate.unlinked.fetch_add(1, Relaxed);
+            gate.needs_keyframe.store(is_video, Relaxed);
+            return gst::PadProbeReturn::Drop;
+        }
+        if is_video && is_keyframe {
+            session.keyframe_arrived(index);
+            gate.needs_keyframe.store(false, Relaxed);
+        }
+        if gate.needs_keyframe.load(Relaxed) {
+            gate.waiting.fetch_add(1, Relaxed);
+            session.request_keyframe(index);
+            return gst::PadProbeReturn::Drop;
+        }
+        gate.frames.fetch_add(1, Relaxed);
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// The packet as bytes (RFC 3550 section 5.1), without extensions and padding.
+fn buffer(packet: &RtpPacket) -> Option<gst::Buffer> {
+    const HEADER: usize = 12;
+    let mut buffer = gst::Buffer::with_size(HEADER + packet.payload.len()).ok()?;
+    let mut map = buffer.get_mut()?.map_writable().ok()?;
+    let (header, payload) = map.split_at_mut(HEADER);
+    header[0] = 2 << 6;
+    header[1] = u8::from(packet.marker) << 7 | packet.payload_type & 0x7F;
+    header[2..4].copy_from_slice(&packet.sequence_number.to_be_bytes());
+    header[4..8].copy_from_slice(&packet.timestamp.to_be_bytes());
+    header[8..12].copy_from_slice(&packet.ssrc.to_be_bytes());
+    payload.copy_from_slice(&packet.payload);
+    drop(map);
+    Some(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_packet_is_written_as_rtp() {
+        gst::init().unwrap();
+        let packet = RtpPacket {
+            marker: true,
+            payload_type: 102,
+            sequence_number: 0x1234,
+            timestamp: 0x5678_9ABC,
+            ssrc: 0xDEAD_BEEF,
+            payload: Bytes::from_static(&[1, 2, 3]),
+            arrival: std::time::Instant::now(),
+        };
+        let buffer = buffer(&packet).unwrap();
+        let rtp = gst_rtp::RTPBuffer::from_buffer_readable(&buffer).unwrap();
+        assert_eq!((rtp.is_marker(), rtp.payload_type(), rtp.seq()), (true, 102, 0x1234));
+        assert_eq!((rtp.timestamp(), rtp.ssrc()), (0x5678_9ABC, 0xDEAD_BEEF));
+        assert_eq!(rtp.payload().unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn every_codec_of_the_table_has_its_elements() {
+        gst::init().unwrap();
+        for codec in Codec::ALL {
+            elements(codec, 200).unwrap();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The bounded queue between the media thread and the crossing thread.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Packets that may wait: two seconds of a 20 Mbit/s stream. Control items always find room; they are few.
+const MOST_PACKETS: usize = 4096;
+
+/// What may be queued: droppable, or not.
+pub(super) trait Item {
+    /// Whether it may be dropped when the queue is full.
+    fn is_packet(&self) -> bool;
+}
+
+/// Many producers that never wait, one consumer that does.
+pub(super) struct Queue<T> {
+    state: Mutex<State<T>>,
+    filled: Condvar,
+}
+
+struct State<T> {
+    items: VecDeque<T>,
+    packets: usize,
+    dropped: u64,
+    consumer_waits: bool,
+}
+
+impl<T: Item> Queue<T> {
+    pub(super) fn new() -> Self {
+        let state = State { items: VecDeque::new(), packets: 0, dropped: 0, consumer_waits: false };
+        Self { state: Mutex::new(state), filled: Condvar::new() }
+    }
+
+    /// Queues an item, or drops it and counts it.
+    pub(super) fn push(&self, item: T) {
+        let mut state = self.lock();
+        if item.is_packet() {
+            if state.packets >= MOST_PACKETS {
+                state.dropped += 1;
+                return;
+            }
+            state.packets += 1;
+        }
+        state.items.push_back(item);
+        if std::mem::take(&mut state.consumer_waits) {
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Moves everything that waits into `out`; waits for something for at most `patience`.
+    pub(super) fn take_all(&self, out: &mut VecDeque<T>, patience: Duration) {
+        let mut state = self.lock();
+        if state.items.is_empty() {
+            state.consumer_waits = true;
+            state = self
+                .filled
+                .wait_timeout_while(state, patience, |state| state.items.is_empty())
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+            state.consumer_waits = false;
+        }
+        out.append(&mut state.items);
+        state.packets = 0;
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    enum Thing {
+        Packet(usize),
+        Control,
+    }
+
+    impl Item for Thing {
+        fn is_packet(&self) -> bool {
+            matches!(self, Self::Packet(_))
+        }
+    }
+
+    #[test]
+    fn a_full_queue_drops_packets_and_counts_them_but_keeps_control_items() {
+        let queue = Queue::new();
+        for number in 0..MOST_PACKETS + 10 {
+            queue.push(Thing::Packet(number));
+        }
+        queue.push(Thing::Control);
+        let mut out = VecDeque::new();
+        queue.take_all(&mut out, Duration::ZERO);
+        assert_eq!((out.len(), out.back(), queue.dropped()), (MOST_PACKETS + 1, Some(&Thing::Control), 10));
+        queue.push(Thing::Packet(0));
+        queue.take_all(&mut out, Duration::ZERO);
+        assert_eq!((out.len(), queue.dropped()), (MOST_PACKETS + 2, 10));
+    }
+}

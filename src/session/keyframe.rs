@@ -1,0 +1,119 @@
+//! When to ask the sender for a keyframe: a policy without clock or network.
+//!
+//! Asked at the start, on loss and on request; asked again with growing pauses until one comes; never more often than
+//! [`SHORTEST_PAUSE`], so that a burst of losses does not become a burst of keyframes.
+
+use std::time::{Duration, Instant};
+
+/// Least time between two requests: a keyframe of a slow encoder and a round trip fit in.
+pub const SHORTEST_PAUSE: Duration = Duration::from_millis(300);
+/// A sender that has not answered by then cannot be asked (some encoders ignore requests); its own keyframe will come.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The state for one video stream.
+#[derive(Debug, Default)]
+pub struct KeyframePolicy {
+    wanted: bool,
+    last_request: Option<Instant>,
+    /// Requests since the last keyframe.
+    unanswered: u32,
+}
+
+impl KeyframePolicy {
+    /// A keyframe is wanted: the stream starts, something was lost, or somebody asks.
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// A whole keyframe has come.
+    pub fn arrived(&mut self) {
+        self.wanted = false;
+        self.unanswered = 0;
+    }
+
+    /// Whether a keyframe is being waited for.
+    pub fn is_waiting(&self) -> bool {
+        self.wanted
+    }
+
+    /// When [`Self::poll`] will next say yes; `None` if no keyframe is wanted.
+    pub fn due(&self) -> Option<Due> {
+        if !self.wanted {
+            return None;
+        }
+        Some(self.last_request.map_or(Due::Now, |last| Due::At(last + self.pause())))
+    }
+
+    /// Whether to send a request now; it counts as sent.
+    pub fn poll(&mut self, now: Instant) -> bool {
+        let due = match self.due() {
+            None => false,
+            Some(Due::Now) => true,
+            Some(Due::At(time)) => time <= now,
+        };
+        if due {
+            self.last_request = Some(now);
+            self.unanswered += 1;
+        }
+        due
+    }
+
+    fn pause(&self) -> Duration {
+        let doublings = self.unanswered.saturating_sub(1).min(5);
+        (SHORTEST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE)
+    }
+}
+
+/// When a request is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// At once.
+    Now,
+    /// Not before this.
+    At(Instant),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The milliseconds at which a policy asks, when polled every millisecond for `length` ms.
+    fn requests(policy: &mut KeyframePolicy, start: Instant, range: std::ops::Range<u64>) -> Vec<u64> {
+        range.filter(|ms| policy.poll(start + Duration::from_millis(*ms))).collect()
+    }
+
+    #[test]
+    fn nothing_is_asked_unless_a_keyframe_is_wanted() {
+        assert!(requests(&mut KeyframePolicy::default(), Instant::now(), 0..5000).is_empty());
+    }
+
+    #[test]
+    fn an_unanswered_request_is_repeated_with_growing_pauses() {
+        let mut policy = KeyframePolicy::default();
+        policy.want();
+        assert_eq!(requests(&mut policy, Instant::now(), 0..10_000), [0, 300, 900, 2100, 4500, 9300]);
+    }
+
+    #[test]
+    fn a_keyframe_ends_the_asking() {
+        let (mut policy, start) = (KeyframePolicy::default(), Instant::now());
+        policy.want();
+        assert_eq!(requests(&mut policy, start, 0..400), [0, 300]);
+        policy.arrived();
+        assert!(requests(&mut policy, start, 400..5000).is_empty());
+    }
+
+    #[test]
+    fn a_burst_of_losses_is_one_request_in_300_ms() {
+        let (mut policy, start) = (KeyframePolicy::default(), Instant::now());
+        let mut asked = Vec::new();
+        for ms in 0..1000 {
+            policy.want();
+            if policy.poll(start + Duration::from_millis(ms)) {
+                asked.push(ms);
+                policy.arrived(); // each request is answered at once
+            }
+        }
+        assert_eq!(asked, [0, 300, 600, 900]);
+    }
+}

@@ -1,0 +1,195 @@
+//! Sends the last DTLS handshake flight again until the peer moves on.
+//!
+//! The DTLS stack below clears its retransmission timer on any handshake packet and never arms it again, so that one lost
+//! flight can hang a handshake for good (4.7 % of connects at 8 % loss). Repeating whole datagrams from outside cures it
+//! in both roles: a peer drops what it has had already (RFC 6347 section 4.2.4).
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use super::{Shared, socket::Channel};
+
+/// RFC 6347 section 4.2.4.1 starts at 1 s; handshakes here are between machines that are milliseconds apart.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_millis(1600);
+const MOST_REPEATS: u32 = 8;
+/// A flight is a few datagrams; a certificate chain may make it more.
+const MOST_DATAGRAMS: usize = 24;
+
+const ALERT: u8 = 21;
+const APPLICATION_DATA: u8 = 23;
+
+/// The last flight that we sent, and when it is sent again.
+#[derive(Default)]
+pub(super) struct Flight {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// The peer answered, so that what we send next is a new flight.
+    answered: bool,
+    repeats: u32,
+    due: Option<Instant>,
+    finished: bool,
+}
+
+impl Flight {
+    /// Takes note of a datagram that goes out.
+    pub(super) fn sent(&self, destination: SocketAddr, datagram: &[u8], now: Instant) {
+        let Some(&first) = datagram.first() else { return };
+        if !is_dtls(first) || first == ALERT || first == APPLICATION_DATA {
+            return;
+        }
+        let mut state = self.lock();
+        if state.finished {
+            return;
+        }
+        if state.answered || state.datagrams.len() >= MOST_DATAGRAMS {
+            state.datagrams.clear();
+            state.answered = false;
+        }
+        state.datagrams.push((destination, datagram.to_vec()));
+        state.repeats = 0;
+        state.due = Some(now + FIRST_DELAY);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Takes note of a datagram that came in: media or application data mean that the handshake is over on both sides.
+    pub(super) fn received(&self, datagram: &[u8], _now: Instant) {
+        match datagram.first() {
+            Some(128..=191 | &APPLICATION_DATA) => self.finish(),
+            Some(&first) if is_dtls(first) => self.lock().answered = true,
+            _ => {}
+        }
+    }
+
+    /// Nothing is repeated any more.
+    pub(super) fn finish(&self) {
+        let mut state = self.lock();
+        if !state.finished {
+            *state = State { finished: true, ..State::default() };
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// What has to be sent again at `now`.
+    fn take_due(&self, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
+        let mut state = self.lock();
+        if state.due.is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        state.repeats += 1;
+        state.due =
+            (state.repeats < MOST_REPEATS).then(|| now + (FIRST_DELAY * (1 << state.repeats)).min(LONGEST_DELAY));
+        state.datagrams.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_dtls(first: u8) -> bool {
+    (20..64).contains(&first) // RFC 7983 section 7
+}
+
+/// Repeats until the handshake is over or the session gone.
+pub(super) async fn repeat(shared: Arc<Shared>, channel: Weak<Channel>, flight: Arc<Flight>) {
+    loop {
+        let (due, finished) = {
+            let state = flight.lock();
+            (state.due, state.finished)
+        };
+        if finished {
+            return;
+        }
+        match due {
+            None => flight.changed.notified().await,
+            Some(due) => {
+                tokio::select! {
+                    () = flight.changed.notified() => {}
+                    () = tokio::time::sleep_until(due.into()) => {
+                        let Some(channel) = channel.upgrade() else { return };
+                        for (destination, datagram) in flight.take_due(Instant::now()) {
+                            shared.counters.repeated.fetch_add(1, Relaxed);
+                            shared.send(destination, channel.source_for(destination), &datagram);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HANDSHAKE: u8 = 22;
+
+    fn peer() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 9))
+    }
+
+    fn repeats(flight: &Flight, now: Instant) -> Vec<u8> {
+        flight.take_due(now).into_iter().map(|(_, datagram)| datagram[1]).collect()
+    }
+
+    #[test]
+    fn an_unanswered_flight_is_repeated_with_growing_pauses_and_then_given_up() {
+        let (flight, start) = (Flight::default(), Instant::now());
+        flight.sent(peer(), &[HANDSHAKE, 1], start);
+        flight.sent(peer(), &[HANDSHAKE, 2], start);
+        let times: Vec<u128> = (0..20_000)
+            .filter(|ms| !repeats(&flight, start + Duration::from_millis(*ms)).is_empty())
+            .map(u128::from)
+            .collect();
+        assert_eq!(times, [100, 300, 700, 1500, 3100, 4700, 6300, 7900]);
+    }
+
+    #[test]
+    fn what_follows_an_answer_is_a_new_flight() {
+        let (flight, start) = (Flight::default(), Instant::now());
+        flight.sent(peer(), &[HANDSHAKE, 1], start);
+        flight.received(&[HANDSHAKE, 9], start);
+        flight.sent(peer(), &[HANDSHAKE, 2], start);
+        assert_eq!(repeats(&flight, start + Duration::from_secs(1)), [2]);
+    }
+
+    #[test]
+    fn media_ends_the_repeating() {
+        let (flight, start) = (Flight::default(), Instant::now());
+        flight.sent(peer(), &[HANDSHAKE, 1], start);
+        flight.received(&[0x80, 96], start);
+        flight.sent(peer(), &[HANDSHAKE, 2], start);
+        assert!(repeats(&flight, start + Duration::from_secs(1)).is_empty());
+    }
+
+    #[test]
+    fn alerts_application_data_and_stun_are_not_kept() {
+        let (flight, start) = (Flight::default(), Instant::now());
+        for first in [ALERT, APPLICATION_DATA, 0, 1, 0x80] {
+            flight.sent(peer(), &[first, 1], start);
+        }
+        assert!(repeats(&flight, start + Duration::from_secs(1)).is_empty());
+    }
+
+    #[test]
+    fn a_flight_is_bounded() {
+        let (flight, start) = (Flight::default(), Instant::now());
+        for _ in 0..1000 {
+            flight.sent(peer(), &[HANDSHAKE, 1], start);
+        }
+        assert!(repeats(&flight, start + Duration::from_secs(1)).len() <= MOST_DATAGRAMS);
+    }
+}

@@ -1,0 +1,81 @@
+//! The runtime that a peer connection is built with: tokio, but for its UDP socket.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use webrtc::runtime::{
+    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime, TokioRuntime,
+};
+
+use super::{IceCredentials, Shared};
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One for each connection: that is how [`Runtime::wrap_udp_socket`] knows whose socket it makes.
+#[derive(Debug)]
+pub(in crate::session) struct MuxRuntime {
+    shared: Arc<Shared>,
+    credentials: IceCredentials,
+}
+
+impl MuxRuntime {
+    pub(super) fn new(shared: Arc<Shared>, credentials: IceCredentials) -> Self {
+        Self { shared, credentials }
+    }
+}
+
+impl Runtime for MuxRuntime {
+    /// Keeps the placeholder's address, drops the placeholder, and returns a socket on the shared port.
+    fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Ok(Arc::new(self.shared.open(&self.credentials, socket.local_addr()?)))
+    }
+
+    fn spawn(&self, future: BoxFuture<'static, ()>) -> Box<dyn JoinHandle> {
+        TokioRuntime.spawn(future)
+    }
+
+    fn spawn_reactor(&self, size: usize, future: BoxFuture<'static, ()>) -> Box<dyn JoinHandle> {
+        TokioRuntime.spawn_reactor(size, future)
+    }
+
+    fn wrap_tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
+        TokioRuntime.wrap_tcp_listener(listener)
+    }
+
+    fn connect_tcp<'a>(&'a self, address: SocketAddr) -> BoxFuture<'a, io::Result<Arc<dyn AsyncTcpStream>>> {
+        Box::pin(async move { TokioRuntime.connect_tcp(address).await })
+    }
+
+    fn resolve_host<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { TokioRuntime.resolve_host(host).await })
+    }
+
+    fn now(&self) -> Instant {
+        TokioRuntime.now()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        TokioRuntime.sleep(duration)
+    }
+
+    fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {
+        TokioRuntime.interval(period)
+    }
+
+    fn block_on(&self, future: Pin<Box<dyn Future<Output = ()> + '_>>) {
+        TokioRuntime.block_on(future);
+    }
+
+    fn yield_now(&self) -> BoxFuture<'static, ()> {
+        TokioRuntime.yield_now()
+    }
+
+    fn name(&self) -> &'static str {
+        "webrtcbridge"
+    }
+}

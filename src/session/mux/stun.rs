@@ -1,0 +1,77 @@
+//! The little of STUN (RFC 8489) that routing needs: whose request is it, and does its integrity hold.
+
+use std::sync::LazyLock;
+
+use rtc::{
+    crypto::RTCCryptoProvider,
+    stun::{integrity::MessageIntegrity, message::Message},
+};
+
+const HEADER: usize = 20;
+const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
+const USERNAME: u16 = 0x0006;
+
+/// Our user fragment in a binding request: what stands before the colon of its USERNAME. `None` for anything else.
+pub(super) fn local_ufrag(datagram: &[u8]) -> Option<&str> {
+    // Binding request: class 0, method 1 (section 5).
+    if datagram.len() < HEADER || datagram[..2] != [0x00, 0x01] || datagram[4..8] != MAGIC_COOKIE {
+        return None;
+    }
+    let mut rest = &datagram[HEADER..];
+    while let [t0, t1, l0, l1, tail @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*l0, *l1]));
+        let value = tail.get(..length)?;
+        if u16::from_be_bytes([*t0, *t1]) == USERNAME {
+            return std::str::from_utf8(value).ok()?.split(':').next();
+        }
+        rest = tail.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+/// Whether the MESSAGE-INTEGRITY of a request was made with our password (RFC 8489 section 14.5).
+pub(super) fn integrity_holds(datagram: &[u8], password: &str) -> bool {
+    static PROVIDER: LazyLock<Option<std::sync::Arc<dyn RTCCryptoProvider>>> =
+        LazyLock::new(|| rtc::crypto::default_provider().ok());
+    let Some(provider) = PROVIDER.as_ref() else { return false };
+    let mut message = Message { raw: datagram.to_vec(), ..Default::default() };
+    message.decode().is_ok() && MessageIntegrity::check(&mut message, password.as_bytes(), provider.crypto()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(username: &str) -> Vec<u8> {
+        let mut attributes = Vec::new();
+        attributes.extend_from_slice(&USERNAME.to_be_bytes());
+        attributes.extend_from_slice(&(username.len() as u16).to_be_bytes());
+        attributes.extend_from_slice(username.as_bytes());
+        attributes.resize(attributes.len().next_multiple_of(4), 0);
+        let mut datagram = vec![0, 1];
+        datagram.extend_from_slice(&(attributes.len() as u16).to_be_bytes());
+        datagram.extend_from_slice(&MAGIC_COOKIE);
+        datagram.extend_from_slice(&[7; 12]);
+        datagram.extend_from_slice(&attributes);
+        datagram
+    }
+
+    #[test]
+    fn the_part_before_the_colon_is_ours() {
+        assert_eq!(local_ufrag(&request("ours:theirs")), Some("ours"));
+    }
+
+    #[test]
+    fn truncated_and_foreign_datagrams_name_nobody() {
+        let whole = request("ours:theirs");
+        for length in 0..whole.len() - 4 {
+            assert_eq!(local_ufrag(&whole[..length]), None, "of {length} bytes");
+        }
+        assert_eq!(local_ufrag(&[0x80; 64]), None);
+    }
+
+    #[test]
+    fn a_request_without_integrity_is_not_believed() {
+        assert!(!integrity_holds(&request("ours:theirs"), "password"));
+    }
+}

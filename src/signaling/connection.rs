@@ -1,0 +1,138 @@
+//! Listening and TCP connections, with the two bounds that axum-server lacks: how many connections there are, and how
+//! long a peer may refuse to read. And a listener that another thread can close at once.
+
+use std::{
+    future::{Future as _, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::extract::connect_info::Connected;
+use axum_server::{AddrListener, Address};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Sleep, sleep},
+};
+
+/// One server's connections at a time; further ones wait in the kernel's backlog until one ends.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// The page's largest file takes 0.3 s at 8 Mbit/s; who takes nothing at all for so long is not reading.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A peer's address. Ours, so that axum-server listens through [`Listener`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+impl Address for Peer {
+    type Stream = Connection;
+    type Listener = Listener;
+}
+
+impl Connected<Self> for Peer {
+    fn connect_info(peer: Self) -> Self {
+        peer
+    }
+}
+
+/// A listening socket that all clones share; [`Listener::close`] closes it for all.
+#[derive(Clone)]
+pub(crate) struct Listener {
+    socket: Arc<Mutex<Option<TcpListener>>>,
+    room: Arc<Semaphore>,
+}
+
+impl Listener {
+    pub(crate) fn new(socket: TcpListener) -> Self {
+        Self { socket: Arc::new(Mutex::new(Some(socket))), room: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+    }
+
+    /// Frees the port before it returns, from any thread.
+    pub(crate) fn close(&self) {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(socket);
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&TcpListener) -> T) -> Option<T> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(f)
+    }
+}
+
+impl AddrListener<Connection, Peer> for Listener {
+    async fn bind_to(Peer(address): Peer) -> io::Result<Self> {
+        Ok(Self::new(TcpListener::bind(address).await?))
+    }
+
+    async fn accept_stream(&self) -> io::Result<(Connection, Peer)> {
+        let permit = self.room.clone().acquire_owned().await.map_err(io::Error::other)?;
+        // Once closed it stays pending: the server's handle ends the loop around it.
+        let (stream, address) =
+            poll_fn(|cx| self.with(|socket| socket.poll_accept(cx)).unwrap_or(Poll::Pending)).await?;
+        // Answers are small and wanted at once.
+        stream.set_nodelay(true)?;
+        Ok((Connection { stream, stuck: None, _permit: permit }, Peer(address)))
+    }
+
+    fn get_local_addr(&self) -> io::Result<Peer> {
+        self.with(|socket| socket.local_addr()).unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into())).map(Peer)
+    }
+}
+
+/// One TCP connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    /// Runs while the peer takes nothing.
+    stuck: Option<Pin<Box<Sleep>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn watch<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if progress.is_ready() {
+            self.stuck = None;
+            return progress;
+        }
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
+        stuck.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let progress = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch(cx, progress)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let progress = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch(cx, progress)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,236 @@
+//! Mounting an endpoint: endpoints of one process on the same HOST:PORT share a server, which closes with the last.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use tracing::debug;
+
+use super::{
+    answerer::OfferAnswerer,
+    auth::RequiredToken,
+    server::{self, Server},
+    table::Endpoint,
+    tls::{self, TlsFiles},
+    uri::{ListenAddress, normalise_path},
+};
+
+/// What to mount, and where.
+pub struct EndpointConfig {
+    /// Where the server listens.
+    pub listen: ListenAddress,
+    /// The endpoint's path, such as `/whip/live`.
+    pub path: String,
+    /// Serves HTTPS with these files.
+    pub tls: Option<TlsFiles>,
+    /// The bearer token to require. An empty one lets nobody in.
+    pub auth_token: Option<String>,
+}
+
+impl fmt::Debug for EndpointConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointConfig")
+            .field("listen", &self.listen)
+            .field("path", &self.path)
+            .field("tls", &self.tls)
+            .field("auth_token", &self.auth_token.as_ref().map(|_| "***"))
+            .finish()
+    }
+}
+
+/// Why an endpoint could not be mounted, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// Another process (or socket) has the port.
+    #[error("{address} is in use by another program; stop it, or choose another port (0 picks a free one)")]
+    PortInUse {
+        /// HOST:PORT.
+        address: String,
+    },
+    /// The host is no address of this machine, or its name is unknown.
+    #[error("cannot listen on {host}: {why}; use an address of this machine, or 0.0.0.0 for all")]
+    Resolve {
+        /// As configured.
+        host: String,
+        /// The system's words.
+        why: String,
+    },
+    /// Another element of this process has the same path on the same HOST:PORT.
+    #[error("{path} is already served on {address} by another element; choose another path")]
+    PathTaken {
+        /// The path.
+        path: String,
+        /// HOST:PORT.
+        address: String,
+    },
+    /// Another element of this process serves the same HOST:PORT with other TLS settings.
+    #[error(
+        "{address} is already served by another element with other TLS settings; give both the same certificate and key, or choose another port"
+    )]
+    TlsMismatch {
+        /// HOST:PORT.
+        address: String,
+    },
+    /// The certificate or the key cannot be used.
+    #[error("{}: {what}", path.display())]
+    TlsFile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The system refused for another reason.
+    #[error("cannot listen on {address}: {source}")]
+    Io {
+        /// HOST:PORT.
+        address: String,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// A mounted endpoint. Dropping it unmounts the path; the last one of a server closes its port before it returns.
+pub struct Mount {
+    /// `None` only while being dropped.
+    server: Option<Arc<Server>>,
+    address: SocketAddr,
+    /// What stands before the path in URLs, such as `http://127.0.0.1:8080`.
+    origin: String,
+    path: String,
+}
+
+/// Mounts an endpoint. A server that is not yet there runs in tasks of `runtime`, which must outlive the mount.
+pub fn mount(
+    runtime: &tokio::runtime::Handle,
+    config: EndpointConfig,
+    answerer: Arc<dyn OfferAnswerer>,
+) -> Result<Mount, MountError> {
+    let EndpointConfig { listen, path, tls, auth_token } = config;
+    let addresses = resolve(&listen)?;
+    let path = normalise_path(&path);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+
+    let mut servers = servers();
+    servers.retain(|_, server| server.strong_count() > 0);
+    let shared = addresses.iter().find_map(|address| servers.get(address)?.upgrade());
+    let server = match shared {
+        Some(server) if server.tls != tls => return Err(MountError::TlsMismatch { address: listen.to_string() }),
+        Some(server) => server,
+        None => {
+            let server = Arc::new(start(runtime, &listen, &addresses, tls)?);
+            servers.insert(server.address, Arc::downgrade(&server));
+            server
+        }
+    };
+
+    let address = server.address;
+    let origin =
+        format!("{scheme}://{}", ListenAddress { host: host_for_urls(&listen, address), port: address.port() });
+    let endpoint = Endpoint::new(path.clone(), auth_token.as_deref().map(RequiredToken::new), answerer);
+    if !server.table.insert(Arc::new(endpoint)) {
+        return Err(MountError::PathTaken { path, address: listen.to_string() });
+    }
+    debug!(%origin, %path, "endpoint mounted");
+    Ok(Mount { server: Some(server), address, origin, path })
+}
+
+impl Mount {
+    /// Where the server listens, with the port that was picked.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The endpoint's own URL.
+    pub fn url(&self) -> String {
+        format!("{}{}", self.origin, self.path)
+    }
+
+    /// The page that publishes to it.
+    pub fn page_url(&self) -> String {
+        format!("{}/", self.origin)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Under the lock, so that whoever mounts next finds either this server or a free port.
+        let _servers = servers();
+        if let Some(server) = self.server.take() {
+            server.table.remove(&self.path);
+            debug!(origin = %self.origin, path = %self.path, "endpoint unmounted");
+        }
+    }
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Mount").field(&self.url()).finish()
+    }
+}
+
+/// The servers of this process. Lock order: this, then a server's table.
+fn servers() -> MutexGuard<'static, HashMap<SocketAddr, Weak<Server>>> {
+    static SERVERS: LazyLock<Mutex<HashMap<SocketAddr, Weak<Server>>>> = LazyLock::new(Mutex::default);
+    SERVERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn resolve(listen: &ListenAddress) -> Result<Vec<SocketAddr>, MountError> {
+    let resolve = |why: String| MountError::Resolve { host: listen.host.clone(), why };
+    let mut addresses: Vec<_> =
+        (listen.host.as_str(), listen.port).to_socket_addrs().map_err(|e| resolve(e.to_string()))?.collect();
+    if addresses.is_empty() {
+        return Err(resolve("it has no address".into()));
+    }
+    // A name such as localhost may have both: clients that try IPv6 first fall back, those that know only IPv4 cannot.
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    Ok(addresses)
+}
+
+fn start(
+    runtime: &tokio::runtime::Handle,
+    listen: &ListenAddress,
+    addresses: &[SocketAddr],
+    tls: Option<TlsFiles>,
+) -> Result<Server, MountError> {
+    let tls = match tls {
+        Some(files) => {
+            let config = tls::load(&files).map_err(|bad| MountError::TlsFile { path: bad.path, what: bad.what })?;
+            Some((files, config))
+        }
+        None => None,
+    };
+    let address = || listen.to_string();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for candidate in addresses {
+        match server::bind(*candidate) {
+            Ok(socket) => {
+                return Server::start(runtime, socket, tls)
+                    .map_err(|source| MountError::Io { address: address(), source });
+            }
+            Err(error) => last = error,
+        }
+        if last.kind() == io::ErrorKind::AddrInUse {
+            break;
+        }
+    }
+    Err(match last.kind() {
+        io::ErrorKind::AddrInUse => MountError::PortInUse { address: address() },
+        io::ErrorKind::AddrNotAvailable => {
+            MountError::Resolve { host: listen.host.clone(), why: "it is not an address of this machine".into() }
+        }
+        _ => MountError::Io { address: address(), source: last },
+    })
+}
+
+/// A wildcard is no address to call; loopback is, and browsers give the camera to pages from there without HTTPS.
+fn host_for_urls(listen: &ListenAddress, address: SocketAddr) -> String {
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.to_string(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.to_string(),
+        _ => listen.host.clone(),
+    }
+}

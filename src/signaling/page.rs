@@ -1,0 +1,115 @@
+//! The page at `/`, its files, and the list of endpoints that it reads.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::{problem::Refusal, table::Table};
+
+/// Scripts and styles are files of ours only. Playback comes from loopback hosts (which CSP cannot name as IPv6), through
+/// blobs that mpegts.js fills.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self' http://127.0.0.1:* http://localhost:* https://127.0.0.1:* https://localhost:*; \
+    media-src 'self' blob:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+
+/// Name under `/page/`, content type, content.
+const ASSETS: &[(&str, &str, &str)] = &[
+    ("style.css", CSS, include_str!("../page/style.css")),
+    ("main.js", JS, include_str!("../page/main.js")),
+    ("whip.js", JS, include_str!("../page/whip.js")),
+    ("camera.js", JS, include_str!("../page/camera.js")),
+    ("player.js", JS, include_str!("../page/player.js")),
+    ("words.js", JS, include_str!("../page/words.js")),
+    ("favicon.svg", "image/svg+xml", include_str!("../page/favicon.svg")),
+    ("mpegts.js", JS, include_str!("../page/vendor/mpegts.js")),
+];
+
+/// `GET /`
+pub(crate) async fn index() -> Response {
+    file(HTML, include_str!("../page/index.html"))
+}
+
+/// `GET /page/{file}`
+pub(crate) async fn asset(Path(name): Path<String>) -> Result<Response, Refusal> {
+    let (_, content_type, content) =
+        ASSETS.iter().find(|(known, ..)| *known == name).ok_or_else(|| Refusal::NoEndpoint(format!("/page/{name}")))?;
+    Ok(file(content_type, content))
+}
+
+/// `GET /endpoints.json`: where the page can publish, and whether a token is needed.
+pub(crate) async fn endpoints(State(table): State<Arc<Table>>) -> Response {
+    let endpoints = table
+        .endpoints()
+        .into_iter()
+        .map(|endpoint| EndpointEntry { path: endpoint.path.clone(), token: endpoint.token.is_some() })
+        .collect();
+    ([(header::CACHE_CONTROL, "no-store")], Json(EndpointList { endpoints })).into_response()
+}
+
+#[derive(Serialize)]
+struct EndpointList {
+    endpoints: Vec<EndpointEntry>,
+}
+
+#[derive(Serialize)]
+struct EndpointEntry {
+    path: String,
+    token: bool,
+}
+
+fn file(content_type: &'static str, content: &'static str) -> Response {
+    let headers: [(HeaderName, HeaderValue); 5] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        // The files change with the plugin, and together.
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    ];
+    (headers, content).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn vendored_player_is_the_published_one() {
+        let digest = Sha256::digest(include_bytes!("../page/vendor/mpegts.js"));
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "bda31748736a69cb610c2edf4623e633f1f4f47b5bda83668c8d287e51b0c3a8");
+        assert!(include_str!("../page/vendor/README.md").contains(&hex));
+    }
+
+    #[test]
+    fn page_has_no_inline_script_or_style() {
+        let html = include_str!("../page/index.html");
+        assert!(!html.contains("<style") && !html.contains(" style=") && !html.contains(" onclick="));
+        assert!(
+            html.matches("<script").all(|_| true)
+                && html.matches("<script").count() == html.matches("src=\"page/").count()
+        );
+    }
+
+    #[test]
+    fn every_file_that_the_page_names_is_served() {
+        let sources = ASSETS.iter().filter(|(name, ..)| *name != "mpegts.js").map(|(.., content)| *content);
+        for source in sources.chain([include_str!("../page/index.html")]) {
+            for name in source.split(['"', '\'']).filter_map(|s| s.strip_prefix("./").or(s.strip_prefix("page/"))) {
+                assert!(ASSETS.iter().any(|(known, ..)| *known == name), "{name} is not served");
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Refusals as RFC 9457 problem documents: the one map from errors to HTTP statuses.
+
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use super::{answerer::AnswerError, auth::Denied, sdp::SdpError};
+
+/// Why a request is refused. The text is for the client: it names what was wrong and holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("there is nothing at {0}; /endpoints.json lists the endpoints of this server")]
+    NoEndpoint(String),
+    #[error("there is no such session; it may have ended")]
+    NoSession,
+    #[error("this URL takes {allow}")]
+    Method { allow: &'static str },
+    #[error("{}", match .0 {
+        Denied::Missing => "this endpoint needs a bearer token (Authorization: Bearer …)",
+        Denied::Wrong => "the bearer token is not the right one",
+    })]
+    Unauthorized(Denied),
+    #[error("the Content-Type must be application/sdp, not {0}")]
+    ContentType(String),
+    #[error("the body is larger than {max} bytes")]
+    TooLarge { max: usize },
+    #[error("the body did not arrive within {seconds} s")]
+    Slow { seconds: u64 },
+    #[error("the body could not be read: {0}")]
+    Body(String),
+    #[error("the offer is malformed: {0}")]
+    Sdp(#[from] SdpError),
+    #[error("this endpoint has {0} sessions already")]
+    TooManySessions(usize),
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoEndpoint(_) | Self::NoSession => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Body(_) | Self::Sdp(_) => StatusCode::BAD_REQUEST,
+            Self::TooManySessions(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Answer(error) => match error {
+                AnswerError::Malformed(_) => StatusCode::BAD_REQUEST,
+                AnswerError::Unacceptable(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                AnswerError::Conflict => StatusCode::CONFLICT,
+                AnswerError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+                AnswerError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+        }
+    }
+
+    /// The header that the status calls for, if any.
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::Method { allow } => Some((header::ALLOW, HeaderValue::from_static(allow))),
+            Self::Unauthorized(denied) => Some((
+                header::WWW_AUTHENTICATE,
+                // RFC 6750 section 3.1: no error code when no credentials came.
+                HeaderValue::from_static(match denied {
+                    Denied::Missing => "Bearer realm=\"webrtcbridge\"",
+                    Denied::Wrong => "Bearer realm=\"webrtcbridge\", error=\"invalid_token\"",
+                }),
+            )),
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// About what a session takes to end when its peer has gone silently.
+const RETRY_AFTER_SECONDS: &str = "5";
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let problem = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason().unwrap_or("Error"),
+            "status": status.as_u16(),
+            "detail": self.to_string(),
+        });
+        let mut response = (status, problem.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.extend(self.header().map(|(name, value)| (Some(name), value)));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_error_has_its_status() {
+        for (error, status) in [
+            (AnswerError::Malformed("x".into()), 400),
+            (AnswerError::Unacceptable("x".into()), 422),
+            (AnswerError::Conflict, 409),
+            (AnswerError::Unavailable("x".into()), 503),
+            (AnswerError::Internal("x".into()), 500),
+        ] {
+            assert_eq!(Refusal::from(error).into_response().status().as_u16(), status);
+        }
+    }
+
+    #[test]
+    fn unavailable_says_when_to_come_back() {
+        let response = Refusal::TooManySessions(1).into_response();
+        assert!(response.headers().contains_key(header::RETRY_AFTER));
+    }
+}

@@ -1,0 +1,74 @@
+//! Cheap checks of an offer before anyone parses it: they bound the work, and name what is missing.
+//!
+//! What the offer means is the session's business.
+
+/// What is wrong with an offer at first sight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SdpError {
+    #[error("it is not UTF-8")]
+    NotText,
+    #[error("it does not start with v=0")]
+    Version,
+    #[error("it has no m= line")]
+    Media,
+    #[error("a={0} is missing")]
+    Attribute(&'static str),
+    #[error("it has more than {MAX_CANDIDATES} candidates")]
+    Candidates,
+}
+
+/// Browsers send a dozen; each one costs connectivity checks to an address that the offer chose.
+pub(crate) const MAX_CANDIDATES: usize = 100;
+
+/// Passes an offer on as text if it could be one.
+pub(crate) fn check(body: &[u8]) -> Result<&str, SdpError> {
+    let sdp = str::from_utf8(body).map_err(|_| SdpError::NotText)?;
+    if sdp.lines().next() != Some("v=0") {
+        return Err(SdpError::Version);
+    }
+    if !sdp.lines().any(|line| line.starts_with("m=")) {
+        return Err(SdpError::Media);
+    }
+    for attribute in ["ice-ufrag", "ice-pwd", "fingerprint"] {
+        if attributes(sdp, attribute).next().is_none() {
+            return Err(SdpError::Attribute(attribute));
+        }
+    }
+    if attributes(sdp, "candidate").count() > MAX_CANDIDATES {
+        return Err(SdpError::Candidates);
+    }
+    Ok(sdp)
+}
+
+/// The values of `a=name:value` lines.
+fn attributes<'a>(sdp: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    sdp.lines().filter_map(move |line| line.strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=fingerprint:sha-256 AA\r\n\
+                         m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789\r\n";
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert_eq!(check(OFFER.as_bytes()), Ok(OFFER));
+        assert_eq!(check(b"\xff"), Err(SdpError::NotText));
+        assert_eq!(check(b""), Err(SdpError::Version));
+        assert_eq!(check(OFFER.replace("m=audio", "x=audio").as_bytes()), Err(SdpError::Media));
+        for name in ["ice-ufrag", "ice-pwd", "fingerprint"] {
+            let sdp = OFFER.replace(&format!("a={name}:"), "a=other:");
+            assert_eq!(check(sdp.as_bytes()), Err(SdpError::Attribute(name)));
+        }
+    }
+
+    #[test]
+    fn hundred_candidates_pass_and_one_more_does_not() {
+        let candidate = "a=candidate:1 1 udp 1 192.0.2.1 1 typ host\r\n";
+        let offer = |n| format!("{OFFER}{}", candidate.repeat(n));
+        assert!(check(offer(100).as_bytes()).is_ok());
+        assert_eq!(check(offer(101).as_bytes()), Err(SdpError::Candidates));
+    }
+}

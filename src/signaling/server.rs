@@ -1,0 +1,113 @@
+//! The life of one HTTP server: bind, serve, and close with its last endpoint.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderValue, header},
+    routing::get,
+};
+use axum_server::{
+    Handle, Server as AxumServer,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
+use hyper_util::rt::TokioTimer;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tracing::{debug, error};
+
+use super::{
+    connection::{Listener, Peer},
+    page,
+    table::Table,
+    tls::TlsFiles,
+    whip,
+};
+
+/// What a client may take for its request line and headers, which keeps idle connections from piling up.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What requests in flight get when the server closes.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A running server; dropping it closes its port before it returns.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) table: Arc<Table>,
+    listener: Listener,
+    handle: Handle<Peer>,
+}
+
+impl Server {
+    /// Serves what will be mounted on `socket`, in tasks of `runtime`.
+    pub(crate) fn start(
+        runtime: &tokio::runtime::Handle,
+        socket: StdListener,
+        tls: Option<(TlsFiles, RustlsConfig)>,
+    ) -> io::Result<Self> {
+        let _entered = runtime.enter();
+        let address = socket.local_addr()?;
+        let listener = Listener::new(TcpListener::from_std(socket)?);
+        let table = Arc::new(Table::default());
+        let handle = Handle::new();
+        let service = router(table.clone()).into_make_service_with_connect_info::<Peer>();
+        let mut server = AxumServer::from_listener(listener.clone()).handle(handle.clone()).http1_only();
+        server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+
+        let (tls, config) = tls.unzip();
+        runtime.spawn(async move {
+            let ended = match config {
+                Some(config) => server.acceptor(RustlsAcceptor::new(config)).serve(service).await,
+                None => server.serve(service).await,
+            };
+            match ended {
+                Ok(()) => debug!(%address, "server closed"),
+                Err(error) => error!(%address, %error, "server failed"),
+            }
+        });
+        debug!(%address, tls = tls.is_some(), "server listens");
+        Ok(Self { address, tls, table, listener, handle })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.listener.close();
+        self.handle.graceful_shutdown(Some(GRACE));
+    }
+}
+
+/// Binds at once, so that a port in use is told to whoever asked for it.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Old connections in TIME_WAIT must not keep the port; on Windows the option would let two servers share it.
+    #[cfg(not(windows))]
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // [::] is for all interfaces and families, whatever the system's default is.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn router(table: Arc<Table>) -> Router {
+    Router::new()
+        .route("/", get(page::index))
+        .route("/endpoints.json", get(page::endpoints))
+        .route("/page/{file}", get(page::asset))
+        .fallback(whip::serve)
+        .layer(DefaultBodyLimit::max(whip::MAX_BODY))
+        .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
+        .with_state(table)
+}

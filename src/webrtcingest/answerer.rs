@@ -1,0 +1,164 @@
+//! Offers that come to the element's endpoint become its session.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use async_trait::async_trait;
+use tokio::runtime::Handle;
+
+use super::publisher::{Present, may_replace};
+use crate::{
+    rtp::{Crossing, SessionFeed},
+    session::{EndReason, NegotiationError, PacketSink, Session, SessionConfig, SessionError},
+    signaling::{Answer, AnswerError, Offer, OfferAnswerer, SignaledSession},
+};
+
+/// Answers for one element while it is started.
+pub(super) struct Answerer {
+    pub(super) media: Handle,
+    pub(super) config: SessionConfig,
+    pub(super) has_token: bool,
+    pub(super) crossing: Arc<Crossing>,
+    pub(super) slot: Arc<Slot>,
+}
+
+/// The one place for a publisher.
+#[derive(Default)]
+pub(super) struct Slot {
+    state: Mutex<SlotState>,
+}
+
+#[derive(Default)]
+struct SlotState {
+    /// Offers are refused: the stream has ended.
+    ended: bool,
+    /// An offer is being answered.
+    answering: bool,
+    current: Option<(Session, Instant)>,
+}
+
+impl Slot {
+    /// The session that is there.
+    pub(super) fn current(&self) -> Option<Session> {
+        self.lock().current.as_ref().map(|(session, _)| session.clone())
+    }
+
+    /// Refuses offers from now on and returns the session to be closed.
+    pub(super) fn end(&self) -> Option<Session> {
+        let mut state = self.lock();
+        state.ended = true;
+        state.current.take().map(|(session, _)| session)
+    }
+
+    /// Takes the place for a newcomer; returns the session that has to go first.
+    fn reserve(self: &Arc<Self>, same_credential: bool) -> Result<(Reservation, Option<Session>), AnswerError> {
+        let mut state = self.lock();
+        if state.ended {
+            return Err(AnswerError::Unavailable("the stream has ended".into()));
+        }
+        if state.answering {
+            return Err(AnswerError::Unavailable("another offer is just being answered".into()));
+        }
+        if let Some((session, since)) = &state.current {
+            let present = Present { since: *since, last_media: session.last_media() };
+            if !session.state().is_over() && !may_replace(present, same_credential, Instant::now()) {
+                return Err(AnswerError::Conflict);
+            }
+        }
+        state.answering = true;
+        let replaced = state.current.take().map(|(session, _)| session);
+        Ok((Reservation { slot: self.clone() }, replaced))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, SlotState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Held while an offer is answered; dropping it gives the place up.
+struct Reservation {
+    slot: Arc<Slot>,
+}
+
+impl Reservation {
+    /// Puts the session in its place; false if the stream ended meanwhile.
+    fn fill(self, session: &Session) -> bool {
+        let mut state = self.slot.lock();
+        if !state.ended {
+            state.current = Some((session.clone(), Instant::now()));
+        }
+        !state.ended
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.slot.lock().answering = false;
+    }
+}
+
+#[async_trait]
+impl OfferAnswerer for Answerer {
+    async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError> {
+        let (reservation, replaced) = self.slot.reserve(self.has_token)?;
+        let feed = self.crossing.feed(offer.id.as_str());
+        let config = self.config.clone();
+        // Everything of a session runs on the media thread; should the client hang up meanwhile, it runs on and times out.
+        let answering = self.media.spawn(async move {
+            if let Some(replaced) = replaced {
+                replaced.close(EndReason::Replaced).await;
+            }
+            answer(&config, offer, feed, reservation).await
+        });
+        answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))?
+    }
+}
+
+async fn answer(
+    config: &SessionConfig,
+    offer: Offer,
+    feed: SessionFeed,
+    reservation: Reservation,
+) -> Result<Answer, AnswerError> {
+    let sink: Arc<dyn PacketSink> = Arc::new(feed.clone());
+    let local = offer.remote.ip().to_canonical().is_loopback();
+    let answered = Session::answer(config, &offer.sdp, local, |_| sink, offer.lease).await?;
+    let session = answered.session;
+    if !reservation.fill(&session) {
+        session.close(EndReason::Shutdown).await;
+        return Err(AnswerError::Unavailable("the stream has ended".into()));
+    }
+    // The pads are on their way before the peer can read the answer.
+    feed.begin(session.clone(), answered.tracks);
+    Ok(Answer { sdp: answered.sdp, session: Arc::new(Published { session, tag: offer.id.to_string() }) })
+}
+
+impl From<SessionError> for AnswerError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Negotiation(NegotiationError::Malformed(why)) => Self::Malformed(why),
+            SessionError::Negotiation(NegotiationError::Unacceptable(why)) => Self::Unacceptable(why),
+            // What gets this far is SDP; that the stack does not take it is most likely the offer's fault.
+            SessionError::Stack(why) => Self::Malformed(why),
+        }
+    }
+}
+
+/// The session as its URL sees it.
+struct Published {
+    session: Session,
+    tag: String,
+}
+
+#[async_trait]
+impl SignaledSession for Published {
+    async fn close(&self) {
+        self.session.close(EndReason::ClosedByPeer).await;
+    }
+
+    fn ice_session_tag(&self) -> String {
+        self.tag.clone()
+    }
+}

@@ -1,0 +1,98 @@
+//! What the crossing asks of the element: pads, signals, messages.
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+
+use super::imp;
+use crate::{
+    codec::MediaKind,
+    rtp::{ChainError, Receiver},
+    session::{ConnectionState, EndReason},
+};
+
+/// The element, as long as it is there.
+pub(super) struct ElementReceiver(pub(super) glib::WeakRef<super::WebrtcIngest>);
+
+impl ElementReceiver {
+    fn element(&self) -> Option<super::WebrtcIngest> {
+        self.0.upgrade()
+    }
+}
+
+impl Receiver for ElementReceiver {
+    fn bin(&self) -> Option<gst::Bin> {
+        self.element().map(Cast::upcast)
+    }
+
+    fn add_pad(&self, kind: MediaKind, number: usize, caps: Option<&gst::Caps>) -> Option<gst::GhostPad> {
+        let element = self.element()?;
+        let template = element.pad_template(&format!("{kind}_%u"))?;
+        let name = format!("{kind}_{number}");
+        let pad = gst::GhostPad::builder_from_template(&template).name(name.as_str()).build();
+        pad.set_active(true).ok()?;
+        let stream = format!("webrtcbridge/{name}");
+        let _ = pad.store_sticky_event(&gst::event::StreamStart::builder(&stream).build());
+        if let Some(caps) = caps {
+            let _ = pad.store_sticky_event(&gst::event::Caps::new(caps));
+        }
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        let _ = pad.store_sticky_event(&gst::event::Segment::new(&segment));
+        element.add_pad(&pad).ok()?;
+        Some(pad)
+    }
+
+    fn no_more_pads(&self) {
+        if let Some(element) = self.element() {
+            element.no_more_pads();
+        }
+    }
+
+    fn state_changed(&self, state: ConnectionState) {
+        if let Some(element) = self.element() {
+            element.imp().set_connection_state(state.into());
+        }
+    }
+
+    fn session_started(&self, id: &str) {
+        if let Some(element) = self.element() {
+            gst::info!(imp::CAT, obj = element, "session {} started", short(id));
+            element.emit_by_name::<()>("session-started", &[&id]);
+        }
+    }
+
+    fn session_ended(&self, id: &str, reason: EndReason) {
+        if let Some(element) = self.element() {
+            gst::info!(imp::CAT, obj = element, "session {} ended: {}", short(id), reason.as_str());
+            element.emit_by_name::<()>("session-ended", &[&id, &reason.as_str()]);
+        }
+    }
+
+    fn failed(&self, error: &ChainError) {
+        if let Some(element) = self.element() {
+            let code = if matches!(error, ChainError::Missing { .. }) {
+                gst::CoreError::MissingPlugin
+            } else {
+                gst::CoreError::Failed
+            };
+            gst::element_error!(element, code, ("{}", error));
+        }
+    }
+
+    fn nothing_linked(&self) {
+        if let Some(element) = self.element() {
+            gst::element_error!(
+                element,
+                gst::StreamError::Failed,
+                (
+                    "A publisher sends, but no pad of {} is linked; link them, for example: webrtcingest : rtmpbridgesink",
+                    element.name()
+                ),
+                ["streaming stopped, reason not-linked (-1)"]
+            );
+        }
+    }
+}
+
+/// A session's id is what its URL is protected by, so logs get the beginning of it.
+fn short(id: &str) -> &str {
+    id.get(..6).unwrap_or(id)
+}

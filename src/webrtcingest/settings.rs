@@ -1,0 +1,204 @@
+//! Properties as they are set, and what READY→PAUSED makes of them.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use gst::glib;
+
+use crate::{
+    codec::{Codec, MediaKind},
+    session::CodecPreferences,
+    signaling::{EndpointConfig, EndpointUri, Scheme, TlsFiles},
+};
+
+/// What the end of a session means for the pads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstWebrtcIngestOnDisconnect")]
+pub enum OnDisconnect {
+    /// Wait for the next publisher.
+    #[default]
+    #[enum_value(name = "Wait for the next publisher", nick = "wait")]
+    Wait,
+    /// End the stream.
+    #[enum_value(name = "End the stream", nick = "eos")]
+    Eos,
+}
+
+/// The state of the current session's connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstWebrtcBridgeConnectionState")]
+pub enum ConnectionState {
+    /// Nobody yet.
+    #[default]
+    #[enum_value(name = "Nobody yet", nick = "new")]
+    New,
+    /// ICE and DTLS under way.
+    #[enum_value(name = "ICE and DTLS under way", nick = "connecting")]
+    Connecting,
+    /// Media can flow.
+    #[enum_value(name = "Media can flow", nick = "connected")]
+    Connected,
+    /// The peer is silent.
+    #[enum_value(name = "The peer is silent", nick = "disconnected")]
+    Disconnected,
+    /// Given up.
+    #[enum_value(name = "Given up", nick = "failed")]
+    Failed,
+    /// Ended.
+    #[enum_value(name = "Ended", nick = "closed")]
+    Closed,
+}
+
+impl From<crate::session::ConnectionState> for ConnectionState {
+    fn from(state: crate::session::ConnectionState) -> Self {
+        use crate::session::ConnectionState as S;
+        match state {
+            S::New => Self::New,
+            S::Connecting => Self::Connecting,
+            S::Connected => Self::Connected,
+            S::Disconnected => Self::Disconnected,
+            S::Failed => Self::Failed,
+            S::Closed => Self::Closed,
+        }
+    }
+}
+
+/// The properties as they are set.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) uri: Option<String>,
+    pub(super) auth_token: Option<String>,
+    pub(super) video_codecs: gst::Array,
+    pub(super) audio_codecs: gst::Array,
+    pub(super) latency: u32,
+    pub(super) on_disconnect: OnDisconnect,
+    pub(super) ice_udp_port: u32,
+    pub(super) public_addresses: gst::Array,
+    pub(super) tls_certificate: Option<String>,
+    pub(super) tls_key: Option<String>,
+    pub(super) connect_timeout: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let names = |codecs: Vec<Codec>| gst::Array::new(codecs.into_iter().map(|codec| codec.name()));
+        let CodecPreferences { video, audio } = CodecPreferences::default();
+        Self {
+            uri: None,
+            auth_token: None,
+            video_codecs: names(video),
+            audio_codecs: names(audio),
+            latency: 200,
+            on_disconnect: OnDisconnect::default(),
+            ice_udp_port: 0,
+            public_addresses: gst::Array::default(),
+            tls_certificate: None,
+            tls_key: None,
+            connect_timeout: 10_000,
+        }
+    }
+}
+
+/// What the settings mean, checked.
+pub(super) struct ResolvedSettings {
+    pub(super) endpoint: EndpointConfig,
+    pub(super) has_token: bool,
+    pub(super) codecs: CodecPreferences,
+    pub(super) latency: u32,
+    pub(super) eos_on_disconnect: bool,
+    pub(super) ice_udp_port: u16,
+    pub(super) public_addresses: Vec<IpAddr>,
+    pub(super) connect_timeout: Duration,
+}
+
+impl Settings {
+    /// Checks everything; the error says which property is wrong, why, and what to do.
+    pub(super) fn resolve(&self) -> Result<ResolvedSettings, String> {
+        let uri = self.uri.as_deref().ok_or("uri is not set; for example uri=whip://127.0.0.1:8080/whip/live")?;
+        let uri = parse_uri(uri)?;
+        let tls = match (uri.scheme.is_secure(), &self.tls_certificate, &self.tls_key) {
+            (true, Some(certificate), Some(key)) => {
+                Some(TlsFiles { certificate: PathBuf::from(certificate), key: PathBuf::from(key) })
+            }
+            (true, _, _) => return Err("whips:// needs tls-certificate and tls-key, both PEM files".into()),
+            (false, None, None) => None,
+            (false, _, _) => return Err("tls-certificate and tls-key are set, but uri is whip://: use whips://".into()),
+        };
+        let has_token = self.auth_token.is_some();
+        Ok(ResolvedSettings {
+            endpoint: EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token: self.auth_token.clone() },
+            has_token,
+            codecs: CodecPreferences {
+                video: codecs("video-codecs", &self.video_codecs, MediaKind::Video)?,
+                audio: codecs("audio-codecs", &self.audio_codecs, MediaKind::Audio)?,
+            },
+            latency: self.latency,
+            eos_on_disconnect: self.on_disconnect == OnDisconnect::Eos,
+            ice_udp_port: u16::try_from(self.ice_udp_port).map_err(|_| "ice-udp-port is above 65535".to_owned())?,
+            public_addresses: addresses(&self.public_addresses)?,
+            connect_timeout: Duration::from_millis(self.connect_timeout.into()),
+        })
+    }
+}
+
+/// Reads a `whip://` or `whips://` URI.
+pub(super) fn parse_uri(uri: &str) -> Result<EndpointUri, String> {
+    let parsed: EndpointUri = uri.parse().map_err(|error| format!("uri: {error}"))?;
+    match parsed.scheme {
+        Scheme::Whip | Scheme::Whips => Ok(parsed),
+        other => Err(format!("uri: {}:// is not served by webrtcingest; use whip:// or whips://", other.as_str())),
+    }
+}
+
+fn strings<'a>(property: &'a str, array: &'a gst::Array) -> impl Iterator<Item = Result<String, String>> + 'a {
+    array
+        .iter()
+        .map(move |value| value.get::<String>().map_err(|_| format!("{property} holds something that is no string")))
+}
+
+fn codecs(property: &str, array: &gst::Array, kind: MediaKind) -> Result<Vec<Codec>, String> {
+    strings(property, array)
+        .map(|name| {
+            let codec: Codec = name?.parse().map_err(|error| format!("{property}: {error}"))?;
+            (codec.kind() == kind).then_some(codec).ok_or_else(|| format!("{property}: {codec} is no {kind} codec"))
+        })
+        .collect()
+}
+
+fn addresses(array: &gst::Array) -> Result<Vec<IpAddr>, String> {
+    strings("public-addresses", array)
+        .map(|address| {
+            let address = address?;
+            address.parse().map_err(|_| format!("public-addresses: \"{address}\" is no IP address"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(change: impl FnOnce(&mut Settings)) -> String {
+        let mut settings = Settings { uri: Some("whip://127.0.0.1:0/whip/live".into()), ..Settings::default() };
+        change(&mut settings);
+        settings.resolve().err().unwrap_or_default()
+    }
+
+    #[test]
+    fn defaults_with_a_uri_are_fine() {
+        gst::init().unwrap();
+        assert_eq!(error(|_| {}), "");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        gst::init().unwrap();
+        assert!(error(|s| s.uri = None).contains("uri is not set"));
+        assert!(error(|s| s.uri = Some("whep://127.0.0.1:8080/x".into())).contains("whep://"));
+        assert!(error(|s| s.uri = Some("whips://127.0.0.1:8080/x".into())).contains("tls-certificate"));
+        assert!(error(|s| s.tls_key = Some("key.pem".into())).contains("whips://"));
+        assert!(error(|s| s.video_codecs = gst::Array::new(["H266"])).contains("\"H266\""));
+        assert!(error(|s| s.video_codecs = gst::Array::new(["OPUS"])).contains("OPUS is no video codec"));
+        assert!(error(|s| s.public_addresses = gst::Array::new(["here"])).contains("\"here\""));
+        assert!(error(|s| s.ice_udp_port = 70_000).contains("ice-udp-port"));
+    }
+}
