@@ -117,7 +117,7 @@ impl ElementImpl for RtmpBridgeSink {
                 "RTMP bridge sink",
                 "Sink/Network/RTMP",
                 "Sends raw or encoded audio and video to an RTMP server, and keeps doing so",
-                env!("CARGO_PKG_REPOSITORY"),
+                "gst-plugin-webrtcbridge maintainers",
             )
         });
         Some(&METADATA)
