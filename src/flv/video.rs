@@ -1,0 +1,46 @@
+//! H.264 in video tags (section E.4.3, VIDEODATA and AVCVIDEOPACKET).
+
+use bytes::Bytes;
+
+use super::{Tag, TagType};
+
+/// FrameType 1 (key frame) and CodecID 7 (AVC).
+const KEY_AVC: u8 = 0x17;
+/// FrameType 2 (inter frame) and CodecID 7 (AVC).
+const INTER_AVC: u8 = 0x27;
+
+/// AVCPacketType 0: the decoder configuration record (ISO/IEC 14496-15, `codec_data` of GStreamer's avc caps).
+pub fn avc_sequence_header(timestamp: u32, configuration: &[u8]) -> Option<Bytes> {
+    Tag::new(TagType::Video, timestamp, configuration.len() + 5)
+        .put(&[KEY_AVC, 0, 0, 0, 0])
+        .put(configuration)
+        .finish()
+}
+
+/// AVCPacketType 1: one access unit, its NAL units behind length fields. `timestamp` is the decoding time and
+/// `composition` what presentation comes later, both in milliseconds.
+pub fn avc_access_unit(timestamp: u32, composition: i32, keyframe: bool, access_unit: &[u8]) -> Option<Bytes> {
+    let frame = if keyframe { KEY_AVC } else { INTER_AVC };
+    // CompositionTime is SI24; what does not fit is hours away from anything a decoder could hold.
+    let [_, a, b, c] = composition.clamp(-(1 << 23), (1 << 23) - 1).to_be_bytes();
+    Tag::new(TagType::Video, timestamp, access_unit.len() + 5).put(&[frame, 1, a, b, c]).put(access_unit).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_header_is_a_key_frame_of_packet_type_0() {
+        let tag = avc_sequence_header(0, &[1, 0x42, 0xe0]).unwrap_or_default();
+        assert_eq!(tag[..], [9, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0x17, 0, 0, 0, 0, 1, 0x42, 0xe0, 0, 0, 0, 19]);
+    }
+
+    #[test]
+    fn access_unit_carries_frame_type_and_composition_time() {
+        let key = avc_access_unit(40, 80, true, &[0xde]).unwrap_or_default();
+        assert_eq!(key[11..17], [0x17, 1, 0, 0, 80, 0xde]);
+        let inter = avc_access_unit(40, -1, false, &[0xde]).unwrap_or_default();
+        assert_eq!(inter[11..17], [0x27, 1, 0xff, 0xff, 0xff, 0xde]);
+    }
+}

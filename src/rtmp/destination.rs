@@ -1,0 +1,196 @@
+//! A destination's handle: what the element holds, and what it is told.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Failure, Location, Tracks, Unit,
+    feed::Feed,
+    worker::{Event, Worker},
+};
+
+/// How a destination behaves. Resolved once, when the element starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to.
+    pub location: Location,
+    /// How far the connection may lag.
+    pub max_queue: Duration,
+    /// First delay before a retry.
+    pub reconnect_min: Duration,
+    /// Longest delay before a retry.
+    pub reconnect_max: Duration,
+    /// Retries in one outage; `None`: no limit.
+    pub max_retries: Option<u32>,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long data may wait with no byte leaving.
+    pub stall_timeout: Duration,
+    /// GTlsCertificateFlags.
+    pub tls_validation_flags: u32,
+}
+
+/// Where a destination stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Not started, or done.
+    #[default]
+    Stopped,
+    /// On its way to the server.
+    Connecting,
+    /// The server has accepted the stream.
+    Live,
+    /// Waiting for the next attempt.
+    Retrying,
+    /// The server said no for good.
+    Refused,
+}
+
+impl State {
+    /// As messages and stats write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Connecting => "connecting",
+            Self::Live => "live",
+            Self::Retrying => "retrying",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// The clock that the inner pipeline shares with the one around the element.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// The clock.
+    pub clock: gst::Clock,
+    /// The base time.
+    pub base_time: gst::ClockTime,
+}
+
+/// Is told what a destination does. Called from its thread and from streaming threads, never under a lock.
+pub trait Observer: Send + Sync + 'static {
+    /// The state changed.
+    fn state_changed(&self, location: &Location, state: State, reason: &str);
+    /// The first failure of an outage; attempts go on.
+    fn failed(&self, location: &Location, failure: &Failure);
+    /// No more attempts.
+    fn gave_up(&self, location: &Location, failure: &Failure);
+    /// The end of the stream has been sent, or cannot be.
+    fn finished(&self);
+    /// The server needs a keyframe.
+    fn request_keyframe(&self);
+    /// The clock to share, once there is one.
+    fn timing(&self) -> Option<Timing>;
+}
+
+/// What a destination has done so far.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Redacted URL.
+    pub url: String,
+    /// Where it stands.
+    pub state: State,
+    /// Bytes written to servers.
+    pub bytes: u64,
+    /// Units sent.
+    pub frames: u64,
+    /// Units left out.
+    pub dropped: u64,
+    /// Connections begun after a failure.
+    pub reconnects: u32,
+    /// How much is queued.
+    pub lag: Duration,
+}
+
+/// The part of the stats that the worker writes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Status {
+    pub(super) url: String,
+    pub(super) state: State,
+    pub(super) bytes: u64,
+    pub(super) reconnects: u32,
+}
+
+/// A running destination: one thread, which dropping it ends.
+pub struct Destination {
+    feed: Arc<Feed>,
+    status: Arc<Mutex<Status>>,
+    observer: Arc<dyn Observer>,
+    events: mpsc::Sender<Event>,
+    has_media: AtomicBool,
+    worker: Option<thread::JoinHandle<()>>,
+}
+
+impl Destination {
+    /// Starts a destination. It connects when the first unit comes: servers drop publishers that send nothing.
+    pub fn start(config: Config, observer: Arc<dyn Observer>) -> std::io::Result<Self> {
+        let max_queue_ns = i64::try_from(config.max_queue.as_nanos()).unwrap_or(i64::MAX);
+        let feed = Arc::new(Feed::new(max_queue_ns));
+        let status = Arc::new(Mutex::new(Status { url: config.location.to_string(), ..Status::default() }));
+        let (events, inbox) = mpsc::channel();
+        let worker = Worker::new(config, feed.clone(), status.clone(), observer.clone(), events.clone(), inbox);
+        let worker = thread::Builder::new().name("rtmpbridgesink".into()).spawn(move || worker.run())?;
+        let has_media = AtomicBool::new(false);
+        Ok(Self { feed, status, observer, events, has_media, worker: Some(worker) })
+    }
+
+    /// Which tracks to expect.
+    pub fn set_tracks(&self, tracks: Tracks) {
+        self.feed.set_tracks(tracks);
+    }
+
+    /// Takes a unit. Never waits.
+    pub fn push(&self, unit: Unit) {
+        if !self.has_media.swap(true, Ordering::Relaxed) {
+            self.tell(Event::Media);
+        }
+        if self.feed.push(unit, Instant::now()) {
+            self.observer.request_keyframe();
+        }
+    }
+
+    /// Moves to another server, with everything that had been learned of the old one forgotten.
+    pub fn relocate(&self, location: Location) {
+        self.tell(Event::Relocate(location));
+    }
+
+    /// All input has seen its end. `Observer::finished` follows within two seconds, whatever the server does.
+    pub fn ending(&self) {
+        self.tell(Event::Ending);
+    }
+
+    /// Every unit has been pushed; nothing more comes.
+    pub fn ended(&self) {
+        self.tell(Event::Ended);
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> Stats {
+        let Status { url, state, bytes, reconnects } = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let counts = self.feed.counts();
+        let lag = Duration::from_nanos(self.feed.lag_ns().max(0).unsigned_abs());
+        Stats { url, state, bytes, frames: counts.frames, dropped: counts.dropped, reconnects, lag }
+    }
+
+    fn tell(&self, event: Event) {
+        let _ = self.events.send(event); // fails only when the worker is done, and then it has said so
+    }
+}
+
+impl Drop for Destination {
+    fn drop(&mut self) {
+        self.tell(Event::Stop);
+        // An application may stop its pipeline from a message handler that runs on the worker: it cannot join itself.
+        if let Some(worker) = self.worker.take().filter(|worker| worker.thread().id() != thread::current().id()) {
+            let _ = worker.join();
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The streaming threads' side of a destination: takes units and either queues them on the connection or keeps the
+//! newest group of pictures for the next one. Never waits.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use super::{Format, Gate, KeyframeRequests, Tagger, Track, Tracks, Unit, Verdict, connection::Connection};
+
+/// Shared by the streaming threads and the worker. Its lock is taken before a connection's own.
+pub(super) struct Feed(Mutex<Inner>);
+
+/// What has gone through.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) frames: u64,
+    pub(super) dropped: u64,
+}
+
+struct Inner {
+    max_queue_ns: i64,
+    tracks: Tracks,
+    link: Option<Link>,
+    /// While there is no connection: everything since the last keyframe, to open the next one with.
+    held: Vec<Unit>,
+    keyframes: KeyframeRequests,
+    formats: [Option<Arc<Format>>; 2],
+    counts: Counts,
+}
+
+struct Link {
+    connection: Arc<Connection>,
+    gate: Gate,
+    tagger: Tagger,
+    base: i64,
+}
+
+impl Feed {
+    pub(super) fn new(max_queue_ns: i64) -> Self {
+        Self(Mutex::new(Inner {
+            max_queue_ns,
+            tracks: Tracks::default(),
+            link: None,
+            held: Vec::new(),
+            keyframes: KeyframeRequests::default(),
+            formats: [None, None],
+            counts: Counts::default(),
+        }))
+    }
+
+    pub(super) fn set_tracks(&self, tracks: Tracks) {
+        self.lock().tracks = tracks;
+    }
+
+    /// Takes a unit; returns whether to ask for a keyframe.
+    pub(super) fn push(&self, unit: Unit, now: Instant) -> bool {
+        let mut inner = self.lock();
+        if unit.track() == Track::Video && unit.keyframe {
+            inner.keyframes.came();
+        }
+        inner.note(&unit);
+        if inner.link.is_some() { inner.send(&unit) && inner.keyframes.should_ask(now) } else { inner.hold(unit) }
+    }
+
+    /// The connection is up: sends what was held; returns whether to ask for a keyframe.
+    pub(super) fn connect(&self, connection: Arc<Connection>, now: Instant) -> bool {
+        let mut inner = self.lock();
+        let mut tagger = Tagger::default();
+        inner.formats.iter().flatten().for_each(|format| tagger.announce(format));
+        inner.link = Some(Link { connection, gate: Gate::new(inner.max_queue_ns), tagger, base: 0 });
+        for unit in std::mem::take(&mut inner.held) {
+            inner.send(&unit);
+        }
+        let closed = inner.link.as_ref().is_some_and(|link| link.gate.is_closed());
+        closed && inner.tracks.video && inner.keyframes.should_ask(now)
+    }
+
+    /// The connection is gone.
+    pub(super) fn disconnect(&self) {
+        self.lock().link = None;
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+
+    pub(super) fn lag_ns(&self) -> i64 {
+        self.lock().link.as_ref().map_or(0, |link| link.connection.queued_ns())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn note(&mut self, unit: &Unit) {
+        let slot = &mut self.formats[usize::from(unit.track() == Track::Audio)];
+        if slot.as_ref() != Some(&unit.format) {
+            *slot = Some(unit.format.clone());
+        }
+    }
+
+    /// Sends a unit if the gate lets it; returns whether a keyframe is needed.
+    fn send(&mut self, unit: &Unit) -> bool {
+        let Some(link) = &mut self.link else { return false };
+        let lag = link.connection.lag_ns(unit.dts - link.base);
+        match link.gate.decide(unit.track(), unit.dts, unit.keyframe, self.tracks, lag) {
+            Verdict::Pass { base } => {
+                link.base = base;
+                link.connection.push(link.tagger.tags(unit, base), unit.dts - base);
+                self.counts.frames += 1;
+                false
+            }
+            verdict => {
+                self.counts.dropped += 1;
+                verdict == Verdict::DropAndAsk
+            }
+        }
+    }
+
+    /// Keeps a unit for the next connection. Never asks for a keyframe: nobody would see it.
+    fn hold(&mut self, unit: Unit) -> bool {
+        let before = self.held.len() + 1;
+        let at = unit.dts;
+        let begins_with_video = |held: &[Unit]| held.first().is_some_and(|unit| unit.track() == Track::Video);
+        match unit.track() {
+            Track::Video if unit.keyframe => {
+                self.held.retain(|held| held.track() == Track::Audio && held.dts >= at);
+                self.held.insert(0, unit);
+            }
+            Track::Video if !begins_with_video(&self.held) => {}
+            _ => self.held.push(unit),
+        }
+        if self.held.first().is_some_and(|first| at - first.dts > self.max_queue_ns) {
+            if begins_with_video(&self.held) {
+                self.held.clear();
+            } else {
+                let keep_from = at - self.max_queue_ns;
+                self.held.retain(|held| held.dts >= keep_from);
+            }
+        }
+        self.counts.dropped += (before - self.held.len()) as u64;
+        false
+    }
+}

@@ -1,0 +1,235 @@
+//! A request pad: a ghost pad, and behind it the chain for the caps that came in.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use gst::{glib, prelude::*};
+
+use super::{RtmpBridgeSink, ending::PadEnd, imp::CAT, terminal, timeline::Timeline};
+use crate::{
+    rtmp::Track,
+    transcode::{Chain, ChainError, Route, Settings},
+};
+
+/// How far EOS has come on a pad.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    has_data: AtomicBool,
+    arrived: AtomicBool,
+    drained: AtomicBool,
+}
+
+impl Progress {
+    pub(super) fn set_drained(&self) {
+        self.drained.store(true, Ordering::SeqCst);
+    }
+}
+
+/// One pad. Its lock is never held while something is pushed or a state changes.
+pub(super) struct Input {
+    pub(super) track: Track,
+    pub(super) pad: gst::GhostPad,
+    progress: Arc<Progress>,
+    timeline: Arc<Mutex<Timeline>>,
+    installed: Mutex<Option<Installed>>,
+}
+
+struct Installed {
+    route: Route,
+    chain: Chain,
+    appsink: gst_app::AppSink,
+}
+
+impl Input {
+    /// Makes the pad; `on_event` and `on_query` find their way back by its track.
+    pub(super) fn new(element: &RtmpBridgeSink, track: Track, template: &gst::PadTemplate) -> Arc<Self> {
+        let progress = Arc::new(Progress::default());
+        let pad = gst::GhostPad::builder_from_template(template)
+            .name(template.name_template())
+            .event_function({
+                let element = element.downgrade();
+                move |pad, parent, event| match element.upgrade().and_then(|element| Some((element.input(track)?, element))) {
+                    Some((input, element)) => input.event(&element, pad, parent, event),
+                    None => gst::Pad::event_default(pad, parent, event),
+                }
+            })
+            .query_function(query)
+            .build();
+        let input = Arc::new(Self { track, pad, progress, timeline: Arc::default(), installed: Mutex::new(None) });
+        let weak = Arc::downgrade(&input);
+        let weak_element = element.downgrade();
+        input.pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, _| {
+            if let (Some(input), Some(element)) = (weak.upgrade(), weak_element.upgrade())
+                && !input.progress.has_data.swap(true, Ordering::SeqCst)
+            {
+                input.learn_liveness(&element);
+            }
+            gst::PadProbeReturn::Ok
+        });
+        let weak = element.downgrade();
+        input.pad.connect_unlinked(move |_, _| {
+            if let Some(element) = weak.upgrade() {
+                element.check_ending();
+            }
+        });
+        input
+    }
+
+    /// How far EOS has come.
+    pub(super) fn end(&self) -> PadEnd {
+        PadEnd {
+            linked: self.pad.is_linked(),
+            arrived: self.progress.arrived.load(Ordering::SeqCst),
+            drained: self.progress.drained.load(Ordering::SeqCst),
+        }
+    }
+
+    /// The encoder's name, or `passthrough`; `None` before caps came.
+    pub(super) fn encoder_name(&self) -> Option<String> {
+        self.lock().as_ref().map(|installed| installed.chain.name())
+    }
+
+    /// Asks for a keyframe: the chain's encoder, or upstream.
+    pub(super) fn request_keyframe(&self) {
+        let appsink = self.lock().as_ref().map(|installed| installed.appsink.clone());
+        let answered = appsink.is_some_and(|appsink| terminal::request_keyframe(&appsink));
+        gst::debug!(CAT, obj = self.pad, "asked for a keyframe, {}", if answered { "heard" } else { "unheard" });
+    }
+
+    /// Changes the bitrate of a running video encoder.
+    pub(super) fn set_video_bitrate(&self, bitrate: u32) {
+        if let Some(installed) = &*self.lock() {
+            installed.chain.set_video_bitrate(bitrate);
+        }
+    }
+
+    /// Takes the chain away: the element has stopped, or other caps need another one.
+    pub(super) fn clear(&self, element: &RtmpBridgeSink) {
+        let Some(installed) = self.lock().take() else { return };
+        let _ = self.pad.set_target(None::<&gst::Pad>);
+        for child in installed.elements() {
+            // From source to sink: what is downstream stays able to take what comes until its turn.
+            let _ = child.set_state(gst::State::Null);
+        }
+        let _ = element.remove_many(installed.elements());
+    }
+
+    /// Forgets the last stream.
+    pub(super) fn reset(&self) {
+        for flag in [&self.progress.has_data, &self.progress.arrived, &self.progress.drained] {
+            flag.store(false, Ordering::SeqCst);
+        }
+        self.timeline.lock().unwrap_or_else(PoisonError::into_inner).reset();
+    }
+
+    fn event(
+        &self,
+        element: &RtmpBridgeSink,
+        pad: &gst::GhostPad,
+        parent: Option<&gst::Object>,
+        event: gst::Event,
+    ) -> bool {
+        match event.view() {
+            gst::EventView::Caps(caps) => {
+                if let Err(error) = self.prepare(element, caps.caps()) {
+                    gst::error!(CAT, obj = pad, "{error}");
+                    gst::element_error!(element, gst::StreamError::CodecNotFound, ("{}: {error}", pad.name()));
+                    return false;
+                }
+            }
+            gst::EventView::Eos(_) => {
+                gst::debug!(CAT, obj = pad, "EOS");
+                self.progress.arrived.store(true, Ordering::SeqCst);
+                // Parsers call a stream without data an error; there is nothing to drain, either.
+                let has_chain = self.lock().is_some();
+                if !has_chain || !self.progress.has_data.load(Ordering::SeqCst) {
+                    self.progress.set_drained();
+                    element.check_ending();
+                    return true;
+                }
+                element.check_ending();
+            }
+            gst::EventView::FlushStop(_) => self.reset(),
+            _ => {}
+        }
+        gst::Pad::event_default(pad, parent, event)
+    }
+
+    /// Makes the chain fit the caps, which are about to go into it.
+    fn prepare(&self, element: &RtmpBridgeSink, caps: &gst::CapsRef) -> Result<(), ChainError> {
+        let route = Route::of(caps)?;
+        if self.lock().as_ref().is_some_and(|installed| installed.route == route) {
+            return Ok(());
+        }
+        self.clear(element);
+        let installed = self.install(element, route, caps, &element.transcode_settings())?;
+        self.progress.has_data.store(false, Ordering::SeqCst);
+        *self.lock() = Some(installed);
+        self.learn_liveness(element);
+        Ok(())
+    }
+
+    fn install(
+        &self,
+        element: &RtmpBridgeSink,
+        route: Route,
+        caps: &gst::CapsRef,
+        settings: &Settings,
+    ) -> Result<Installed, ChainError> {
+        let chain = Chain::build(caps, settings)?;
+        let (progress, timeline) = (self.progress.clone(), self.timeline.clone());
+        let appsink = terminal::make(element, self.track, &chain.output, chain.bitrate, progress, timeline);
+        let installed = Installed { route, chain, appsink };
+        let wire = || -> Result<(), glib::BoolError> {
+            element.add_many(installed.elements())?;
+            gst::Element::link_many(installed.elements())?;
+            for child in installed.elements() {
+                child.sync_state_with_parent()?;
+            }
+            let first = installed.elements().next().and_then(|first| first.static_pad("sink"));
+            self.pad.set_target(first.as_ref())
+        };
+        wire().map_err(|error| ChainError::Unsupported(format!("{caps} ({})", error.message)))?;
+        gst::info!(CAT, obj = self.pad, "{} goes through: {}", caps, installed.chain.name());
+        Ok(installed)
+    }
+
+    /// Waits for the clock only where upstream does not.
+    fn learn_liveness(&self, element: &RtmpBridgeSink) {
+        let live = terminal::is_upstream_live(&self.pad);
+        if let Some(installed) = &*self.lock() {
+            installed.appsink.set_sync(!live && element.waits_for_clock());
+            installed.chain.set_live(live);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Installed>> {
+        self.installed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Installed {
+    fn elements(&self) -> impl Iterator<Item = &gst::Element> {
+        self.chain.elements.iter().chain([self.appsink.upcast_ref()])
+    }
+}
+
+/// Caps are those of the template whatever chain stands behind the pad: another codec makes another chain.
+fn query(pad: &gst::GhostPad, parent: Option<&gst::Object>, query: &mut gst::QueryRef) -> bool {
+    match query.view_mut() {
+        gst::QueryViewMut::Caps(query) => {
+            let caps = pad.pad_template_caps();
+            let caps = query.filter().map(|filter| caps.intersect_with_mode(&filter.to_owned(), gst::CapsIntersectMode::First)).unwrap_or(caps);
+            query.set_result(&caps);
+            true
+        }
+        gst::QueryViewMut::AcceptCaps(query) => {
+            let accepted = query.caps().can_intersect(&pad.pad_template_caps());
+            query.set_result(accepted);
+            true
+        }
+        _ => gst::Pad::query_default(pad, parent, query),
+    }
+}
