@@ -14,6 +14,7 @@ mod store;
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
+    process::ExitCode,
     sync::Arc,
 };
 
@@ -37,8 +38,18 @@ struct Options {
     http: SocketAddr,
 }
 
-fn main() -> io::Result<()> {
+fn main() -> ExitCode {
     let options = Options::parse();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "rtmp-receiver: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> io::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let served = runtime.block_on(serve(options));
     // Connections end with the process; nothing of theirs is worth waiting for.
