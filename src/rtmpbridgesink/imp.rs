@@ -131,7 +131,9 @@ impl ElementImpl for RtmpBridgeSink {
                     caps.structure(gst::Structure::new_empty(format!("video/{name}")))
                 })
                 // What converts best is preferred, everything else is taken.
-                .structure(gst::Structure::builder("video/x-raw").field("format", gst::List::new(["I420", "NV12"])).build())
+                .structure(
+                    gst::Structure::builder("video/x-raw").field("format", gst::List::new(["I420", "NV12"])).build(),
+                )
                 .structure_with_any_features(gst::Structure::new_empty("video/x-raw"))
                 .build();
             let audio = gst::Caps::builder_full()
@@ -188,10 +190,7 @@ impl ElementImpl for RtmpBridgeSink {
         self.check_ending();
     }
 
-    fn change_state(
-        &self,
-        transition: gst::StateChange,
-    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         match transition {
             gst::StateChange::NullToReady => self.check_elements()?,
             gst::StateChange::ReadyToPaused => self.start()?,

@@ -140,11 +140,14 @@ impl Crossing {
         }
     }
 
-    /// Stops the thread and its chains; pads stay as they are. Downstream must not be blocking for good.
+    /// Stops the thread and its chains; pads stay as they are. Downstream must not be blocking for good. Called on the
+    /// crossing thread itself (by a signal handler that stops the pipeline), it returns without waiting.
     pub fn stop(&self) {
         self.shared.queue.push(Message::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
             let _ = thread.join();
         }
     }
