@@ -66,14 +66,14 @@ fn a_vp8_frame_with_a_lost_packet_is_dropped_up_to_the_next_keyframe() {
 fn lost_packets_damage_nothing(case: &Case) {
     gst::init().unwrap();
     let sender = gst::parse::launch(&format!(
-        "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=30/1 ! {} name=enc ! {} ! \
+        "videotestsrc is-live=true pattern=snow ! video/x-raw,width=320,height=240,framerate=30/1 ! {} name=enc ! {} ! \
          appsink name=out sync=false buffer-list=false",
         case.encoder, case.payloader
     ))
     .unwrap()
     .downcast::<gst::Pipeline>()
     .unwrap();
-    let receiver = gst::parse::launch(&format!("queue name=in ! {} ! fakesink name=out sync=false", case.decoder))
+    let receiver = gst::parse::launch(&format!("queue name=in ! {} ! fakesink name=out sync=false async=false", case.decoder))
         .unwrap()
         .downcast::<gst::Pipeline>()
         .unwrap();
