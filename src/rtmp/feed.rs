@@ -60,7 +60,14 @@ impl Feed {
             inner.keyframes.came();
         }
         inner.note(&unit);
-        if inner.link.is_some() { inner.send(&unit) && inner.keyframes.should_ask(now) } else { inner.hold(unit) }
+        match &inner.link {
+            None => {
+                inner.hold(unit);
+                false
+            }
+            Some(link) if link.gate.is_waiting() => inner.open(unit) && inner.keyframes.should_ask(now),
+            Some(_) => inner.send(&unit) && inner.keyframes.should_ask(now),
+        }
     }
 
     /// The connection is up: sends what was held; returns whether to ask for a keyframe.
@@ -70,7 +77,7 @@ impl Feed {
         inner.formats.iter().flatten().for_each(|format| tagger.announce(format));
         inner.link = Some(Link { connection, gate: Gate::new(inner.max_queue_ns), tagger, base: 0 });
         for unit in std::mem::take(&mut inner.held) {
-            inner.send(&unit);
+            inner.open(unit);
         }
         let closed = inner.link.as_ref().is_some_and(|link| link.gate.is_closed());
         closed && inner.tracks.video && inner.keyframes.should_ask(now)
@@ -102,6 +109,32 @@ impl Inner {
         }
     }
 
+    /// Sends a unit on a connection that may still wait for its keyframe; returns whether one is needed. Audio that comes
+    /// before the keyframe may belong behind it, because encoding video takes longer: it is kept until that is known.
+    fn open(&mut self, unit: Unit) -> bool {
+        let waiting = self.link.as_ref().is_some_and(|link| link.gate.is_waiting());
+        if !waiting {
+            return self.send(&unit);
+        }
+        if unit.track() == Track::Video && unit.keyframe {
+            self.hold(unit);
+            for unit in std::mem::take(&mut self.held) {
+                self.send(&unit);
+            }
+            return false;
+        }
+        let needed = self.send(&unit);
+        let still_waiting = self.link.as_ref().is_some_and(|link| link.gate.is_waiting());
+        if still_waiting && unit.track() == Track::Audio {
+            self.counts.dropped -= 1;
+            self.hold(unit);
+        } else if !still_waiting {
+            self.counts.dropped += self.held.len() as u64;
+            self.held.clear();
+        }
+        needed
+    }
+
     /// Sends a unit if the gate lets it; returns whether a keyframe is needed.
     fn send(&mut self, unit: &Unit) -> bool {
         let Some(link) = &mut self.link else { return false };
@@ -120,8 +153,8 @@ impl Inner {
         }
     }
 
-    /// Keeps a unit for the next connection. Never asks for a keyframe: nobody would see it.
-    fn hold(&mut self, unit: Unit) -> bool {
+    /// Keeps a unit for the next connection.
+    fn hold(&mut self, unit: Unit) {
         let before = self.held.len() + 1;
         let at = unit.dts;
         let begins_with_video = |held: &[Unit]| held.first().is_some_and(|unit| unit.track() == Track::Video);
@@ -142,6 +175,5 @@ impl Inner {
             }
         }
         self.counts.dropped += (before - self.held.len()) as u64;
-        false
     }
 }

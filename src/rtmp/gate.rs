@@ -47,6 +47,11 @@ impl Gate {
         Self { max_lag_ns, state: State::Waiting, audio_alone_since: None }
     }
 
+    /// Whether nothing has been sent yet.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting)
+    }
+
     /// Whether the connection waits for its first unit, or for room.
     pub fn is_closed(&self) -> bool {
         !matches!(self.state, State::Open { .. })

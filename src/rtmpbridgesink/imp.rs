@@ -117,7 +117,7 @@ impl ElementImpl for RtmpBridgeSink {
                 "RTMP bridge sink",
                 "Sink/Network/RTMP",
                 "Sends raw or encoded audio and video to an RTMP server, and keeps doing so",
-                "gst-plugin-webrtcbridge maintainers",
+                "The webrtcbridge authors",
             )
         });
         Some(&METADATA)

@@ -1,6 +1,6 @@
 //! Video chains.
 
-use gst::{glib, prelude::*};
+use gst::prelude::*;
 
 use super::{
     Chain, ChainError, Settings, encoders,
@@ -72,6 +72,8 @@ fn decoder(caps: &gst::CapsRef, media: &str) -> Result<gst::Element, ChainError>
     )
     .into_iter()
     .filter(|factory| factory.can_sink_any_caps(&wanted) && factory.can_src_any_caps(&raw))
+    // Those for streams with an alpha channel rank above the plain ones and take nothing else.
+    .filter(|factory| !factory.name().contains("alpha") && !factory.has_type(gst::ElementFactoryType::HARDWARE))
     .collect();
     factories.sort_by_key(|factory| std::cmp::Reverse(factory.rank()));
     let decoder = factories.iter().find_map(|factory| {
@@ -87,8 +89,5 @@ fn decoder(caps: &gst::CapsRef, media: &str) -> Result<gst::Element, ChainError>
     set_if_present(&decoder, "max-errors", "-1");
     set_if_present(&decoder, "automatic-request-sync-points", "true");
     set_if_present(&decoder, "min-force-key-unit-interval", &gst::ClockTime::from_mseconds(500).nseconds().to_string());
-    if let Some(factory) = decoder.factory() {
-        gst::debug!(gst::CAT_RUST, obj = decoder, "decoding {} with {}", glib::GString::from(media), factory.name());
-    }
     Ok(decoder)
 }
