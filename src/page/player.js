@@ -10,6 +10,11 @@ const LOW_LATENCY = {
   liveBufferLatencyChasing: true,
   liveBufferLatencyMaxLatency: 1.5,
   liveBufferLatencyMinRemain: 0.3,
+  // Between jumps: play a little faster until half a second is left.
+  liveSync: true,
+  liveSyncMaxLatency: 0.8,
+  liveSyncTargetLatency: 0.5,
+  liveSyncPlaybackRate: 1.1,
   autoCleanupSourceBuffer: true,
 };
 

@@ -1,7 +1,8 @@
 //! Takes RTMP publishers: one task a connection, so that whatever a peer sends ends that connection at most.
 //!
 //! rml_rtmp does the protocol. It keeps metadata only in part, and expects a message's chunks one after another, as
-//! FFmpeg, OBS and GStreamer send them.
+//! FFmpeg, OBS and GStreamer send them. It parses nested AMF values by recursion, so millions of them in one message would
+//! overflow the stack: keep this program on loopback, where it belongs.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
