@@ -73,10 +73,11 @@ fn lost_packets_damage_nothing(case: &Case) {
     .unwrap()
     .downcast::<gst::Pipeline>()
     .unwrap();
-    let receiver = gst::parse::launch(&format!("queue name=in ! {} ! fakesink name=out sync=false async=false", case.decoder))
-        .unwrap()
-        .downcast::<gst::Pipeline>()
-        .unwrap();
+    let receiver =
+        gst::parse::launch(&format!("queue name=in ! {} ! fakesink name=out sync=false async=false", case.decoder))
+            .unwrap()
+            .downcast::<gst::Pipeline>()
+            .unwrap();
 
     let asked = Arc::new(Asked::default());
     let keyframes: Arc<dyn KeyframeControl> = asked.clone();
