@@ -11,10 +11,7 @@ const INTER_AVC: u8 = 0x27;
 
 /// AVCPacketType 0: the decoder configuration record (ISO/IEC 14496-15, `codec_data` of GStreamer's avc caps).
 pub fn avc_sequence_header(timestamp: u32, configuration: &[u8]) -> Option<Bytes> {
-    Tag::new(TagType::Video, timestamp, configuration.len() + 5)
-        .put(&[KEY_AVC, 0, 0, 0, 0])
-        .put(configuration)
-        .finish()
+    Tag::new(TagType::Video, timestamp, configuration.len() + 5).put(&[KEY_AVC, 0, 0, 0, 0]).put(configuration).finish()
 }
 
 /// AVCPacketType 1: one access unit, its NAL units behind length fields. `timestamp` is the decoding time and

@@ -161,7 +161,8 @@ impl Drop for Connection {
 
 /// Sets a flags property of a type that belongs to GIO, which this crate does not link.
 fn set_flags(element: &gst::Element, name: &str, bits: u32) {
-    let Some(class) = element.find_property(name).and_then(|spec| glib::FlagsClass::with_type(spec.value_type())) else {
+    let Some(class) = element.find_property(name).and_then(|spec| glib::FlagsClass::with_type(spec.value_type()))
+    else {
         return;
     };
     let single = class.values().iter().map(glib::FlagsValue::value).filter(|flag| flag.is_power_of_two());

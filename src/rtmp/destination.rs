@@ -174,7 +174,8 @@ impl Destination {
 
     /// What it has done so far.
     pub fn stats(&self) -> Stats {
-        let Status { url, state, bytes, reconnects } = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Status { url, state, bytes, reconnects } =
+            self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let counts = self.feed.counts();
         let lag = Duration::from_nanos(self.feed.lag_ns().max(0).unsigned_abs());
         Stats { url, state, bytes, frames: counts.frames, dropped: counts.dropped, reconnects, lag }

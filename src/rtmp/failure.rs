@@ -56,7 +56,9 @@ impl Failure {
         match self {
             Self::Resolve => "check the host name in location and this machine's DNS",
             Self::Unreachable => "check host and port in location, and that the server runs",
-            Self::ConnectTimeout => "check the network, host and port in location, and raise connect-timeout if it is slow",
+            Self::ConnectTimeout => {
+                "check the network, host and port in location, and raise connect-timeout if it is slow"
+            }
             Self::ClosedWhileConnecting => "check the application and the stream key in location",
             Self::Refused(_) => "check the stream key, and that nobody else is publishing with it",
             Self::Tls(_) => "check that the server speaks RTMPS on this port; tls-validation-flags relaxes the checks",
@@ -101,7 +103,8 @@ mod tests {
         ] {
             assert_eq!(Failure::read(text, false), failure, "{text}");
         }
-        let denied = "Failed to connect: publish denied; stream already exists: { \"code\": \"NetStream.Publish.BadName\" }";
+        let denied =
+            "Failed to connect: publish denied; stream already exists: { \"code\": \"NetStream.Publish.BadName\" }";
         assert!(matches!(Failure::read(denied, false), Failure::Refused(_)));
         assert_eq!(Failure::read("Connection error: connection closed remotely", true), Failure::Lost);
     }

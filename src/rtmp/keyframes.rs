@@ -41,8 +41,7 @@ mod tests {
     fn requests_are_spaced_further_and_further() {
         let start = Instant::now();
         let mut requests = KeyframeRequests::default();
-        let asked: Vec<u64> =
-            (0..4000).filter(|ms| requests.should_ask(start + Duration::from_millis(*ms))).collect();
+        let asked: Vec<u64> = (0..4000).filter(|ms| requests.should_ask(start + Duration::from_millis(*ms))).collect();
         assert_eq!(asked, [0, 300, 900, 2100]);
     }
 

@@ -162,11 +162,7 @@ impl Worker {
         result
     }
 
-    fn serve(
-        &mut self,
-        connection: &Arc<Connection>,
-        bytes_before: u64,
-    ) -> Result<(Failure, Option<Duration>), Exit> {
+    fn serve(&mut self, connection: &Arc<Connection>, bytes_before: u64) -> Result<(Failure, Option<Duration>), Exit> {
         let started = Instant::now();
         let mut live_since = None;
         let mut end_sent = false;

@@ -48,7 +48,8 @@ pub struct RtmpBridgeSink {
         blurb = "Bitrate of encoded audio in bit/s")]
     #[property(name = "keyframe-interval", type = u32, get, set, member = keyframe_interval, minimum = 100,
         default = 2000, blurb = "Time from keyframe to keyframe of encoded video in ms")]
-    #[property(name = "max-queue-time", type = u32, get, set, member = max_queue_time, default = 3000,
+    #[property(name = "max-queue-time", type = u32, get, set, member = max_queue_time, minimum = 100,
+        default = 3000,
         blurb = "How far the server may lag in ms before whole groups of pictures are left out")]
     #[property(name = "reconnect-min", type = u32, get, set, member = reconnect_min, default = 500,
         blurb = "Delay before the first retry in ms; it doubles with each")]
@@ -131,7 +132,9 @@ impl ElementImpl for RtmpBridgeSink {
                     caps.structure(gst::Structure::new_empty(format!("video/{name}")))
                 })
                 // What converts best is preferred, everything else is taken.
-                .structure(gst::Structure::builder("video/x-raw").field("format", gst::List::new(["I420", "NV12"])).build())
+                .structure(
+                    gst::Structure::builder("video/x-raw").field("format", gst::List::new(["I420", "NV12"])).build(),
+                )
                 .structure_with_any_features(gst::Structure::new_empty("video/x-raw"))
                 .build();
             let audio = gst::Caps::builder_full()
@@ -188,10 +191,7 @@ impl ElementImpl for RtmpBridgeSink {
         self.check_ending();
     }
 
-    fn change_state(
-        &self,
-        transition: gst::StateChange,
-    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         match transition {
             gst::StateChange::NullToReady => self.check_elements()?,
             gst::StateChange::ReadyToPaused => self.start()?,

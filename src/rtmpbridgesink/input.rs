@@ -50,7 +50,10 @@ impl Input {
             .name(template.name_template())
             .event_function({
                 let element = element.downgrade();
-                move |pad, parent, event| match element.upgrade().and_then(|element| Some((element.input(track)?, element))) {
+                move |pad, parent, event| match element
+                    .upgrade()
+                    .and_then(|element| Some((element.input(track)?, element)))
+                {
                     Some((input, element)) => input.event(&element, pad, parent, event),
                     None => gst::Pad::event_default(pad, parent, event),
                 }
@@ -221,7 +224,10 @@ fn query(pad: &gst::GhostPad, parent: Option<&gst::Object>, query: &mut gst::Que
     match query.view_mut() {
         gst::QueryViewMut::Caps(query) => {
             let caps = pad.pad_template_caps();
-            let caps = query.filter().map(|filter| caps.intersect_with_mode(&filter.to_owned(), gst::CapsIntersectMode::First)).unwrap_or(caps);
+            let caps = query
+                .filter()
+                .map(|filter| caps.intersect_with_mode(&filter.to_owned(), gst::CapsIntersectMode::First))
+                .unwrap_or(caps);
             query.set_result(&caps);
             true
         }

@@ -22,10 +22,14 @@ pub enum ChainError {
         package: &'static str,
     },
     /// `encoder` names something that is not an H.264 encoder.
-    #[error("encoder={0} is not an H.264 encoder that GStreamer knows here; use auto, software or a factory name such as x264enc")]
+    #[error(
+        "encoder={0} is not an H.264 encoder that GStreamer knows here; use auto, software or a factory name such as x264enc"
+    )]
     NotAnEncoder(String),
     /// Nothing decodes this.
-    #[error("nothing decodes {media}; install the Debian packages gstreamer1.0-plugins-good, -bad and gstreamer1.0-libav")]
+    #[error(
+        "nothing decodes {media}; install the Debian packages gstreamer1.0-plugins-good, -bad and gstreamer1.0-libav"
+    )]
     NoDecoder {
         /// The media type.
         media: String,

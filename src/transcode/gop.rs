@@ -16,7 +16,8 @@ pub(super) fn keep(encoder: &gst::Element, interval: Duration) {
     let src = src.downgrade();
     let schedule = Mutex::new(Schedule::new(i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX)));
     sink.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-        if let (Some(running_time), Some(src)) = (info.buffer().and_then(|buffer| running_time(pad, buffer)), src.upgrade())
+        if let (Some(running_time), Some(src)) =
+            (info.buffer().and_then(|buffer| running_time(pad, buffer)), src.upgrade())
             && schedule.lock().unwrap_or_else(PoisonError::into_inner).is_due(running_time)
         {
             // The encoder handles it at once: it applies to the frame that is about to come in.
