@@ -48,7 +48,8 @@ pub struct RtmpBridgeSink {
         blurb = "Bitrate of encoded audio in bit/s")]
     #[property(name = "keyframe-interval", type = u32, get, set, member = keyframe_interval, minimum = 100,
         default = 2000, blurb = "Time from keyframe to keyframe of encoded video in ms")]
-    #[property(name = "max-queue-time", type = u32, get, set, member = max_queue_time, default = 3000,
+    #[property(name = "max-queue-time", type = u32, get, set, member = max_queue_time, minimum = 100,
+        default = 3000,
         blurb = "How far the server may lag in ms before whole groups of pictures are left out")]
     #[property(name = "reconnect-min", type = u32, get, set, member = reconnect_min, default = 500,
         blurb = "Delay before the first retry in ms; it doubles with each")]
