@@ -245,7 +245,7 @@ impl WebrtcIngest {
         let runtime = |error: std::io::Error| format!("a thread could not be started: {error}");
         let media = runtime::media().map_err(runtime)?;
         let port = resolved.ice_udp_port;
-        let mux = runtime::mux(port).map_err(|error| {
+        let mux = Mux::shared(media, port).map_err(|error| {
             format!("UDP port {port} cannot be used for media: {error}; choose another ice-udp-port, or 0 for any")
         })?;
         let receiver = ElementReceiver(self.obj().downgrade());
