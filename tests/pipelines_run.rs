@@ -98,10 +98,12 @@ fn the_list_explains_every_pipeline() {
 #[test]
 fn interrupt_term_and_hangup_end_the_stream_with_its_exit_code() {
     for name in ["INT", "TERM", "HUP"] {
-        let stand = Stand::new("videotestsrc is-live=true\n! fakesink name=${NAME:-x}\n");
+        let stand = Stand::new(
+            "videotestsrc is-live=true\n! progressreport name=playing update-freq=1\n! fakesink name=${NAME:-x}\n",
+        );
         let mut run = stand.start();
         // Only now: EOS sent to videotestsrc while the pipeline is on its way to PLAYING is lost at times (GStreamer 1.22).
-        let seen = wait_for_line(&mut run.0, "New clock");
+        let seen = wait_for_line(&mut run.0, "playing (");
         signal(&run.0, name);
         let status = wait_exit("pipelines/run", &mut run.0, Duration::from_secs(3));
         assert!(status.success(), "{name}: {status}; {seen}");
@@ -117,7 +119,7 @@ fn a_second_interrupt_kills_what_does_not_end() {
     ));
     let mut run = stand.start();
     let mut lines = BufReader::new(run.0.stdout.take().expect("stdout")).lines();
-    assert!(lines.any(|l| l.is_ok_and(|l| l.contains("New clock"))));
+    assert!(lines.any(|l| l.is_ok_and(|l| l.contains("Setting pipeline to PLAYING"))));
     signal(&run.0, "INT");
     assert!(lines.any(|l| l.is_ok_and(|l| l.contains("handling interrupt"))));
     signal(&run.0, "INT");
