@@ -125,6 +125,30 @@ fn a_second_interrupt_kills_what_does_not_end() {
 }
 
 #[test]
+fn without_rtmp_url_an_embedded_server_is_started_and_the_page_knows_its_playback() {
+    let port = common::free_port();
+    // What listens here only has to listen; the names of the sinks carry what a WHIP element's properties would.
+    let stand = Stand::new(&format!(
+        "tcpserversrc host=127.0.0.1 port={port} ! fakesink name=uri=whip://127.0.0.1:{port}/whip/live\n\
+         fakesrc ! fakesink name=${{RTMP_URL}}"
+    ));
+    let ended = stand.dir.path().join("ended");
+    stand.receiver(&format!(
+        "trap 'echo > {}; exit' TERM\necho 'rtmp-receiver: rtmp://127.0.0.1:1/ http://127.0.0.1:2/'\n\
+         while :; do sleep 0.1; done",
+        ended.display()
+    ));
+    let mut run = stand.start();
+    let wanted = format!("http://127.0.0.1:{port}/?playback=http://127.0.0.1:2/live/key.flv");
+    let mut lines = BufReader::new(run.0.stderr.take().expect("stderr")).lines().map_while(Result::ok);
+    assert!(lines.any(|l| l.contains(&wanted)), "no line with {wanted}");
+    assert!(common::accepts(port), "printed only when somebody listens");
+    signal(&run.0, "INT");
+    signal_until_gone(&mut run);
+    common::wait_until("the embedded server's end", SOON, || ended.exists().then_some(()));
+}
+
+#[test]
 fn the_exit_code_of_a_failing_pipeline_is_kept() {
     let stand = Stand::new("filesrc location=/nonexistent\n! fakesink\n");
     let mut run = stand.start();
@@ -189,15 +213,25 @@ impl Stand {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
     }
 
+    /// The embedded RTMP server's stand-in, where the build would have put it.
+    fn receiver(&self, script: &str) {
+        let release = self.dir.path().join("target/release");
+        fs::create_dir(&release).expect("folder");
+        let path = release.join("rtmp-receiver");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("receiver");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    }
+
     fn start(&self) -> Running {
         let path = format!("{}:{}", self.dir.path().join("bin").display(), std::env::var("PATH").expect("PATH"));
         let child = Command::new(self.dir.path().join("pipelines/run"))
             .arg("stand-in")
             .env("PATH", path)
+            .env_remove("RTMP_URL")
             .env("CARGO_TARGET_DIR", self.dir.path().join("target"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("run");
         Running(child)
@@ -212,6 +246,17 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Interrupts again until the script has ended.
+fn signal_until_gone(run: &mut Running) {
+    common::wait_until("pipelines/run to end", SOON, || {
+        let ended = run.0.try_wait().expect("wait");
+        if ended.is_none() {
+            signal(&run.0, "INT");
+        }
+        ended
+    });
 }
 
 fn wait_for_line(run: &mut Child, wanted: &str) -> String {
