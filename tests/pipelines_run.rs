@@ -98,10 +98,12 @@ fn the_list_explains_every_pipeline() {
 #[test]
 fn interrupt_term_and_hangup_end_the_stream_with_its_exit_code() {
     for name in ["INT", "TERM", "HUP"] {
-        let stand = Stand::new("videotestsrc is-live=true\n! fakesink name=${NAME:-x}\n");
+        let stand = Stand::new(
+            "videotestsrc is-live=true\n! progressreport name=playing update-freq=1\n! fakesink name=${NAME:-x}\n",
+        );
         let mut run = stand.start();
         // Only now: EOS sent to videotestsrc while the pipeline is on its way to PLAYING is lost at times (GStreamer 1.22).
-        let seen = wait_for_line(&mut run.0, "New clock");
+        let seen = wait_for_line(&mut run.0, "playing (");
         signal(&run.0, name);
         let status = wait_exit("pipelines/run", &mut run.0, Duration::from_secs(3));
         assert!(status.success(), "{name}: {status}; {seen}");
@@ -110,19 +112,40 @@ fn interrupt_term_and_hangup_end_the_stream_with_its_exit_code() {
 
 #[test]
 fn a_second_interrupt_kills_what_does_not_end() {
-    // A server source that nobody connects to never sees the end of its stream.
-    let stand = Stand::new(&format!(
-        "tcpserversrc host=127.0.0.1 port={}\n! fakesink\nvideotestsrc is-live=true ! fakesink",
-        common::free_port()
-    ));
+    let stand = Stand::new("fakesrc ! fakesink");
+    stand.program("gst-launch-1.0", "trap 'echo interrupted' INT; echo playing; while :; do sleep 0.2; done");
     let mut run = stand.start();
     let mut lines = BufReader::new(run.0.stdout.take().expect("stdout")).lines();
-    assert!(lines.any(|l| l.is_ok_and(|l| l.contains("New clock"))));
+    assert!(lines.any(|l| l.is_ok_and(|l| l == "playing")));
     signal(&run.0, "INT");
-    assert!(lines.any(|l| l.is_ok_and(|l| l.contains("handling interrupt"))));
+    assert!(lines.any(|l| l.is_ok_and(|l| l == "interrupted")));
     signal(&run.0, "INT");
     let status = wait_exit("pipelines/run", &mut run.0, SOON);
     assert_eq!(status.code(), Some(128 + 9), "{status}");
+}
+
+#[test]
+fn without_rtmp_url_an_embedded_server_is_started_and_the_page_knows_its_playback() {
+    let port = common::free_port();
+    // What listens here only has to listen; the names of the sinks carry what a WHIP element's properties would.
+    let stand = Stand::new(&format!(
+        "tcpserversrc host=127.0.0.1 port={port} ! fakesink name=uri=whip://127.0.0.1:{port}/whip/live\n\
+         fakesrc ! fakesink name=${{RTMP_URL}}"
+    ));
+    let ended = stand.dir.path().join("ended");
+    stand.receiver(&format!(
+        "trap 'echo > {}; exit' TERM\necho 'rtmp-receiver: rtmp://127.0.0.1:1/ http://127.0.0.1:2/'\n\
+         while :; do sleep 0.1; done",
+        ended.display()
+    ));
+    let mut run = stand.start();
+    let wanted = format!("http://127.0.0.1:{port}/?playback=http://127.0.0.1:2/live/key.flv");
+    let mut lines = BufReader::new(run.0.stderr.take().expect("stderr")).lines().map_while(Result::ok);
+    assert!(lines.any(|l| l.contains(&wanted)), "no line with {wanted}");
+    assert!(common::accepts(port), "printed only when somebody listens");
+    signal(&run.0, "INT");
+    signal_until_gone(&mut run);
+    common::wait_until("the embedded server's end", SOON, || ended.exists().then_some(()));
 }
 
 #[test]
@@ -172,17 +195,31 @@ impl Stand {
             fs::copy(pipelines().join(name), copy.join(name)).expect("copy");
         }
         fs::write(copy.join("stand-in.launch"), description).expect("description");
-        let bin = dir.path().join("bin");
-        fs::create_dir(&bin).expect("folder");
-        let cargo = bin.join("cargo");
-        fs::write(&cargo, "#!/bin/sh\nexit 0\n").expect("cargo");
-        fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("executable");
+        fs::create_dir(dir.path().join("bin")).expect("folder");
         // The system's plugins are known already: no scan in each test.
         let registry = common::target_tmp().join("run-registry");
         fs::create_dir_all(&registry).expect("folder");
         fs::create_dir(dir.path().join("target")).expect("folder");
         symlink(registry, dir.path().join("target/gst-registry")).expect("link");
-        Self { dir }
+        let stand = Self { dir };
+        stand.program("cargo", "exit 0");
+        stand
+    }
+
+    /// Puts a shell script in the place of a program.
+    fn program(&self, name: &str, script: &str) {
+        let path = self.dir.path().join("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    }
+
+    /// The embedded RTMP server's stand-in, where the build would have put it.
+    fn receiver(&self, script: &str) {
+        let release = self.dir.path().join("target/release");
+        fs::create_dir(&release).expect("folder");
+        let path = release.join("rtmp-receiver");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("receiver");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
     }
 
     fn start(&self) -> Running {
@@ -190,10 +227,11 @@ impl Stand {
         let child = Command::new(self.dir.path().join("pipelines/run"))
             .arg("stand-in")
             .env("PATH", path)
+            .env_remove("RTMP_URL")
             .env("CARGO_TARGET_DIR", self.dir.path().join("target"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("run");
         Running(child)
@@ -208,6 +246,17 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Interrupts again until the script has ended.
+fn signal_until_gone(run: &mut Running) {
+    common::wait_until("pipelines/run to end", SOON, || {
+        let ended = run.0.try_wait().expect("wait");
+        if ended.is_none() {
+            signal(&run.0, "INT");
+        }
+        ended
+    });
 }
 
 fn wait_for_line(run: &mut Child, wanted: &str) -> String {
