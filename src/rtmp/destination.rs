@@ -159,7 +159,7 @@ impl Destination {
 
     /// Moves to another server, with everything that had been learned of the old one forgotten.
     pub fn relocate(&self, location: Location) {
-        self.tell(Event::Relocate(location));
+        self.tell(Event::Relocate(Box::new(location)));
     }
 
     /// All input has seen its end. `Observer::finished` follows within two seconds, whatever the server does.

@@ -226,7 +226,7 @@ fn query(pad: &gst::GhostPad, parent: Option<&gst::Object>, query: &mut gst::Que
             let caps = pad.pad_template_caps();
             let caps = query
                 .filter()
-                .map(|filter| caps.intersect_with_mode(&filter.to_owned(), gst::CapsIntersectMode::First))
+                .map(|filter| caps.intersect_with_mode(filter, gst::CapsIntersectMode::First))
                 .unwrap_or(caps);
             query.set_result(&caps);
             true
