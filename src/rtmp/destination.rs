@@ -106,7 +106,7 @@ pub struct Stats {
     pub dropped: u64,
     /// Connections begun after a failure.
     pub reconnects: u32,
-    /// How much is queued.
+    /// How long the oldest queued unit has been waiting.
     pub lag: Duration,
 }
 
