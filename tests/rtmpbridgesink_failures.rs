@@ -54,6 +54,27 @@ fn killed_server_gets_the_stream_back_at_a_keyframe() {
 }
 
 #[test]
+fn killed_server_gets_a_keyframe_from_our_encoder() {
+    let mut server = Server::start();
+    let video = "videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=30/1 ! sink.video";
+    let more = "keyframe-interval=600000 max-queue-time=100 reconnect-min=50 reconnect-max=200";
+    let description = format!("{video} rtmpbridgesink name=sink location={} {more}", server.url());
+    let mut pipeline = Pipeline::start(&description);
+    pipeline.wait_for_state("live");
+    wait_for("frames", || pipeline.frames() > 20);
+    server.kill();
+    pipeline.wait_for_state("retrying");
+    server.restart();
+    pipeline.wait_for_state("live");
+    let frames = pipeline.frames();
+    wait_for("frames after the restart", || pipeline.frames() > frames + 20);
+    pipeline.pipeline.set_state(gst::State::Null).unwrap();
+    let first_frame = || read_flv(&server.recordings()[1]).into_iter().find(Tag::is_video);
+    wait_for("the recording", || first_frame().is_some());
+    assert_eq!(first_frame().map(|tag| tag.is_keyframe()), Some(true));
+}
+
+#[test]
 fn eos_arrives_in_time_when_the_server_is_dead() {
     let server = Server::stopped();
     let mut pipeline = Pipeline::start(&live(&server.url(), ""));
@@ -130,11 +151,13 @@ fn unlinked_pad_does_not_hold_eos_back() {
 fn stream_starts_again_after_eos() {
     let server = Server::start();
     let mut pipeline = Pipeline::start(&live(&server.url(), ""));
-    for _ in 0..2 {
+    for run in 0..2 {
         pipeline.wait_for_state("live");
         wait_for("frames", || pipeline.frames() > 20);
         assert_ends_in_time(&mut pipeline, |pipeline| pipeline.pipeline.send_event(gst::event::Eos::new()));
         pipeline.pipeline.set_state(gst::State::Null).unwrap();
+        // nginx names recordings by key and second.
+        pipeline.sink().set_property("location", format!("{}-{run}", server.url()));
         pipeline.pipeline.set_state(gst::State::Playing).unwrap();
     }
     for recording in server.recordings().iter().take(2) {

@@ -102,6 +102,54 @@ fn publisher_may_change_its_codec() {
 }
 
 #[test]
+fn new_resolution_has_a_new_sequence_header() {
+    let server = Server::start();
+    let source = |width| {
+        format!(
+            "videotestsrc num-buffers=30 ! video/x-raw,format=I420,width={width},height=180,framerate=30/1 \
+             ! x264enc tune=zerolatency speed-preset=ultrafast ! both."
+        )
+    };
+    let description = format!("concat name=both ! sink.video {} {} {}", source(320), source(240), sink(&server));
+    let mut pipeline = Pipeline::start(&description);
+    pipeline.wait_for_eos();
+    let tags = read_flv(&server.recording());
+    let headers: Vec<_> = tags.iter().filter(|tag| tag.is_video_header()).map(|tag| tag.body.clone()).collect();
+    assert!(headers.len() == 2 && headers[0] != headers[1], "{headers:?}");
+    assert_eq!(tags.iter().filter(|tag| tag.is_video()).count(), 60);
+}
+
+#[test]
+fn long_silence_is_not_filled_all_at_once() {
+    let server = Server::start();
+    let mut pipeline = Pipeline::parse(&format!(
+        "appsrc name=source is-live=true format=time \
+         caps=audio/x-raw,format=S16LE,rate=48000,channels=2,layout=interleaved ! sink.audio {}",
+        sink(&server)
+    ));
+    pipeline.pipeline.set_state(gst::State::Playing).unwrap();
+    let source = pipeline.pipeline.by_name("source").unwrap().downcast::<gst_app::AppSrc>().unwrap();
+    let push = |from: gst::ClockTime| {
+        for index in 0..50 {
+            let mut buffer = gst::Buffer::from_slice(vec![0; 960 * 4]);
+            let edit = buffer.get_mut().unwrap();
+            edit.set_pts(from + index * 20.mseconds());
+            edit.set_duration(20.mseconds());
+            source.push_buffer(buffer).unwrap();
+        }
+    };
+    push(0.seconds());
+    wait_for("the first second", || pipeline.frames() > 30);
+    push(3600.seconds());
+    source.end_of_stream().unwrap();
+    pipeline.wait_for_eos();
+    let tags = read_flv(&server.recording());
+    let audio: Vec<_> = tags.iter().filter(|tag| tag.is_audio()).map(|tag| tag.timestamp).collect();
+    assert!((80..120).contains(&audio.len()), "{} frames", audio.len());
+    assert!(audio.is_sorted() && *audio.last().unwrap() > 3_600_000, "{audio:?}");
+}
+
+#[test]
 fn link_all_operator_links_both_kinds() {
     let server = Server::start();
     let dir = tempfile::tempdir().unwrap();

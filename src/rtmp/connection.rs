@@ -5,7 +5,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -29,8 +29,9 @@ pub(super) struct Connection {
     pipeline: gst::Pipeline,
     appsrc: gst_app::AppSrc,
     sink: gst::Element,
-    /// The times of what is between us and the sink, oldest first. Innermost lock; nothing is called under it.
-    queued: Arc<Mutex<VecDeque<i64>>>,
+    /// Since when each tag waits between us and the sink, oldest first. Innermost lock; nothing is called under it.
+    /// Waiting is counted on the wall clock: media time jumps when a publisher pauses, and comes in bursts.
+    queued: Arc<Mutex<VecDeque<Instant>>>,
 }
 
 impl Connection {
@@ -116,21 +117,16 @@ impl Connection {
             if let Some(buffer) = buffer.get_mut() {
                 buffer.set_pts(gst::ClockTime::from_nseconds(at_ns.max(0).unsigned_abs()));
             }
-            lock(&self.queued).push_back(at_ns);
+            lock(&self.queued).push_back(Instant::now());
             // Fails only while the connection ends; what happens to the tag no longer matters then.
             let _ = self.appsrc.push_buffer(buffer);
         }
     }
 
-    /// How far the sink is behind something of `now_ns`.
-    pub(super) fn lag_ns(&self, now_ns: i64) -> i64 {
-        lock(&self.queued).front().map_or(0, |oldest| now_ns - oldest)
-    }
-
-    /// How much time is queued.
-    pub(super) fn queued_ns(&self) -> i64 {
-        let queued = lock(&self.queued);
-        queued.front().zip(queued.back()).map_or(0, |(oldest, newest)| newest - oldest)
+    /// How far the sink is behind: how long the oldest tag has been waiting for it.
+    pub(super) fn lag_ns(&self) -> i64 {
+        let lag = lock(&self.queued).front().map_or(Duration::ZERO, Instant::elapsed);
+        i64::try_from(lag.as_nanos()).unwrap_or(i64::MAX)
     }
 
     /// Whether anything is queued.

@@ -106,7 +106,7 @@ pub struct Stats {
     pub dropped: u64,
     /// Connections begun after a failure.
     pub reconnects: u32,
-    /// How much is queued.
+    /// How long the oldest queued unit has been waiting.
     pub lag: Duration,
 }
 
@@ -159,7 +159,7 @@ impl Destination {
 
     /// Moves to another server, with everything that had been learned of the old one forgotten.
     pub fn relocate(&self, location: Location) {
-        self.tell(Event::Relocate(location));
+        self.tell(Event::Relocate(Box::new(location)));
     }
 
     /// All input has seen its end. `Observer::finished` follows within two seconds, whatever the server does.

@@ -33,7 +33,6 @@ struct Link {
     connection: Arc<Connection>,
     gate: Gate,
     tagger: Tagger,
-    base: i64,
 }
 
 impl Feed {
@@ -75,7 +74,7 @@ impl Feed {
         let mut inner = self.lock();
         let mut tagger = Tagger::default();
         inner.formats.iter().flatten().for_each(|format| tagger.announce(format));
-        inner.link = Some(Link { connection, gate: Gate::new(inner.max_queue_ns), tagger, base: 0 });
+        inner.link = Some(Link { connection, gate: Gate::new(inner.max_queue_ns), tagger });
         for unit in std::mem::take(&mut inner.held) {
             inner.open(unit);
         }
@@ -93,7 +92,7 @@ impl Feed {
     }
 
     pub(super) fn lag_ns(&self) -> i64 {
-        self.lock().link.as_ref().map_or(0, |link| link.connection.queued_ns())
+        self.lock().link.as_ref().map_or(0, |link| link.connection.lag_ns())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -138,10 +137,9 @@ impl Inner {
     /// Sends a unit if the gate lets it; returns whether a keyframe is needed.
     fn send(&mut self, unit: &Unit) -> bool {
         let Some(link) = &mut self.link else { return false };
-        let lag = link.connection.lag_ns(unit.dts - link.base);
+        let lag = link.connection.lag_ns();
         match link.gate.decide(unit.track(), unit.dts, unit.keyframe, self.tracks, lag) {
             Verdict::Pass { base } => {
-                link.base = base;
                 link.connection.push(link.tagger.tags(unit, base), unit.dts - base);
                 self.counts.frames += 1;
                 false

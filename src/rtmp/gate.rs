@@ -57,7 +57,7 @@ impl Gate {
         !matches!(self.state, State::Open { .. })
     }
 
-    /// Decides for the next unit. `lag_ns` is how much is queued before the connection.
+    /// Decides for the next unit. `lag_ns` is how long the oldest queued one has been waiting.
     pub fn decide(&mut self, track: Track, dts: i64, keyframe: bool, tracks: Tracks, lag_ns: i64) -> Verdict {
         let video_missing = match track {
             Track::Video => {

@@ -28,7 +28,7 @@ pub(super) enum Event {
     Media,
     Ending,
     Ended,
-    Relocate(Location),
+    Relocate(Box<Location>),
     Stop,
     Failed { generation: u64, text: String },
     Drained { generation: u64 },
@@ -38,7 +38,7 @@ pub(super) enum Event {
 enum Exit {
     Stop,
     Finish,
-    Relocate(Location),
+    Relocate(Box<Location>),
 }
 
 /// What a connection says.
@@ -89,7 +89,7 @@ impl Worker {
             match exit {
                 Exit::Relocate(location) => {
                     self.update(|status| status.url = location.to_string());
-                    self.config.location = location;
+                    self.config.location = *location;
                 }
                 Exit::Finish => {
                     self.enter(State::Stopped, "end of stream");

@@ -13,6 +13,9 @@ use crate::{
     transcode::{Chain, ChainError, Route, Settings},
 };
 
+/// After a longer silence than this the chain starts anew: audiorate would fill hours of it, all at once.
+const LONGEST_FILLED_GAP: gst::ClockTime = gst::ClockTime::from_seconds(5);
+
 /// How far EOS has come on a pad.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -34,6 +37,8 @@ pub(super) struct Input {
     progress: Arc<Progress>,
     timeline: Arc<Mutex<Timeline>>,
     installed: Mutex<Option<Installed>>,
+    /// Where the last buffer or gap ended, in the input's own time.
+    last_end: Mutex<Option<gst::ClockTime>>,
 }
 
 struct Installed {
@@ -60,14 +65,20 @@ impl Input {
             })
             .query_function(query)
             .build();
-        let input = Arc::new(Self { track, pad, progress, timeline: Arc::default(), installed: Mutex::new(None) });
+        let input = Arc::new(Self {
+            track,
+            pad,
+            progress,
+            timeline: Arc::default(),
+            installed: Mutex::new(None),
+            last_end: Mutex::new(None),
+        });
         let weak = Arc::downgrade(&input);
         let weak_element = element.downgrade();
-        input.pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, _| {
-            if let (Some(input), Some(element)) = (weak.upgrade(), weak_element.upgrade())
-                && !input.progress.has_data.swap(true, Ordering::SeqCst)
+        input.pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            if let (Some(input), Some(element), Some(buffer)) = (weak.upgrade(), weak_element.upgrade(), info.buffer())
             {
-                input.learn_liveness(&element);
+                input.before_buffer(&element, pad, buffer.pts(), buffer.duration());
             }
             gst::PadProbeReturn::Ok
         });
@@ -124,7 +135,8 @@ impl Input {
         for flag in [&self.progress.has_data, &self.progress.arrived, &self.progress.drained] {
             flag.store(false, Ordering::SeqCst);
         }
-        self.timeline.lock().unwrap_or_else(PoisonError::into_inner).reset();
+        lock(&self.timeline).reset();
+        *lock(&self.last_end) = None;
     }
 
     fn event(
@@ -154,10 +166,45 @@ impl Input {
                 }
                 element.check_ending();
             }
+            gst::EventView::Gap(gap) => {
+                let (start, duration) = gap.get();
+                self.passes(Some(start), duration);
+            }
+            gst::EventView::Segment(_) => *lock(&self.last_end) = None,
             gst::EventView::FlushStop(_) => self.reset(),
             _ => {}
         }
         gst::Pad::event_default(pad, parent, event)
+    }
+
+    fn before_buffer(
+        &self,
+        element: &RtmpBridgeSink,
+        pad: &gst::GhostPad,
+        start: Option<gst::ClockTime>,
+        duration: Option<gst::ClockTime>,
+    ) {
+        let silence = self.passes(start, duration);
+        if self.track == Track::Audio && silence > LONGEST_FILLED_GAP {
+            gst::info!(CAT, obj = pad, "starting anew after {silence} without audio");
+            self.clear(element);
+            let caps = pad.current_caps();
+            if let Some(Err(error)) = caps.map(|caps| self.prepare(element, &caps)) {
+                gst::error!(CAT, obj = pad, "{error}");
+            }
+        }
+        if !self.progress.has_data.swap(true, Ordering::SeqCst) {
+            self.learn_liveness(element);
+        }
+    }
+
+    /// Takes note of what passes; returns how much time is missing before it.
+    fn passes(&self, start: Option<gst::ClockTime>, duration: Option<gst::ClockTime>) -> gst::ClockTime {
+        let Some(start) = start else { return gst::ClockTime::ZERO };
+        let mut last_end = lock(&self.last_end);
+        let silence = last_end.map_or(gst::ClockTime::ZERO, |end| start.saturating_sub(end));
+        *last_end = Some(start + duration.unwrap_or_default());
+        silence
     }
 
     /// Makes the chain fit the caps, which are about to go into it.
@@ -209,8 +256,12 @@ impl Input {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Installed>> {
-        self.installed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.installed)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Installed {
@@ -226,7 +277,7 @@ fn query(pad: &gst::GhostPad, parent: Option<&gst::Object>, query: &mut gst::Que
             let caps = pad.pad_template_caps();
             let caps = query
                 .filter()
-                .map(|filter| caps.intersect_with_mode(&filter.to_owned(), gst::CapsIntersectMode::First))
+                .map(|filter| caps.intersect_with_mode(filter, gst::CapsIntersectMode::First))
                 .unwrap_or(caps);
             query.set_result(&caps);
             true

@@ -21,6 +21,7 @@ pub(crate) struct Server {
     dir: tempfile::TempDir,
     port: u16,
     child: Option<Child>,
+    runs: u32,
 }
 
 impl Server {
@@ -34,22 +35,25 @@ impl Server {
     pub(crate) fn stopped() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("rec")).unwrap();
-        let at = dir.path().display();
+        Self { dir, port, child: None, runs: 0 }
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        // A directory a run: nginx names recordings by the second.
+        self.runs += 1;
+        let recordings = self.dir.path().join(format!("{:03}", self.runs));
+        std::fs::create_dir(&recordings).unwrap();
+        let (at, port, recordings) = (self.dir.path().display(), self.port, recordings.display());
         let module = Path::new("/usr/lib/nginx/modules/ngx_rtmp_module.so");
         let load = if module.exists() { format!("load_module {};", module.display()) } else { String::new() };
         let config = format!(
             "{load} daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;
              events {{ worker_connections 64; }}
              rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{
-                 live on; record all; record_path {at}/rec; record_unique on; }} }} }}"
+                 live on; record all; record_path {recordings}; record_unique on; }} }} }}"
         );
-        std::fs::write(dir.path().join("nginx.conf"), config).unwrap();
-        Self { dir, port, child: None }
-    }
-
-    pub(crate) fn restart(&mut self) {
-        self.kill();
+        std::fs::write(self.dir.path().join("nginx.conf"), config).unwrap();
         let dir = self.dir.path();
         let child = Command::new("nginx")
             .arg("-p")
@@ -84,9 +88,13 @@ impl Server {
 
     /// The recordings, oldest first.
     pub(crate) fn recordings(&self) -> Vec<PathBuf> {
+        let runs = (1..=self.runs).map(|run| self.dir.path().join(format!("{run:03}")));
         let mut files: Vec<_> =
-            std::fs::read_dir(self.dir.path().join("rec")).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort_by_key(|file| std::fs::metadata(file).and_then(|meta| meta.created()).unwrap());
+            runs.flat_map(|run| std::fs::read_dir(run).unwrap()).map(|entry| entry.unwrap().path()).collect();
+        files.sort_by_key(|file| {
+            let created = std::fs::metadata(file).and_then(|meta| meta.created()).unwrap();
+            (file.parent().map(Path::to_owned), created)
+        });
         files
     }
 
