@@ -49,6 +49,19 @@ fn vp8_is_transcoded_with_keyframes_by_time() {
 }
 
 #[test]
+fn publisher_that_makes_no_keyframes_by_itself_is_asked_for_them() {
+    let server = Server::start();
+    let video = video("x264enc tune=zerolatency speed-preset=ultrafast key-int-max=1000");
+    let mut pipeline = Pipeline::start(&format!("{video} {} keyframe-interval=500", sink(&server)));
+    pipeline.wait_for_eos();
+    assert_eq!(pipeline.sink().property::<gst::Structure>("stats").get::<bool>("passthrough"), Ok(true));
+    let tags = read_flv(&server.recording());
+    let keyframes: Vec<_> = tags.iter().filter(|tag| tag.is_keyframe()).map(|tag| tag.timestamp).collect();
+    assert!(keyframes.len() >= 3, "keyframes at {keyframes:?}");
+    assert!(keyframes.windows(2).all(|pair| pair[1] - pair[0] <= 700), "keyframes at {keyframes:?}");
+}
+
+#[test]
 fn h264_passes_bit_exact() {
     let server = Server::start();
     let video = video(

@@ -21,6 +21,8 @@ use super::{
 pub struct Config {
     /// Where to.
     pub location: Location,
+    /// How far apart keyframes should be; one is asked for when they are further.
+    pub keyframe_interval: Duration,
     /// How far the connection may lag.
     pub max_queue: Duration,
     /// First delay before a retry.
@@ -133,7 +135,7 @@ impl Destination {
     /// Starts a destination. It connects when the first unit comes: servers drop publishers that send nothing.
     pub fn start(config: Config, observer: Arc<dyn Observer>) -> std::io::Result<Self> {
         let max_queue_ns = i64::try_from(config.max_queue.as_nanos()).unwrap_or(i64::MAX);
-        let feed = Arc::new(Feed::new(max_queue_ns));
+        let feed = Arc::new(Feed::new(max_queue_ns, config.keyframe_interval));
         let status = Arc::new(Mutex::new(Status { url: config.location.to_string(), ..Status::default() }));
         let (events, inbox) = mpsc::channel();
         let worker = Worker::new(config, feed.clone(), status.clone(), observer.clone(), events.clone(), inbox);

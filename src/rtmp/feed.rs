@@ -3,10 +3,10 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use super::{Format, Gate, KeyframeRequests, Tagger, Track, Tracks, Unit, Verdict, connection::Connection};
+use super::{Cadence, Format, Gate, KeyframeRequests, Tagger, Track, Tracks, Unit, Verdict, connection::Connection};
 
 /// Shared by the streaming threads and the worker. Its lock is taken before a connection's own.
 pub(super) struct Feed(Mutex<Inner>);
@@ -25,6 +25,7 @@ struct Inner {
     /// While there is no connection: everything since the last keyframe, to open the next one with.
     held: Vec<Unit>,
     keyframes: KeyframeRequests,
+    cadence: Cadence,
     formats: [Option<Arc<Format>>; 2],
     counts: Counts,
 }
@@ -36,13 +37,14 @@ struct Link {
 }
 
 impl Feed {
-    pub(super) fn new(max_queue_ns: i64) -> Self {
+    pub(super) fn new(max_queue_ns: i64, keyframe_interval: Duration) -> Self {
         Self(Mutex::new(Inner {
             max_queue_ns,
             tracks: Tracks::default(),
             link: None,
             held: Vec::new(),
             keyframes: KeyframeRequests::default(),
+            cadence: Cadence::new(keyframe_interval),
             formats: [None, None],
             counts: Counts::default(),
         }))
@@ -55,18 +57,23 @@ impl Feed {
     /// Takes a unit; returns whether to ask for a keyframe.
     pub(super) fn push(&self, unit: Unit, now: Instant) -> bool {
         let mut inner = self.lock();
-        if unit.track() == Track::Video && unit.keyframe {
-            inner.keyframes.came();
+        let mut overdue = false;
+        if unit.track() == Track::Video {
+            if unit.keyframe {
+                inner.keyframes.came();
+            }
+            overdue = inner.cadence.is_overdue(unit.dts, unit.keyframe);
         }
         inner.note(&unit);
-        match &inner.link {
+        let needed = match &inner.link {
             None => {
                 inner.hold(unit);
-                false
+                return false;
             }
-            Some(link) if link.gate.is_waiting() => inner.open(unit) && inner.keyframes.should_ask(now),
-            Some(_) => inner.send(&unit) && inner.keyframes.should_ask(now),
-        }
+            Some(link) if link.gate.is_waiting() => inner.open(unit),
+            Some(_) => inner.send(&unit),
+        };
+        (needed || overdue) && inner.keyframes.should_ask(now)
     }
 
     /// The connection is up: sends what was held; returns whether to ask for a keyframe.

@@ -33,9 +33,48 @@ impl KeyframeRequests {
     }
 }
 
+/// Tells when a stream's keyframes are further apart than they should be. Browsers make them only when asked; players
+/// can begin, and servers can cut segments, only at one.
+#[derive(Debug)]
+pub struct Cadence {
+    longest_ns: i64,
+    last_keyframe: Option<i64>,
+}
+
+impl Cadence {
+    /// For keyframes `interval` apart. A tenth more is let pass, so that a sender's own keyframes come first.
+    pub fn new(interval: Duration) -> Self {
+        let longest_ns = i64::try_from((interval + interval / 10).as_nanos()).unwrap_or(i64::MAX);
+        Self { longest_ns, last_keyframe: None }
+    }
+
+    /// Takes note of a picture; whether a keyframe is overdue.
+    pub fn is_overdue(&mut self, dts: i64, keyframe: bool) -> bool {
+        if keyframe {
+            self.last_keyframe = Some(dts);
+        }
+        self.last_keyframe.is_some_and(|last| dts.saturating_sub(last) > self.longest_ns)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_with_regular_keyframes_is_never_overdue() {
+        let mut cadence = Cadence::new(Duration::from_secs(2));
+        assert!((0..300).all(|picture| !cadence.is_overdue(picture * 33_333_333, picture % 60 == 0)));
+    }
+
+    #[test]
+    fn a_stream_without_keyframes_is_overdue_until_one_comes() {
+        let mut cadence = Cadence::new(Duration::from_secs(2));
+        assert!(!cadence.is_overdue(0, true));
+        assert!(!cadence.is_overdue(2_200_000_000, false));
+        assert!(cadence.is_overdue(2_233_000_000, false));
+        assert!(!cadence.is_overdue(2_266_000_000, true));
+    }
 
     #[test]
     fn requests_are_spaced_further_and_further() {

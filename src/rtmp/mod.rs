@@ -21,7 +21,7 @@ mod worker;
 pub use destination::{Config, Destination, Observer, State, Stats, Timing};
 pub use failure::Failure;
 pub use gate::{Gate, Verdict};
-pub use keyframes::KeyframeRequests;
+pub use keyframes::{Cadence, KeyframeRequests};
 pub use location::{Location, LocationError, redact};
 pub use retry::{Decision, Retry};
 pub use tagger::Tagger;

@@ -47,7 +47,7 @@ pub struct RtmpBridgeSink {
     #[property(name = "audio-bitrate", type = u32, get, set, member = audio_bitrate, minimum = 8000, default = 128_000,
         blurb = "Bitrate of encoded audio in bit/s")]
     #[property(name = "keyframe-interval", type = u32, get, set, member = keyframe_interval, minimum = 100,
-        default = 2000, blurb = "Time from keyframe to keyframe of encoded video in ms")]
+        default = 2000, blurb = "Time from keyframe to keyframe in ms: encoders make them, publishers whose video passes through are asked")]
     #[property(name = "max-queue-time", type = u32, get, set, member = max_queue_time, minimum = 100,
         default = 3000,
         blurb = "How far the server may lag in ms before whole groups of pictures are left out")]

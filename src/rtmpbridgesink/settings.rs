@@ -52,6 +52,7 @@ impl Settings {
         let ms = |ms: u32| Duration::from_millis(ms.into());
         Ok(rtmp::Config {
             location: Location::parse(self.location.as_deref().unwrap_or_default())?,
+            keyframe_interval: ms(self.keyframe_interval),
             max_queue: ms(self.max_queue_time),
             reconnect_min: ms(self.reconnect_min),
             reconnect_max: ms(self.reconnect_max),
