@@ -78,6 +78,11 @@ impl SessionId {
     }
 }
 
+/// The beginning of a session's id, for logs: the whole is what protects the session's URL.
+pub fn abbreviate(id: &str) -> &str {
+    id.get(..6).unwrap_or("")
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -24,7 +24,7 @@ mod tls;
 mod uri;
 mod whip;
 
-pub use answerer::{Answer, AnswerError, Offer, OfferAnswerer, SessionId, SessionLease, SignaledSession};
+pub use answerer::{Answer, AnswerError, Offer, OfferAnswerer, SessionId, SessionLease, SignaledSession, abbreviate};
 pub use mount::{EndpointConfig, Mount, MountError, mount};
 pub use tls::TlsFiles;
 pub use uri::{EndpointUri, ListenAddress, Scheme, UriError};

@@ -14,7 +14,7 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::{debug, info};
 
 use super::{
-    answerer::{Answer, AnswerError, Offer, SignaledSession},
+    answerer::{Answer, AnswerError, Offer, SignaledSession, abbreviate},
     connection::Peer,
     cors,
     problem::Refusal,
@@ -80,7 +80,7 @@ async fn on_session(endpoint: &Endpoint, id: &str, method: &Method, headers: &He
             let session = endpoint.take(id).ok_or(Refusal::NoSession)?;
             // In a task of its own: a page that is being closed does not wait for the answer.
             let closed = tokio::spawn(async move { session.close().await }).await;
-            info!(endpoint = %endpoint.path, session = %id, ok = closed.is_ok(), "session deleted by its peer");
+            info!(endpoint = %endpoint.path, session = abbreviate(id), ok = closed.is_ok(), "session deleted by its peer");
             Ok(StatusCode::OK.into_response())
         }
         Method::GET | Method::HEAD => {
@@ -112,7 +112,7 @@ async fn post(endpoint: Arc<Endpoint>, remote: std::net::SocketAddr, request: Re
 
     let etag = etag(&*session);
     endpoint.establish(&id, session);
-    info!(endpoint = %endpoint.path, session = %id, %remote, "offer answered");
+    info!(endpoint = %endpoint.path, session = abbreviate(id.as_str()), %remote, "offer answered");
     let location = format!("{}/{id}", endpoint.path);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(SDP)),
@@ -176,7 +176,7 @@ async fn answer(endpoint: &Endpoint, offer: Offer) -> Result<Answer, AnswerError
     tokio::spawn(async move {
         let id = offer.id.clone();
         if let Err(Ok(orphan)) = tx.send(answerer.answer(offer).await) {
-            debug!(session = %id, "the client went away before the answer");
+            debug!(session = abbreviate(id.as_str()), "the client went away before the answer");
             orphan.session.close().await;
         }
     });

@@ -7,6 +7,7 @@ use crate::{
     codec::MediaKind,
     rtp::{ChainError, Receiver},
     session::{ConnectionState, EndReason},
+    signaling::abbreviate,
 };
 
 /// The element, as long as it is there.
@@ -54,14 +55,14 @@ impl Receiver for ElementReceiver {
 
     fn session_started(&self, id: &str) {
         if let Some(element) = self.element() {
-            gst::info!(imp::CAT, obj = element, "session {} started", short(id));
+            gst::info!(imp::CAT, obj = element, "session {} started", abbreviate(id));
             element.emit_by_name::<()>("session-started", &[&id]);
         }
     }
 
     fn session_ended(&self, id: &str, reason: EndReason) {
         if let Some(element) = self.element() {
-            gst::info!(imp::CAT, obj = element, "session {} ended: {}", short(id), reason.as_str());
+            gst::info!(imp::CAT, obj = element, "session {} ended: {}", abbreviate(id), reason.as_str());
             element.emit_by_name::<()>("session-ended", &[&id, &reason.as_str()]);
         }
     }
@@ -90,9 +91,4 @@ impl Receiver for ElementReceiver {
             );
         }
     }
-}
-
-/// A session's id is what its URL is protected by, so logs get the beginning of it.
-fn short(id: &str) -> &str {
-    id.get(..6).unwrap_or(id)
 }
