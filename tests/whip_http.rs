@@ -78,6 +78,7 @@ fn oversize_body_is_refused_whether_or_not_it_says_its_length() {
     let fits = offer(1) + &"a".repeat(64 * 1024 - offer(1).len());
     assert_eq!(server.post(&fits).status, 201);
     server.post(&format!("{fits}a")).is_problem(413, "65536");
+    server.post(&"a".repeat(1024 * 1024)).is_problem(413, "65536");
     let head = "POST /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/sdp\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     let chunked = format!("{head}{:x}\r\n{fits}a\r\n0\r\n\r\n", fits.len() + 1);

@@ -10,7 +10,7 @@ use gst::prelude::*;
 use super::caps;
 use crate::{
     codec::{Codec, MediaKind},
-    session::{RtpPacket, Session, Track},
+    session::{KeyframeControl, RtpPacket, Track},
 };
 
 /// An element that cannot be made, with the package that has it.
@@ -79,7 +79,7 @@ impl Chain {
         bin: &gst::Bin,
         ghost: &gst::GhostPad,
         track: &Track,
-        session: &Session,
+        keyframes: &Arc<dyn KeyframeControl>,
         gate: &Arc<Gate>,
         latency: u32,
     ) -> Result<Self, ChainError> {
@@ -87,7 +87,7 @@ impl Chain {
         for element in &elements {
             bin.add(element)?;
         }
-        let started = start(ghost, track, session, gate, &elements);
+        let started = start(ghost, track, keyframes, gate, &elements);
         if started.is_err() {
             stop(bin, &elements);
         }
@@ -126,7 +126,7 @@ impl Chain {
 fn start(
     ghost: &gst::GhostPad,
     track: &Track,
-    session: &Session,
+    keyframes: &Arc<dyn KeyframeControl>,
     gate: &Arc<Gate>,
     elements: &[gst::Element],
 ) -> Result<(gst::Pad, gst::Pad), ChainError> {
@@ -134,10 +134,10 @@ fn start(
     gst::Element::link_many(elements)?;
     let sink = elements.first().and_then(|element| element.static_pad("sink")).ok_or_else(missing_pad)?;
     let output = elements.last().and_then(|element| element.static_pad("src")).ok_or_else(missing_pad)?;
-    let source = source_pad(session, track.index);
+    let source = source_pad(keyframes, track.index);
     // It has no parent element, which the usual check of the hierarchy would mind.
     source.link_full(&sink, gst::PadLinkCheck::empty())?;
-    watch(&output, ghost, track, session, gate);
+    watch(&output, ghost, track, keyframes, gate);
     ghost.set_target(Some(&output))?;
     source.set_active(true)?;
     for element in elements.iter().rev() {
@@ -193,8 +193,8 @@ fn make(element: &'static str, package: &'static str) -> Result<gst::Element, Ch
 
 /// The pad that the crossing thread pushes to. It answers for the network: live, without latency of its own, and
 /// keyframe requests that come up to it go to the peer.
-fn source_pad(session: &Session, track: usize) -> gst::Pad {
-    let session = session.clone();
+fn source_pad(keyframes: &Arc<dyn KeyframeControl>, track: usize) -> gst::Pad {
+    let keyframes = keyframes.clone();
     gst::Pad::builder(gst::PadDirection::Src)
         .query_function(|pad, parent, query| match query.view_mut() {
             gst::QueryViewMut::Latency(latency) => {
@@ -205,7 +205,7 @@ fn source_pad(session: &Session, track: usize) -> gst::Pad {
         })
         .event_function(move |pad, parent, event| {
             if gst_video::UpstreamForceKeyUnitEvent::parse(&event).is_ok() {
-                session.request_keyframe(track);
+                keyframes.request_keyframe(track);
                 return true;
             }
             gst::Pad::event_default(pad, parent, event)
@@ -214,8 +214,14 @@ fn source_pad(session: &Session, track: usize) -> gst::Pad {
 }
 
 /// Lets frames go on only where they can be used, and tells the session of keyframes.
-fn watch(output: &gst::Pad, ghost: &gst::GhostPad, track: &Track, session: &Session, gate: &Arc<Gate>) {
-    let (ghost, gate, session) = (ghost.downgrade(), gate.clone(), session.clone());
+fn watch(
+    output: &gst::Pad,
+    ghost: &gst::GhostPad,
+    track: &Track,
+    keyframes: &Arc<dyn KeyframeControl>,
+    gate: &Arc<Gate>,
+) {
+    let (ghost, gate, keyframes) = (ghost.downgrade(), gate.clone(), keyframes.clone());
     let (index, is_video) = (track.index, track.kind() == MediaKind::Video);
     gate.needs_keyframe.store(is_video, Relaxed);
     output.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -226,12 +232,12 @@ fn watch(output: &gst::Pad, ghost: &gst::GhostPad, track: &Track, session: &Sess
             return gst::PadProbeReturn::Drop;
         }
         if is_video && is_keyframe {
-            session.keyframe_arrived(index);
+            keyframes.keyframe_arrived(index);
             gate.needs_keyframe.store(false, Relaxed);
         }
         if gate.needs_keyframe.load(Relaxed) {
             gate.waiting.fetch_add(1, Relaxed);
-            session.request_keyframe(index);
+            keyframes.request_keyframe(index);
             return gst::PadProbeReturn::Drop;
         }
         gate.frames.fetch_add(1, Relaxed);

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     codec::{Codec, MediaKind},
-    session::{ConnectionState, EndReason, PacketSink, RtpPacket, SenderReport, Session, Track},
+    session::{ConnectionState, EndReason, KeyframeControl, PacketSink, RtpPacket, SenderReport, Track},
 };
 
 /// How often a pause is bridged by GAP events.
@@ -59,7 +59,7 @@ pub struct CrossingStats {
 }
 
 enum Message {
-    Begin { number: u64, id: String, session: Session, tracks: Vec<Track> },
+    Begin { number: u64, id: String, keyframes: Arc<dyn KeyframeControl>, tracks: Vec<Track> },
     Rtp { number: u64, track: usize, packet: RtpPacket },
     State(ConnectionState),
     Ended { number: u64, id: String, reason: EndReason },
@@ -140,11 +140,14 @@ impl Crossing {
         }
     }
 
-    /// Stops the thread and its chains; pads stay as they are. Downstream must not be blocking for good.
+    /// Stops the thread and its chains; pads stay as they are. Downstream must not be blocking for good. Called on the
+    /// crossing thread itself (by a signal handler that stops the pipeline), it returns without waiting.
     pub fn stop(&self) {
         self.shared.queue.push(Message::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
             let _ = thread.join();
         }
     }
@@ -160,9 +163,9 @@ pub struct SessionFeed {
 
 impl SessionFeed {
     /// The session has been answered: its pads are added, then its packets follow.
-    pub fn begin(&self, session: Session, tracks: Vec<Track>) {
+    pub fn begin(&self, keyframes: Arc<dyn KeyframeControl>, tracks: Vec<Track>) {
         let (number, id) = (self.number, self.id.clone());
-        self.shared.queue.push(Message::Begin { number, id, session, tracks });
+        self.shared.queue.push(Message::Begin { number, id, keyframes, tracks });
     }
 }
 
@@ -216,7 +219,7 @@ impl<R: Receiver> Worker<R> {
             self.shared.queue.take_all(&mut messages, GAP_INTERVAL);
             for message in messages.drain(..) {
                 match message {
-                    Message::Begin { number, id, session, tracks } => self.begin(number, &id, &session, &tracks),
+                    Message::Begin { number, id, keyframes, tracks } => self.begin(number, &id, &keyframes, &tracks),
                     Message::Rtp { number, track, packet } => self.packet(number, track, &packet),
                     Message::State(state) => self.receiver.state_changed(state),
                     Message::Ended { number, id, reason } => self.ended(number, &id, reason),
@@ -234,7 +237,7 @@ impl<R: Receiver> Worker<R> {
         }
     }
 
-    fn begin(&mut self, number: u64, id: &str, session: &Session, tracks: &[Track]) {
+    fn begin(&mut self, number: u64, id: &str, keyframes: &Arc<dyn KeyframeControl>, tracks: &[Track]) {
         let Some(bin) = self.receiver.bin() else { return };
         self.stop_chains(&bin);
         self.told_unlinked = false;
@@ -245,7 +248,7 @@ impl<R: Receiver> Worker<R> {
             let key = (track.kind(), *count);
             *count += 1;
             live.tracks.push(key);
-            if let Err(error) = self.start_track(&bin, key, track, session) {
+            if let Err(error) = self.start_track(&bin, key, track, keyframes) {
                 self.receiver.failed(&error);
             }
         }
@@ -254,10 +257,16 @@ impl<R: Receiver> Worker<R> {
         self.receiver.session_started(id);
     }
 
-    fn start_track(&mut self, bin: &gst::Bin, key: PadKey, track: &Track, session: &Session) -> Result<(), ChainError> {
+    fn start_track(
+        &mut self,
+        bin: &gst::Bin,
+        key: PadKey,
+        track: &Track,
+        keyframes: &Arc<dyn KeyframeControl>,
+    ) -> Result<(), ChainError> {
         let Some(ghost) = self.pad(key, Some(track.codec)).map(|pad| pad.ghost.clone()) else { return Ok(()) };
         let gate = self.shared.gate(track.kind()).clone();
-        let chain = Chain::start(bin, &ghost, track, session, &gate, self.latency)?;
+        let chain = Chain::start(bin, &ghost, track, keyframes, &gate, self.latency)?;
         if let Some(pad) = self.pads.get_mut(&key) {
             pad.chain = Some(chain);
         }

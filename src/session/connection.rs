@@ -17,7 +17,7 @@ use webrtc::peer_connection::{
 };
 
 use super::{
-    ConnectionState, EndReason, KeyframePolicy, PacketSink, candidates,
+    ConnectionState, EndReason, KeyframeControl, KeyframePolicy, PacketSink, candidates,
     mux::{IceCredentials, Mux},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
     rtx::{self, RtxUnwrap},
@@ -172,21 +172,11 @@ impl Session {
         self.shared.tap.last_media()
     }
 
-    /// Asks the peer for a keyframe of a track, now or as soon as the policy allows.
-    pub fn request_keyframe(&self, track: usize) {
-        self.shared.tap.with_keyframes(track, KeyframePolicy::want);
-    }
-
     /// Asks for keyframes of all video tracks.
     pub fn request_keyframes(&self) {
         for track in self.shared.tracks.iter().filter(|track| track.kind() == MediaKind::Video) {
             self.request_keyframe(track.index);
         }
-    }
-
-    /// A whole keyframe of a track has been seen: no need to ask again.
-    pub fn keyframe_arrived(&self, track: usize) {
-        self.shared.tap.with_keyframes(track, KeyframePolicy::arrived);
     }
 
     /// What it has received so far.
@@ -201,6 +191,16 @@ impl Session {
             keyframe_requests: tap.keyframe_requests.load(Relaxed),
             waiting_for_keyframe: self.shared.tracks.iter().any(waiting),
         }
+    }
+}
+
+impl KeyframeControl for Session {
+    fn request_keyframe(&self, track: usize) {
+        self.shared.tap.with_keyframes(track, KeyframePolicy::want);
+    }
+
+    fn keyframe_arrived(&self, track: usize) {
+        self.shared.tap.with_keyframes(track, KeyframePolicy::arrived);
     }
 }
 

@@ -1,12 +1,14 @@
 //! When to ask the sender for a keyframe: a policy without clock or network.
 //!
-//! Asked at the start, on loss and on request; asked again with growing pauses until one comes; never more often than
+//! Asked shortly after the start (unless the stream starts with one), on loss and on request; asked again with growing pauses until one comes; never more often than
 //! [`SHORTEST_PAUSE`], so that a burst of losses does not become a burst of keyframes.
 
 use std::time::{Duration, Instant};
 
 /// Least time between two requests: a keyframe of a slow encoder and a round trip fit in.
 pub const SHORTEST_PAUSE: Duration = Duration::from_millis(300);
+/// A stream usually starts with a keyframe: only when none has come by then is one asked for.
+const START_GRACE: Duration = Duration::from_millis(100);
 /// A sender that has not answered by then cannot be asked (some encoders ignore requests); its own keyframe will come.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -15,12 +17,19 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub struct KeyframePolicy {
     wanted: bool,
     last_request: Option<Instant>,
+    /// Not asked before this: the stream has just started.
+    grace: Option<Instant>,
     /// Requests since the last keyframe.
     unanswered: u32,
 }
 
 impl KeyframePolicy {
-    /// A keyframe is wanted: the stream starts, something was lost, or somebody asks.
+    /// The stream starts.
+    pub fn start(&mut self, now: Instant) {
+        *self = Self { wanted: true, grace: Some(now + START_GRACE), ..Self::default() };
+    }
+
+    /// A keyframe is wanted: something was lost, or somebody asks.
     pub fn want(&mut self) {
         self.wanted = true;
     }
@@ -28,6 +37,7 @@ impl KeyframePolicy {
     /// A whole keyframe has come.
     pub fn arrived(&mut self) {
         self.wanted = false;
+        self.grace = None;
         self.unanswered = 0;
     }
 
@@ -41,7 +51,8 @@ impl KeyframePolicy {
         if !self.wanted {
             return None;
         }
-        Some(self.last_request.map_or(Due::Now, |last| Due::At(last + self.pause())))
+        let next = self.last_request.map(|last| last + self.pause());
+        Some(next.max(self.grace).map_or(Due::Now, Due::At))
     }
 
     /// Whether to send a request now; it counts as sent.
@@ -92,6 +103,22 @@ mod tests {
         let mut policy = KeyframePolicy::default();
         policy.want();
         assert_eq!(requests(&mut policy, Instant::now(), 0..10_000), [0, 300, 900, 2100, 4500, 9300]);
+    }
+
+    #[test]
+    fn a_stream_that_starts_with_a_keyframe_is_not_asked_for_another() {
+        let (mut policy, start) = (KeyframePolicy::default(), Instant::now());
+        policy.start(start);
+        assert!(requests(&mut policy, start, 0..50).is_empty());
+        policy.arrived();
+        assert!(requests(&mut policy, start, 50..5000).is_empty());
+    }
+
+    #[test]
+    fn a_stream_that_starts_without_one_is_asked_after_a_moment() {
+        let (mut policy, start) = (KeyframePolicy::default(), Instant::now());
+        policy.start(start);
+        assert_eq!(requests(&mut policy, start, 0..1500), [100, 400, 1000]);
     }
 
     #[test]

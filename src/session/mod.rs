@@ -41,6 +41,15 @@ pub trait PacketSink: Send + Sync + 'static {
     fn ended(&self, reason: EndReason);
 }
 
+/// Asks a session for keyframes; what takes its packets tells it what it needs and what it got.
+pub trait KeyframeControl: Send + Sync + 'static {
+    /// A keyframe of this track is needed: something was lost, or somebody joins.
+    fn request_keyframe(&self, track: usize);
+
+    /// A whole keyframe of this track has come.
+    fn keyframe_arrived(&self, track: usize);
+}
+
 /// An RTP packet without its header extensions (RFC 3550 section 5.1).
 #[derive(Clone, Debug)]
 pub struct RtpPacket {

@@ -49,7 +49,8 @@ pub struct Track {
     pub rtx: Option<u8>,
     /// SSRCs that the offer announces for it.
     pub ssrcs: Vec<u32>,
-    feedback: Vec<(String, String)>,
+    /// The `a=rtcp-fb` values that we make use of, as type and parameter (RFC 4585 section 4.2).
+    pub feedback: Vec<(String, String)>,
 }
 
 impl Track {

@@ -93,7 +93,7 @@ impl MediaTap {
 
     /// The track of a packet: by the SSRCs of the offer, else by payload type (BUNDLE keeps these apart, RFC 9143
     /// section 9.2).
-    fn track_of(&mut self, ssrc: u32, payload_type: u8) -> Option<usize> {
+    fn track_of(&mut self, ssrc: u32, payload_type: u8, now: Instant) -> Option<usize> {
         if let Some(&track) = self.streams.get(&ssrc) {
             return Some(track);
         }
@@ -108,7 +108,7 @@ impl MediaTap {
         let (index, kind) = (track.index, track.kind());
         self.streams.insert(ssrc, index);
         if kind == MediaKind::Video {
-            self.state.with_keyframes(index, KeyframePolicy::want);
+            self.state.with_keyframes(index, |policy| policy.start(now));
         }
         Some(index)
     }
@@ -140,7 +140,9 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
         let now = tagged.now;
         match &tagged.message.packet {
             Packet::Rtp(packet) => {
-                let Some(track) = self.track_of(packet.header.ssrc, packet.header.payload_type) else { return Ok(()) };
+                let Some(track) = self.track_of(packet.header.ssrc, packet.header.payload_type, now) else {
+                    return Ok(());
+                };
                 let stamp = now.saturating_duration_since(self.state.started).as_millis() as u64 + 1;
                 self.state.last_media.store(stamp, Relaxed);
                 self.state.packets.fetch_add(1, Relaxed);

@@ -9,7 +9,6 @@ use std::{
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     http::{HeaderValue, header},
     routing::get,
 };
@@ -107,7 +106,6 @@ fn router(table: Arc<Table>) -> Router {
         .route("/endpoints.json", get(page::endpoints))
         .route("/page/{file}", get(page::asset))
         .fallback(whip::serve)
-        .layer(DefaultBodyLimit::max(whip::MAX_BODY))
         .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .with_state(table)
 }

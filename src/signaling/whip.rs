@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::Bytes,
-    extract::{ConnectInfo, FromRequest as _, Request, State},
+    body::{Body, HttpBody as _},
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
+use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::oneshot, time::timeout};
 use tracing::{debug, info};
@@ -23,7 +24,7 @@ use super::{
 };
 
 /// Browsers' offers have 5 to 10 KiB.
-pub(crate) const MAX_BODY: usize = 64 * 1024;
+const MAX_BODY: usize = 64 * 1024;
 
 /// What a client may take for its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -136,14 +137,34 @@ fn must_be_sdp(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-async fn read(request: Request) -> Result<Bytes, Refusal> {
-    match timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            Err(Refusal::TooLarge { max: MAX_BODY })
+async fn read(request: Request) -> Result<Vec<u8>, Refusal> {
+    timeout(BODY_TIMEOUT, read_all(request.into_body()))
+        .await
+        .unwrap_or(Err(Refusal::Slow { seconds: BODY_TIMEOUT.as_secs() }))
+}
+
+/// Reads past the limit, up to another one, and throws that away: closing on a client that is still writing makes it see
+/// a reset instead of the refusal.
+async fn read_all(mut body: Body) -> Result<Vec<u8>, Refusal> {
+    const MAX_DISCARDED: u64 = 1024 * 1024;
+    if body.size_hint().lower() > MAX_DISCARDED {
+        return Err(Refusal::TooLarge { max: MAX_BODY });
+    }
+    let mut kept = Vec::new();
+    let mut total = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Refusal::Body(error.to_string()))?;
+        let Some(data) = frame.data_ref() else { continue };
+        total += data.len() as u64;
+        if total <= MAX_BODY as u64 {
+            kept.extend_from_slice(data);
+        } else if total > MAX_DISCARDED {
+            break;
         }
-        Ok(Err(rejection)) => Err(Refusal::Body(rejection.body_text())),
-        Err(_) => Err(Refusal::Slow { seconds: BODY_TIMEOUT.as_secs() }),
+    }
+    match total <= MAX_BODY as u64 {
+        true => Ok(kept),
+        false => Err(Refusal::TooLarge { max: MAX_BODY }),
     }
 }
 

@@ -6,12 +6,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use gst::prelude::*;
 use tokio::runtime::Handle;
 
 use super::publisher::{Present, may_replace};
 use crate::{
-    rtp::{Crossing, SessionFeed},
-    session::{EndReason, NegotiationError, PacketSink, Session, SessionConfig, SessionError},
+    rtp::{Crossing, SessionFeed, announced_caps},
+    session::{CodecPreferences, EndReason, NegotiationError, PacketSink, Session, SessionConfig, SessionError},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer, SignaledSession},
 };
 
@@ -22,6 +23,7 @@ pub(super) struct Answerer {
     pub(super) has_token: bool,
     pub(super) crossing: Arc<Crossing>,
     pub(super) slot: Arc<Slot>,
+    pub(super) element: gst::glib::WeakRef<super::WebrtcIngest>,
 }
 
 /// The one place for a publisher.
@@ -104,7 +106,13 @@ impl OfferAnswerer for Answerer {
     async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError> {
         let (reservation, replaced) = self.slot.reserve(self.has_token)?;
         let feed = self.crossing.feed(offer.id.as_str());
-        let config = self.config.clone();
+        let mut config = self.config.clone();
+        let element = self.element.clone();
+        let wanted = config.codecs.clone();
+        // A caps query goes wherever the pipeline leads; it must not hold up other requests.
+        if let Ok(usable) = tokio::task::spawn_blocking(move || usable(&element, wanted)).await {
+            config.codecs = usable;
+        }
         // Everything of a session runs on the media thread; should the client hang up meanwhile, it runs on and times out.
         let answering = self.media.spawn(async move {
             if let Some(replaced) = replaced {
@@ -131,8 +139,19 @@ async fn answer(
         return Err(AnswerError::Unavailable("the stream has ended".into()));
     }
     // The pads are on their way before the peer can read the answer.
-    feed.begin(session.clone(), answered.tracks);
+    feed.begin(Arc::new(session.clone()), answered.tracks);
     Ok(Answer { sdp: answered.sdp, session: Arc::new(Published { session, tag: offer.id.to_string() }) })
+}
+
+/// The preferences without the codecs that a linked pad's downstream cannot take.
+fn usable(element: &gst::glib::WeakRef<super::WebrtcIngest>, mut codecs: CodecPreferences) -> CodecPreferences {
+    let Some(element) = element.upgrade() else { return codecs };
+    for pad in element.src_pads().iter().filter(|pad| pad.is_linked()) {
+        let accepted = pad.peer_query_caps(None);
+        let list = if pad.name().starts_with("video") { &mut codecs.video } else { &mut codecs.audio };
+        list.retain(|codec| announced_caps(*codec).can_intersect(&accepted));
+    }
+    codecs
 }
 
 impl From<SessionError> for AnswerError {

@@ -15,7 +15,7 @@ use crate::{
     codec::{Codec, MediaKind},
     rtp::{Crossing, announced_caps},
     runtime,
-    session::{EndReason, SessionConfig},
+    session::{EndReason, Mux, SessionConfig},
     signaling::{Mount, mount},
 };
 
@@ -57,6 +57,7 @@ pub struct WebrtcIngest {
 /// What exists between READY→PAUSED and PAUSED→READY.
 struct Started {
     mount: Mount,
+    mux: Arc<Mux>,
     crossing: Arc<Crossing>,
     slot: Arc<Slot>,
 }
@@ -244,7 +245,7 @@ impl WebrtcIngest {
         let runtime = |error: std::io::Error| format!("a thread could not be started: {error}");
         let media = runtime::media().map_err(runtime)?;
         let port = resolved.ice_udp_port;
-        let mux = runtime::mux(port).map_err(|error| {
+        let mux = Mux::shared(media, port).map_err(|error| {
             format!("UDP port {port} cannot be used for media: {error}; choose another ice-udp-port, or 0 for any")
         })?;
         let receiver = ElementReceiver(self.obj().downgrade());
@@ -255,7 +256,7 @@ impl WebrtcIngest {
         let answerer = Answerer {
             media: media.clone(),
             config: SessionConfig {
-                mux,
+                mux: mux.clone(),
                 codecs: resolved.codecs,
                 public_addresses: resolved.public_addresses,
                 connect_timeout: resolved.connect_timeout,
@@ -263,10 +264,11 @@ impl WebrtcIngest {
             has_token: resolved.has_token,
             crossing: crossing.clone(),
             slot: slot.clone(),
+            element: self.obj().downgrade(),
         };
         let mounted = mount(runtime::signaling().map_err(runtime)?, resolved.endpoint, Arc::new(answerer));
         match mounted {
-            Ok(mount) => Ok(Started { mount, crossing, slot }),
+            Ok(mount) => Ok(Started { mount, mux, crossing, slot }),
             Err(error) => {
                 crossing.stop();
                 Err(error.to_string())
@@ -275,7 +277,7 @@ impl WebrtcIngest {
     }
 
     fn stop(&self) {
-        let Some(Started { mount, crossing, slot }) = self.started().take() else { return };
+        let Some(Started { mount, crossing, slot, .. }) = self.started().take() else { return };
         drop(mount); // no offer after this
         close(slot.end(), EndReason::Shutdown);
         crossing.stop();
@@ -315,6 +317,14 @@ impl WebrtcIngest {
                 .field("dropped-packets", crossing.dropped_packets)
                 .field("dropped-unlinked", crossing.dropped_unlinked)
                 .field("dropped-waiting-for-keyframe", crossing.dropped_waiting);
+            let port = started.mux.stats();
+            stats = stats
+                .field("udp-port", u32::from(started.mux.port()))
+                .field("udp-dropped-unknown", port.unknown)
+                .field("udp-dropped-forged", port.forged)
+                .field("udp-dropped-overflow", port.overflowed)
+                .field("udp-dropped-send", port.send_dropped)
+                .field("udp-handshakes-repeated", port.repeated);
             if let Some(session) = started.slot.current() {
                 let session = session.stats();
                 stats = stats

@@ -123,9 +123,11 @@ impl Settings {
             (false, None, None) => None,
             (false, _, _) => return Err("tls-certificate and tls-key are set, but uri is whip://: use whips://".into()),
         };
-        let has_token = self.auth_token.is_some();
+        // A launch line's empty default means none.
+        let auth_token = self.auth_token.clone().filter(|token| !token.is_empty());
+        let has_token = auth_token.is_some();
         Ok(ResolvedSettings {
-            endpoint: EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token: self.auth_token.clone() },
+            endpoint: EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token },
             has_token,
             codecs: CodecPreferences {
                 video: codecs("video-codecs", &self.video_codecs, MediaKind::Video)?,

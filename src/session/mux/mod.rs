@@ -13,16 +13,17 @@ mod socket;
 mod stun;
 
 use std::{
+    collections::HashMap,
     io::{self, IoSliceMut},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
 };
 
-use tokio::{io::Interest, net::UdpSocket, task::AbortHandle};
+use tokio::{io::Interest, net::UdpSocket, runtime::Handle, task::AbortHandle};
 use webrtc::runtime::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
 pub(super) use runtime::MuxRuntime;
@@ -97,6 +98,19 @@ impl Mux {
             Arc::new(Shared { io, state, port, routes: Mutex::new(Routes::default()), counters: Counters::default() });
         let reader = tokio::spawn(read(shared.clone())).abort_handle();
         Ok(Self { shared, reader })
+    }
+
+    /// The process's own: `port`, or with 0 one that the system picks for everybody who says 0. `runtime` reads it.
+    pub fn shared(runtime: &Handle, port: u16) -> io::Result<Arc<Self>> {
+        static PORTS: LazyLock<Mutex<HashMap<u16, Weak<Mux>>>> = LazyLock::new(Mutex::default);
+        let mut ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mux) = ports.get(&port).and_then(Weak::upgrade) {
+            return Ok(mux);
+        }
+        let _guard = runtime.enter();
+        let mux = Arc::new(Self::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?);
+        ports.insert(port, Arc::downgrade(&mux));
+        Ok(mux)
     }
 
     /// The UDP port that is shared.

@@ -56,9 +56,77 @@ impl Routes {
         self.by_address.insert(from, named.clone());
         Route::Session(named)
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn sizes(&self) -> (usize, usize) {
-        (self.by_ufrag.len(), self.by_address.len())
+#[cfg(test)]
+mod tests {
+    use rtc::stun::{
+        integrity::MessageIntegrity,
+        message::{BINDING_REQUEST, Message, TransactionId},
+        textattrs::Username,
+    };
+
+    use super::{super::IceCredentials, *};
+
+    fn session(ufrag: &str) -> Arc<Channel> {
+        Arc::new(Channel::new(IceCredentials { ufrag: ufrag.into(), password: format!("password of {ufrag}") }))
+    }
+
+    fn request(ufrag: &str, password: &str) -> Vec<u8> {
+        let provider = rtc::crypto::default_provider().unwrap();
+        let integrity =
+            MessageIntegrity::new_short_term_integrity_with_provider(password.to_owned(), provider.crypto());
+        let mut message = Message::new();
+        message
+            .build(&[
+                Box::new(BINDING_REQUEST),
+                Box::new(TransactionId::default()),
+                Box::new(Username::new(rtc::stun::attributes::ATTR_USERNAME, format!("{ufrag}:peer"))),
+                Box::new(integrity),
+            ])
+            .unwrap();
+        message.raw
+    }
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn leads_to(route: &Route, session: &Arc<Channel>) -> bool {
+        matches!(route, Route::Session(found) if Arc::ptr_eq(found, session))
+    }
+
+    #[test]
+    fn an_address_is_the_sessions_once_a_checked_request_came_from_it() {
+        let (mut routes, a) = (Routes::default(), session("a"));
+        routes.insert(a.clone());
+        assert!(matches!(routes.route(address(1), None, &[0x80; 20]), Route::Unknown));
+        assert!(matches!(routes.route(address(1), None, &request("a", "wrong")), Route::Forged));
+        assert!(matches!(routes.route(address(1), None, &[0x80; 20]), Route::Unknown));
+        assert!(leads_to(&routes.route(address(1), None, &request("a", "password of a")), &a));
+        assert!(leads_to(&routes.route(address(1), None, &[0x80; 20]), &a));
+    }
+
+    #[test]
+    fn the_user_fragment_moves_an_address_to_another_session() {
+        let (mut routes, a, b) = (Routes::default(), session("a"), session("b"));
+        routes.insert(a.clone());
+        routes.insert(b.clone());
+        routes.route(address(1), None, &request("a", "password of a"));
+        assert!(leads_to(&routes.route(address(1), None, &request("b", "password of b")), &b));
+        routes.remove(&a);
+        assert!(leads_to(&routes.route(address(1), None, &[0x80; 20]), &b));
+    }
+
+    #[test]
+    fn a_session_leaves_nothing_behind_and_its_addresses_are_bounded() {
+        let (mut routes, a) = (Routes::default(), session("a"));
+        routes.insert(a.clone());
+        for port in 1..200 {
+            routes.route(address(port), None, &request("a", "password of a"));
+        }
+        assert!(routes.by_address.len() <= ADDRESSES_PER_SESSION);
+        routes.remove(&a);
+        assert!(routes.by_address.is_empty() && routes.by_ufrag.is_empty());
     }
 }

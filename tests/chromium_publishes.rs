@@ -1,0 +1,57 @@
+//! A camera in Chromium reaches an RTMP server through the plain line of the README.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{SOON, bridge::Bridge, browser::Browser, nginx::Nginx, recording::Recording};
+
+#[test]
+fn chromium_publishing_h264_arrives_as_h264_and_aac() {
+    chromium_publishes("?codec=h264");
+}
+
+#[test]
+fn chromium_publishing_vp8_arrives_as_h264_and_aac() {
+    chromium_publishes("?codec=vp8");
+}
+
+#[test]
+fn chromium_with_the_page_as_it_is_arrives_as_h264_and_aac() {
+    chromium_publishes("");
+}
+
+#[test]
+fn the_page_has_one_button_to_start_and_says_when_the_server_has_gone() {
+    let nginx = Nginx::start();
+    let bridge = Bridge::start(&nginx, "key");
+    let browser = Browser::start();
+    browser.open(&bridge.page(""));
+    browser.wait_state("idle", SOON);
+    let visible = "[...document.querySelectorAll('button')].filter(b => b.offsetParent !== null && !b.disabled).length";
+    assert_eq!(browser.eval(&format!("return {visible}")), 1, "one button to start");
+    browser.click("#start");
+    browser.wait_state("live", SOON);
+    browser.wait_for("return document.querySelector('#preview').videoWidth > 0", SOON);
+    drop(bridge);
+    browser.wait_for("return ['ended', 'failed'].includes(document.body.dataset.state)", Duration::from_secs(40));
+}
+
+fn chromium_publishes(query: &str) {
+    let nginx = Nginx::start();
+    let bridge = Bridge::start(&nginx, "key");
+    let browser = Browser::start();
+    browser.open(&bridge.page(query));
+    browser.wait_state("idle", SOON);
+    browser.click("#start");
+    browser.wait_state("live", SOON);
+    nginx.wait_recorded("key", Duration::from_secs(40), |flv| flv.has_seconds(5, 5));
+    browser.click("#stop");
+    browser.wait_state("ended", SOON);
+    bridge.launch.end_cleanly();
+    assert_eq!(nginx.publishes("key"), 1, "one connection for the whole stream");
+    let recording = Recording::probe(&nginx.recordings("key").pop().expect("a recording"));
+    recording.assert_good();
+    let (width, height) = recording.size();
+    assert!(width >= 320 && height >= 180, "{width}x{height}");
+}

@@ -1,0 +1,101 @@
+//! Encoded test media in memory, made once per test process: what the publisher sends is known bit for bit.
+
+use std::sync::OnceLock;
+
+use super::flv::{annexb_nals, hash_slices};
+
+/// Encoded media and how to announce it.
+pub struct Clip {
+    pub caps: gst::Caps,
+    pub units: Vec<Unit>,
+}
+
+/// An access unit or an audio packet.
+pub struct Unit {
+    pub data: Vec<u8>,
+    pub key: bool,
+    /// Hash of its slices (H.264 only).
+    pub slices: u64,
+}
+
+pub const FPS: u64 = 30;
+pub const WIDTH: u32 = 640;
+pub const HEIGHT: u32 = 360;
+
+/// 20 s of H.264 with a keyframe each second; no two pictures have the same bits.
+pub fn h264() -> &'static Clip {
+    static CLIP: OnceLock<Clip> = OnceLock::new();
+    CLIP.get_or_init(|| {
+        let mut units = encode(
+            "x264enc speed-preset=ultrafast tune=zerolatency bframes=0 key-int-max=30 bitrate=800 \
+             ! video/x-h264,profile=constrained-baseline ! h264parse \
+             ! video/x-h264,stream-format=byte-stream,alignment=au",
+        );
+        for unit in &mut units {
+            announce_as_42e01f(&mut unit.data);
+            unit.slices = hash_slices(&annexb_nals(&unit.data));
+        }
+        let caps = format!(
+            "video/x-h264,stream-format=byte-stream,alignment=au,profile=constrained-baseline,level=(string)3.1,\
+             width={WIDTH},height={HEIGHT},framerate={FPS}/1"
+        );
+        Clip { caps: caps.parse().expect("caps"), units }
+    })
+}
+
+/// 20 s of VP8 with a keyframe each second.
+pub fn vp8() -> &'static Clip {
+    static CLIP: OnceLock<Clip> = OnceLock::new();
+    CLIP.get_or_init(|| {
+        let units = encode("vp8enc deadline=1 cpu-used=16 keyframe-max-dist=30 target-bitrate=800000");
+        let caps = format!("video/x-vp8,width={WIDTH},height={HEIGHT},framerate={FPS}/1");
+        Clip { caps: caps.parse().expect("caps"), units }
+    })
+}
+
+/// 20 s of Opus in packets of 20 ms.
+pub fn opus() -> &'static Clip {
+    static CLIP: OnceLock<Clip> = OnceLock::new();
+    CLIP.get_or_init(|| {
+        let units = collect(
+            "audiotestsrc num-buffers=1000 samplesperbuffer=960 wave=ticks ! audio/x-raw,rate=48000,channels=2 \
+             ! opusenc bitrate=64000 ! appsink name=out sync=false",
+        );
+        let units = units.into_iter().filter(|u| !u.data.starts_with(b"Opus")).collect();
+        let caps = "audio/x-opus,rate=48000,channels=2,channel-mapping-family=0";
+        Clip { caps: caps.parse().expect("caps"), units }
+    })
+}
+
+fn encode(encoder: &str) -> Vec<Unit> {
+    // The noise in its corner makes each picture different from all others.
+    collect(&format!(
+        "videotestsrc num-buffers=600 pattern=smpte ! video/x-raw,format=I420,width={WIDTH},height={HEIGHT},\
+         framerate={FPS}/1 ! {encoder} ! appsink name=out sync=false"
+    ))
+}
+
+fn collect(description: &str) -> Vec<Unit> {
+    use gst::prelude::*;
+    gst::init().expect("GStreamer");
+    let pipeline = gst::parse::launch(description).expect("pipeline").downcast::<gst::Pipeline>().expect("pipeline");
+    let sink = pipeline.by_name("out").and_downcast::<gst_app::AppSink>().expect("appsink");
+    pipeline.set_state(gst::State::Playing).expect("playing");
+    let mut units = Vec::new();
+    while let Ok(sample) = sink.pull_sample() {
+        let buffer = sample.buffer().expect("buffer");
+        let data = buffer.map_readable().expect("readable").to_vec();
+        units.push(Unit { data, key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT), slices: 0 });
+    }
+    pipeline.set_state(gst::State::Null).expect("null");
+    assert!(!units.is_empty(), "nothing came out of {description}");
+    units
+}
+
+/// Constrained baseline as browsers announce it: the payloader reads the profile from the stream.
+fn announce_as_42e01f(unit: &mut [u8]) {
+    let sps = unit.windows(4).position(|w| w[..3] == [0, 0, 1] && w[3] & 31 == 7);
+    if let Some(start) = sps {
+        unit[start + 4..start + 7].copy_from_slice(&[0x42, 0xe0, 0x1f]);
+    }
+}
