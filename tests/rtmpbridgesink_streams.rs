@@ -133,6 +133,26 @@ fn new_resolution_has_a_new_sequence_header() {
 }
 
 #[test]
+fn caps_may_come_before_their_decoder_configuration() {
+    let server = Server::stopped();
+    let pipeline = Pipeline::parse(&sink(&server));
+    pipeline.pipeline.set_state(gst::State::Playing).unwrap();
+    let source = gst::Pad::new(gst::PadDirection::Src);
+    source.link(&pipeline.sink().request_pad_simple("video").unwrap()).unwrap();
+    source.set_active(true).unwrap();
+    let caps = gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au").build();
+    assert!(source.push_event(gst::event::StreamStart::new("test")));
+    assert!(source.push_event(gst::event::Caps::new(&caps)));
+    let mut complete = caps.copy();
+    let configuration =
+        [1, 0x42, 0xc0, 0x15, 0xff, 0xe1, 0, 4, 0x67, 0x42, 0xc0, 0x15, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80];
+    complete.make_mut().set("codec_data", gst::Buffer::from_slice(configuration));
+    assert!(source.push_event(gst::event::Caps::new(&complete)));
+    let stats = pipeline.sink().property::<gst::Structure>("stats");
+    assert_eq!(stats.get::<&str>("video-encoder"), Ok("passthrough"));
+}
+
+#[test]
 fn long_silence_is_not_filled_all_at_once() {
     let server = Server::start();
     let mut pipeline = Pipeline::parse(&format!(

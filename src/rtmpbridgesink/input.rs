@@ -147,6 +147,8 @@ impl Input {
         event: gst::Event,
     ) -> bool {
         match event.view() {
+            // A parser would refuse them. Complete ones follow before data does.
+            gst::EventView::Caps(caps) if lacks_configuration(caps.caps()) => return true,
             gst::EventView::Caps(caps) => {
                 if let Err(error) = self.prepare(element, caps.caps()) {
                     gst::error!(CAT, obj = pad, "{error}");
@@ -268,6 +270,15 @@ impl Installed {
     fn elements(&self) -> impl Iterator<Item = &gst::Element> {
         self.chain.elements.iter().chain([self.appsink.upcast_ref()])
     }
+}
+
+/// Whether these are caps that promise a decoder configuration and do not have it yet.
+fn lacks_configuration(caps: &gst::CapsRef) -> bool {
+    caps.structure(0).is_some_and(|structure| {
+        let format = structure.get::<&str>("stream-format").unwrap_or_default();
+        matches!((structure.name().as_str(), format), ("video/x-h264", "avc" | "avc3") | ("audio/mpeg", "raw"))
+            && !structure.has_field("codec_data")
+    })
 }
 
 /// Caps are those of the template whatever chain stands behind the pad: another codec makes another chain.
