@@ -124,17 +124,15 @@ impl Session {
         let credentials = IceCredentials::random();
         let mut engine = media_engine(&tracks)?;
         let registry = interceptors(&mut engine, MediaTap::new(tracks.clone(), sink.clone(), tap.clone()))?;
-        let connection: Arc<dyn PeerConnection> = Arc::new(
-            PeerConnectionBuilder::new()
-                .with_media_engine(engine)
-                .with_interceptor_registry(registry)
-                .with_setting_engine(settings(&credentials))
-                .with_handler(Arc::new(handler))
-                .with_udp_addrs(vec!["127.0.0.1:0".to_owned()]) // a placeholder, see MuxRuntime
-                .with_runtime(Arc::new(config.mux.runtime(credentials)))
-                .build()
-                .await?,
-        );
+        let building = PeerConnectionBuilder::new()
+            .with_media_engine(engine)
+            .with_interceptor_registry(registry)
+            .with_setting_engine(settings(&credentials))
+            .with_handler(Arc::new(handler))
+            .with_udp_addrs(vec!["127.0.0.1:0".to_owned()]) // a placeholder, see MuxRuntime
+            .with_runtime(Arc::new(config.mux.runtime(credentials)))
+            .build();
+        let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(building).await?); // boxed: 20 KB
         let sdp = match describe(&*connection, offer, gathered_out).await {
             Ok(sdp) => sdp,
             Err(error) => {

@@ -24,7 +24,7 @@ pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
 });
 
 /// Lock order: `started` before anything inside; no lock is held while pads are pushed to or states change.
-#[derive(glib::Properties)]
+#[derive(Default, glib::Properties)]
 #[properties(wrapper_type = super::WebrtcIngest)]
 pub struct WebrtcIngest {
     #[property(name = "uri", get, set, type = Option<String>, member = uri, nick = "URI",
@@ -60,12 +60,6 @@ struct Started {
     mux: Arc<Mux>,
     crossing: Arc<Crossing>,
     slot: Arc<Slot>,
-}
-
-impl Default for WebrtcIngest {
-    fn default() -> Self {
-        Self { settings: Mutex::default(), state: Mutex::default(), started: Mutex::default() }
-    }
 }
 
 #[glib::object_subclass]
