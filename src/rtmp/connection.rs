@@ -76,8 +76,11 @@ impl Connection {
         let queued = Arc::new(Mutex::new(VecDeque::new()));
         if let Some(pad) = sink.static_pad("sink") {
             let queued = queued.clone();
-            pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-                lock(&queued).pop_front();
+            pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, info| {
+                let count = info.buffer_list().map_or(1, |list| list.len());
+                let mut queued = lock(&queued);
+                let count = count.min(queued.len());
+                queued.drain(..count);
                 gst::PadProbeReturn::Ok
             });
         }
@@ -110,17 +113,21 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Queues tags of one time. Never waits.
-    pub(super) fn push(&self, tags: Vec<Bytes>, at_ns: i64) {
-        for tag in tags {
+    /// Queues tags, each with its time in ns, as one list: that wakes the threads behind once. Never waits.
+    pub(super) fn push(&self, tags: impl ExactSizeIterator<Item = (Bytes, i64)>) {
+        let mut list = gst::BufferList::new_sized(tags.len());
+        let Some(buffers) = list.get_mut() else { return };
+        let now = Instant::now();
+        for (tag, at_ns) in tags {
             let mut buffer = gst::Buffer::from_slice(tag);
             if let Some(buffer) = buffer.get_mut() {
                 buffer.set_pts(gst::ClockTime::from_nseconds(at_ns.max(0).unsigned_abs()));
             }
-            lock(&self.queued).push_back(Instant::now());
-            // Fails only while the connection ends; what happens to the tag no longer matters then.
-            let _ = self.appsrc.push_buffer(buffer);
+            buffers.add(buffer);
+            lock(&self.queued).push_back(now);
         }
+        // Fails only while the connection ends; what happens to the tags no longer matters then.
+        let _ = self.appsrc.push_buffer_list(list);
     }
 
     /// How far the sink is behind: how long the oldest tag has been waiting for it.

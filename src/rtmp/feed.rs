@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+
 use super::{Cadence, Format, Gate, KeyframeRequests, Tagger, Track, Tracks, Unit, Verdict, connection::Connection};
 
 /// Shared by the streaming threads and the worker. Its lock is taken before a connection's own.
@@ -34,6 +36,46 @@ struct Link {
     connection: Arc<Connection>,
     gate: Gate,
     tagger: Tagger,
+    /// Tags that go out together, and how many units they are of.
+    batch: Vec<(Bytes, i64)>,
+    batched: usize,
+    last_video: Option<i64>,
+}
+
+/// Audio units that wait for a picture to go out with. Each delivery wakes two threads, so that those of one Opus or
+/// AAC frame cost as much as those of a picture; two frames are 43 ms, which no player notices.
+const MOST_BATCHED: usize = 2;
+/// Without a picture for so long there is nothing to wait for.
+const VIDEO_FLOWS_NS: i64 = 100_000_000;
+
+impl Link {
+    fn new(connection: Arc<Connection>, gate: Gate, tagger: Tagger) -> Self {
+        Self { connection, gate, tagger, batch: Vec::new(), batched: 0, last_video: None }
+    }
+
+    /// Queues a unit on the connection, audio together with the next picture.
+    fn push(&mut self, unit: &Unit, base: i64) {
+        let tags = self.tagger.tags(unit, base).into_iter();
+        self.batch.extend(tags.map(|tag| (tag, unit.dts - base)));
+        self.batched += 1;
+        let waits = match unit.track() {
+            Track::Video => {
+                self.last_video = Some(unit.dts);
+                false
+            }
+            Track::Audio => self.last_video.is_some_and(|last| unit.dts - last < VIDEO_FLOWS_NS),
+        };
+        if !waits || self.batched >= MOST_BATCHED {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.batched = 0;
+        if !self.batch.is_empty() {
+            self.connection.push(std::mem::take(&mut self.batch).into_iter());
+        }
+    }
 }
 
 impl Feed {
@@ -81,7 +123,7 @@ impl Feed {
         let mut inner = self.lock();
         let mut tagger = Tagger::default();
         inner.formats.iter().flatten().for_each(|format| tagger.announce(format));
-        inner.link = Some(Link { connection, gate: Gate::new(inner.max_queue_ns), tagger });
+        inner.link = Some(Link::new(connection, Gate::new(inner.max_queue_ns), tagger));
         for unit in std::mem::take(&mut inner.held) {
             inner.open(unit);
         }
@@ -89,9 +131,18 @@ impl Feed {
         closed && inner.tracks.video && inner.keyframes.should_ask(now)
     }
 
+    /// Sends what waits for more: the end comes.
+    pub(super) fn flush(&self) {
+        if let Some(link) = &mut self.lock().link {
+            link.flush();
+        }
+    }
+
     /// The connection is gone.
     pub(super) fn disconnect(&self) {
-        self.lock().link = None;
+        if let Some(mut link) = self.lock().link.take() {
+            link.flush();
+        }
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -147,7 +198,7 @@ impl Inner {
         let lag = link.connection.lag_ns();
         match link.gate.decide(unit.track(), unit.dts, unit.keyframe, self.tracks, lag) {
             Verdict::Pass { base } => {
-                link.connection.push(link.tagger.tags(unit, base), unit.dts - base);
+                link.push(unit, base);
                 self.counts.frames += 1;
                 false
             }

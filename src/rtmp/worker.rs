@@ -187,6 +187,7 @@ impl Worker {
             if live_since.is_some() {
                 self.update(|status| status.bytes = bytes_before + bytes);
                 if self.ended && !std::mem::replace(&mut end_sent, true) {
+                    self.feed.flush();
                     connection.end();
                 }
             }

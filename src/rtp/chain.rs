@@ -59,6 +59,8 @@ pub struct Gate {
     pub unlinked: AtomicU64,
     /// Frames dropped while waiting for a keyframe.
     pub waiting: AtomicU64,
+    /// Packets dropped because downstream takes nothing.
+    pub backlog: AtomicU64,
     /// Set after a drop: what depends on the dropped frame must not go on.
     needs_keyframe: AtomicBool,
 }
@@ -68,7 +70,39 @@ pub struct Chain {
     source: gst::Pad,
     elements: Vec<gst::Element>,
     output: gst::Pad,
+    gate: Arc<Gate>,
+    backlog: Backlog,
     discontinuity: bool,
+}
+
+/// How much the jitter buffer holds. It takes packets without limit while downstream is blocked.
+#[derive(Default)]
+struct Backlog {
+    /// Running time in ns of the newest packet that went in.
+    newest: u64,
+    /// The same of the newest that came out.
+    passed: Arc<AtomicU64>,
+}
+
+impl Backlog {
+    /// More than a jitter buffer ever holds for a lost packet.
+    const SLACK: u64 = 1_000_000_000;
+    /// As much as a destination may lag.
+    const MOST: u64 = 3_000_000_000;
+
+    /// Whether a packet of this time still finds room; if so it counts as gone in.
+    fn admit(&mut self, time: u64) -> bool {
+        if self.newest == 0 {
+            self.passed.fetch_max(time, Relaxed);
+        }
+        let passed = self.passed.load(Relaxed);
+        // A pause of the sender is no backlog: then everything that went in has come out.
+        let full = self.newest > passed + Self::SLACK && time > passed + Self::MOST;
+        if !full {
+            self.newest = self.newest.max(time);
+        }
+        !full
+    }
 }
 
 impl Chain {
@@ -92,11 +126,26 @@ impl Chain {
             stop(bin, &elements);
         }
         let (source, output) = started?;
-        Ok(Self { source, elements, output, discontinuity: true })
+        let backlog = Backlog::default();
+        if let Some(pad) = elements.first().and_then(|jitter_buffer| jitter_buffer.static_pad("src")) {
+            let passed = backlog.passed.clone();
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                if let Some(time) = info.buffer().and_then(|buffer| buffer.pts()) {
+                    passed.fetch_max(time.nseconds(), Relaxed);
+                }
+                gst::PadProbeReturn::Ok
+            });
+        }
+        Ok(Self { source, elements, output, gate: gate.clone(), backlog, discontinuity: true })
     }
 
-    /// Hands a packet to the jitter buffer, which takes it without waiting; `running_time` is when it came.
+    /// Hands a packet to the jitter buffer, which takes it without waiting; `running_time` is when it came. While
+    /// downstream is blocked, packets are dropped and counted.
     pub fn push(&mut self, packet: &RtpPacket, running_time: gst::ClockTime) -> Result<(), gst::FlowError> {
+        if !self.backlog.admit(running_time.nseconds()) {
+            self.gate.backlog.fetch_add(1, Relaxed);
+            return Ok(());
+        }
         let Some(mut buffer) = buffer(packet) else { return Err(gst::FlowError::Error) };
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_dts(running_time);
@@ -284,6 +333,20 @@ mod tests {
         assert_eq!((rtp.is_marker(), rtp.payload_type(), rtp.seq()), (true, 102, 0x1234));
         assert_eq!((rtp.timestamp(), rtp.ssrc()), (0x5678_9ABC, 0xDEAD_BEEF));
         assert_eq!(rtp.payload().unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_blocked_downstream_is_a_bounded_backlog_and_a_pause_is_none() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut backlog = Backlog::default();
+        assert!(backlog.admit(100 * SECOND));
+        backlog.passed.store(100 * SECOND, Relaxed);
+        assert!(backlog.admit(200 * SECOND), "after a pause of the sender");
+        backlog.passed.store(200 * SECOND, Relaxed);
+        let admitted = (0..100).take_while(|tenth| backlog.admit(200 * SECOND + tenth * SECOND / 10)).count();
+        assert_eq!(admitted, 31);
+        backlog.passed.store(203 * SECOND, Relaxed);
+        assert!(backlog.admit(210 * SECOND), "downstream goes on");
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct CrossingStats {
     pub dropped_unlinked: u64,
     /// Frames dropped while waiting for a keyframe.
     pub dropped_waiting: u64,
+    /// RTP packets dropped because downstream takes nothing.
+    pub dropped_backlog: u64,
 }
 
 enum Message {
@@ -119,12 +121,12 @@ impl Crossing {
     /// The sink for a session to come; its packets count once [`SessionFeed::begin`] was called.
     pub fn feed(&self, id: &str) -> SessionFeed {
         let number = self.shared.sessions.fetch_add(1, Relaxed);
-        SessionFeed { shared: self.shared.clone(), number, id: id.to_owned() }
+        SessionFeed { shared: self.shared.clone(), number, id: id.to_owned(), progress: Arc::default() }
     }
 
     /// Sends EOS downstream on every pad, adding the pads that an unlinked pipeline still waits for.
     pub fn end_of_stream(&self) {
-        self.shared.queue.push(Message::Eos);
+        self.shared.queue.push(Message::Eos, true);
     }
 
     /// Counters so far.
@@ -137,13 +139,14 @@ impl Crossing {
             frames: sum(|gate| &gate.frames),
             dropped_unlinked: sum(|gate| &gate.unlinked),
             dropped_waiting: sum(|gate| &gate.waiting),
+            dropped_backlog: sum(|gate| &gate.backlog),
         }
     }
 
     /// Stops the thread and its chains; pads stay as they are. Downstream must not be blocking for good. Called on the
     /// crossing thread itself (by a signal handler that stops the pipeline), it returns without waiting.
     pub fn stop(&self) {
-        self.shared.queue.push(Message::Stop);
+        self.shared.queue.push(Message::Stop, true);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
@@ -159,29 +162,49 @@ pub struct SessionFeed {
     shared: Arc<Shared>,
     number: u64,
     id: String,
+    progress: Arc<[Progress; 8]>,
+}
+
+/// How far a track's packets have come, to tell when a frame may be complete. A picture is of many packets; waking the
+/// crossing for each would cost more than carrying them.
+#[derive(Default)]
+struct Progress {
+    /// Sequence number and timestamp of the last packet; used by one thread, the media thread.
+    last: AtomicU64,
+}
+
+impl Progress {
+    /// Whether somebody may be waiting for just this packet: it ends a frame, begins the next, or fills or makes a gap.
+    fn completes(&self, packet: &RtpPacket) -> bool {
+        let this = u64::from(packet.sequence_number) << 32 | u64::from(packet.timestamp);
+        let last = self.last.swap(this, Relaxed);
+        let follows = packet.sequence_number == ((last >> 32) as u16).wrapping_add(1);
+        packet.marker || !follows || packet.timestamp != last as u32
+    }
 }
 
 impl SessionFeed {
     /// The session has been answered: its pads are added, then its packets follow.
     pub fn begin(&self, keyframes: Arc<dyn KeyframeControl>, tracks: Vec<Track>) {
         let (number, id) = (self.number, self.id.clone());
-        self.shared.queue.push(Message::Begin { number, id, keyframes, tracks });
+        self.shared.queue.push(Message::Begin { number, id, keyframes, tracks }, true);
     }
 }
 
 impl PacketSink for SessionFeed {
     fn rtp(&self, track: usize, packet: RtpPacket) {
-        self.shared.queue.push(Message::Rtp { number: self.number, track, packet });
+        let urgent = self.progress.get(track).is_none_or(|progress| progress.completes(&packet));
+        self.shared.queue.push(Message::Rtp { number: self.number, track, packet }, urgent);
     }
 
     fn sender_report(&self, _: usize, _: SenderReport) {}
 
     fn state_changed(&self, state: ConnectionState) {
-        self.shared.queue.push(Message::State(state));
+        self.shared.queue.push(Message::State(state), true);
     }
 
     fn ended(&self, reason: EndReason) {
-        self.shared.queue.push(Message::Ended { number: self.number, id: self.id.clone(), reason });
+        self.shared.queue.push(Message::Ended { number: self.number, id: self.id.clone(), reason }, true);
     }
 }
 

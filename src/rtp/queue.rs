@@ -34,8 +34,8 @@ impl<T: Item> Queue<T> {
         Self { state: Mutex::new(state), filled: Condvar::new() }
     }
 
-    /// Queues an item, or drops it and counts it.
-    pub(super) fn push(&self, item: T) {
+    /// Queues an item, or drops it and counts it. One that is not urgent does not wake the consumer: a later one will.
+    pub(super) fn push(&self, item: T, urgent: bool) {
         let mut state = self.lock();
         if item.is_packet() {
             if state.packets >= MOST_PACKETS {
@@ -45,7 +45,7 @@ impl<T: Item> Queue<T> {
             state.packets += 1;
         }
         state.items.push_back(item);
-        if std::mem::take(&mut state.consumer_waits) {
+        if urgent && std::mem::take(&mut state.consumer_waits) {
             drop(state);
             self.filled.notify_one();
         }
@@ -58,7 +58,7 @@ impl<T: Item> Queue<T> {
             state.consumer_waits = true;
             state = self
                 .filled
-                .wait_timeout_while(state, patience, |state| state.items.is_empty())
+                .wait_timeout_while(state, patience, |state| state.consumer_waits)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
             state.consumer_waits = false;
@@ -96,14 +96,34 @@ mod tests {
     fn a_full_queue_drops_packets_and_counts_them_but_keeps_control_items() {
         let queue = Queue::new();
         for number in 0..MOST_PACKETS + 10 {
-            queue.push(Thing::Packet(number));
+            queue.push(Thing::Packet(number), false);
         }
-        queue.push(Thing::Control);
+        queue.push(Thing::Control, true);
         let mut out = VecDeque::new();
         queue.take_all(&mut out, Duration::ZERO);
         assert_eq!((out.len(), out.back(), queue.dropped()), (MOST_PACKETS + 1, Some(&Thing::Control), 10));
-        queue.push(Thing::Packet(0));
+        queue.push(Thing::Packet(0), false);
         queue.take_all(&mut out, Duration::ZERO);
         assert_eq!((out.len(), queue.dropped()), (MOST_PACKETS + 2, 10));
+    }
+
+    #[test]
+    fn only_an_urgent_item_wakes_the_consumer_and_it_brings_all_the_others() {
+        let queue = Queue::new();
+        let taken = std::thread::scope(|scope| {
+            let consumer = scope.spawn(|| {
+                let mut out = VecDeque::new();
+                queue.take_all(&mut out, Duration::from_secs(60));
+                out
+            });
+            while !queue.lock().consumer_waits {
+                std::thread::yield_now();
+            }
+            queue.push(Thing::Packet(1), false);
+            assert!(queue.lock().consumer_waits);
+            queue.push(Thing::Packet(2), true);
+            consumer.join()
+        });
+        assert_eq!(taken.ok(), Some(VecDeque::from([Thing::Packet(1), Thing::Packet(2)])));
     }
 }

@@ -310,7 +310,8 @@ impl WebrtcIngest {
                 .field("frames", crossing.frames)
                 .field("dropped-packets", crossing.dropped_packets)
                 .field("dropped-unlinked", crossing.dropped_unlinked)
-                .field("dropped-waiting-for-keyframe", crossing.dropped_waiting);
+                .field("dropped-waiting-for-keyframe", crossing.dropped_waiting)
+                .field("dropped-backlog", crossing.dropped_backlog);
             let port = started.mux.stats();
             stats = stats
                 .field("udp-port", u32::from(started.mux.port()))
