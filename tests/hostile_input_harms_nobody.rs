@@ -4,7 +4,13 @@ mod common;
 
 use std::net::UdpSocket;
 
-use common::{SOON, bridge::Bridge, free_udp_port, http, nginx::Nginx, publisher::Publisher};
+use common::{
+    SOON,
+    bridge::Bridge,
+    free_udp_port, http,
+    nginx::Nginx,
+    publisher::{Options, Publisher},
+};
 
 #[test]
 fn malformed_offers_are_refused_and_the_next_good_one_is_taken() {
@@ -34,6 +40,28 @@ fn malformed_offers_are_refused_and_the_next_good_one_is_taken() {
     assert!(bridge.launch.is_running());
     publisher.delete();
     bridge.launch.end_cleanly();
+}
+
+#[test]
+fn an_offer_that_cannot_be_answered_leaves_the_live_publisher_alone() {
+    let nginx = Nginx::start();
+    // With a token a good offer would take over at once.
+    let bridge = Bridge::start_with(&nginx, "key", "auth-token=right", "");
+    let token = Some("right".to_owned());
+    let publisher = Publisher::start_with(&bridge.url(), Options { token, ..Options::default() });
+    nginx.wait_recorded("key", SOON, |flv| flv.has_seconds(1, 1));
+    let head = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n\
+                a=fingerprint:sha-256 00:11\r\n";
+    let section = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=sendonly\r\na=rtpmap:96 H266/90000\r\n";
+    let request = http().post(&bridge.url()).header("Content-Type", "application/sdp");
+    let mut response =
+        request.header("Authorization", "Bearer right").send(format!("{head}{section}")).expect("an answer");
+    let problem = response.body_mut().read_to_string().expect("a body");
+    assert_eq!(response.status().as_u16(), 422, "{problem}");
+    assert!(problem.contains("H266"), "{problem}");
+    nginx.wait_recorded("key", SOON, |flv| flv.has_seconds(3, 3));
+    publisher.assert_unharmed();
+    assert_eq!(nginx.publishes("key"), 1);
 }
 
 #[test]

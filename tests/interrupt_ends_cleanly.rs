@@ -5,6 +5,8 @@ mod common;
 use common::{
     SOON,
     bridge::Bridge,
+    free_port,
+    launch::Launch,
     nginx::Nginx,
     publisher::{Options, Publisher},
     recording::Recording,
@@ -37,6 +39,23 @@ fn with_audio_alone() {
 #[test]
 fn with_audio_and_video() {
     with_publisher(Options::default(), (2, 2));
+}
+
+#[test]
+fn with_a_link_that_waits_for_a_track_that_never_came() {
+    let nginx = Nginx::start();
+    let port = free_port();
+    let mut launch = Launch::start(&format!(
+        "webrtcingest name=in uri=whip://127.0.0.1:{port}/whip/live in.video_0 ! queue ! out.video \
+         in.audio_0 ! queue ! opusdec ! audioconvert ! out.audio rtmpbridgesink name=out location={}",
+        nginx.url("key")
+    ));
+    launch.wait_listening(port);
+    let options = Options { audio: false, ..Options::default() };
+    let publisher = Publisher::start_with(&format!("http://127.0.0.1:{port}/whip/live"), options);
+    nginx.wait_recorded("key", SOON, |flv| flv.has_seconds(1, 0));
+    launch.end_cleanly();
+    drop(publisher);
 }
 
 #[test]

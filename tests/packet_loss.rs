@@ -12,7 +12,7 @@ use std::{
 use gst::prelude::*;
 use gstwebrtcbridge::{
     codec::Codec,
-    rtp::{Chain, Gate},
+    rtp::{Chain, Counts},
     session::{KeyframeControl, RtpPacket, Track},
 };
 
@@ -115,8 +115,8 @@ fn lost_packets_damage_nothing(case: &Case) {
         ssrcs: Vec::new(),
         feedback: Vec::new(),
     };
-    let gate = Arc::new(Gate::default());
-    let mut chain = Chain::start(&bin, &ghost, &track, &keyframes, &gate, 100).unwrap();
+    let counts = Arc::new(Counts::default());
+    let mut chain = Chain::start(&bin, &ghost, &track, &keyframes, &counts, 100).unwrap();
 
     sender.set_state(gst::State::Playing).unwrap();
     let out = sender.by_name("out").unwrap();

@@ -220,9 +220,14 @@ impl ElementImpl for RtmpBridgeSink {
 
 impl BinImpl for RtmpBridgeSink {
     fn handle_message(&self, message: gst::Message) {
-        // The end is when the server has been told, not when the chains are empty; and an unused pad never ends.
-        if message.type_() != gst::MessageType::Eos {
-            self.parent_handle_message(message);
+        match message.view() {
+            // The end is when the server has been told, not when the chains are empty; and an unused pad never ends.
+            gst::MessageView::Eos(_) => {}
+            // Decoders and parsers call it an error when the stream ends before they had enough for a first frame.
+            gst::MessageView::Error(error) if self.is_draining(message.src()) => {
+                gst::info!(CAT, imp = self, "at the end of the stream: {}", error.error());
+            }
+            _ => self.parent_handle_message(message),
         }
     }
 }
@@ -322,6 +327,12 @@ impl RtmpBridgeSink {
             Ending::Arrived => destination.ending(),
             Ending::Drained => destination.ended(),
         }
+    }
+
+    /// Whether a child belongs to an input whose end has come in.
+    fn is_draining(&self, child: Option<&gst::Object>) -> bool {
+        let inputs = lock(&self.inputs).clone();
+        child.is_some_and(|child| inputs.iter().any(|input| input.end().arrived && input.owns(child)))
     }
 
     fn inputs_of(&self, track: Track) -> Vec<Arc<Input>> {

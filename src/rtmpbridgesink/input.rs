@@ -105,6 +105,13 @@ impl Input {
         self.lock().as_ref().map(|installed| installed.chain.name())
     }
 
+    /// Whether an element is one of its chain.
+    pub(super) fn owns(&self, child: &gst::Object) -> bool {
+        self.lock()
+            .as_ref()
+            .is_some_and(|installed| installed.elements().any(|element| element.upcast_ref::<gst::Object>() == child))
+    }
+
     /// Asks for a keyframe: the chain's encoder, or upstream.
     pub(super) fn request_keyframe(&self) {
         let appsink = self.lock().as_ref().map(|installed| installed.appsink.clone());

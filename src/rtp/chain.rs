@@ -38,6 +38,11 @@ pub enum ChainError {
 const GOOD: &str = "gstreamer1.0-plugins-good";
 const BAD: &str = "gstreamer1.0-plugins-bad";
 
+/// What is missing on this machine to receive a codec, if anything.
+pub fn missing(codec: Codec) -> Option<ChainError> {
+    elements(codec, 0).err()
+}
+
 /// Depayloader of a codec, and the parser that completes its caps where one is needed.
 fn factories(codec: Codec) -> (&'static str, Option<&'static str>) {
     match codec {
@@ -50,9 +55,9 @@ fn factories(codec: Codec) -> (&'static str, Option<&'static str>) {
     }
 }
 
-/// What decides on each frame whether it goes on, and counts: shared with the pad's probe.
+/// What the chains of one kind have counted.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct Counts {
     /// Frames that went on.
     pub frames: AtomicU64,
     /// Frames dropped because nothing is linked.
@@ -61,19 +66,23 @@ pub struct Gate {
     pub waiting: AtomicU64,
     /// Packets dropped because downstream takes nothing.
     pub backlog: AtomicU64,
-    /// Set after a drop: what depends on the dropped frame must not go on.
-    needs_keyframe: AtomicBool,
+    /// Packets that never came, or came too late.
+    pub lost: AtomicU64,
 }
 
 /// A running chain. Dropping it does not stop it: [`Chain::stop`] does.
 pub struct Chain {
     source: gst::Pad,
     elements: Vec<gst::Element>,
-    output: gst::Pad,
-    gate: Arc<Gate>,
+    counts: Arc<Counts>,
     backlog: Backlog,
     discontinuity: bool,
 }
+
+/// Beyond its latency, the jitter buffer may hold so much while threads are slow, in ns.
+const BACKLOG_SLACK: u64 = 1_000_000_000;
+/// So much more may wait, in ns, while downstream is blocked.
+const BACKLOG: u64 = 2_000_000_000;
 
 /// How much the jitter buffer holds. It takes packets without limit while downstream is blocked.
 #[derive(Default)]
@@ -82,14 +91,11 @@ struct Backlog {
     newest: u64,
     /// The same of the newest that came out.
     passed: Arc<AtomicU64>,
+    /// In ns, what the jitter buffer may hold for a lost packet.
+    latency: u64,
 }
 
 impl Backlog {
-    /// More than a jitter buffer ever holds for a lost packet.
-    const SLACK: u64 = 1_000_000_000;
-    /// As much as a destination may lag.
-    const MOST: u64 = 3_000_000_000;
-
     /// Whether a packet of this time still finds room; if so it counts as gone in.
     fn admit(&mut self, time: u64) -> bool {
         if self.newest == 0 {
@@ -97,7 +103,8 @@ impl Backlog {
         }
         let passed = self.passed.load(Relaxed);
         // A pause of the sender is no backlog: then everything that went in has come out.
-        let full = self.newest > passed + Self::SLACK && time > passed + Self::MOST;
+        let holds = passed + self.latency + BACKLOG_SLACK;
+        let full = self.newest > holds && time > holds + BACKLOG;
         if !full {
             self.newest = self.newest.max(time);
         }
@@ -114,19 +121,19 @@ impl Chain {
         ghost: &gst::GhostPad,
         track: &Track,
         keyframes: &Arc<dyn KeyframeControl>,
-        gate: &Arc<Gate>,
+        counts: &Arc<Counts>,
         latency: u32,
     ) -> Result<Self, ChainError> {
         let elements = elements(track.codec, latency)?;
         for element in &elements {
             bin.add(element)?;
         }
-        let started = start(ghost, track, keyframes, gate, &elements);
+        let started = start(ghost, track, keyframes, counts, &elements);
         if started.is_err() {
             stop(bin, &elements);
         }
-        let (source, output) = started?;
-        let backlog = Backlog::default();
+        let source = started?;
+        let backlog = Backlog { latency: u64::from(latency) * 1_000_000, ..Backlog::default() };
         if let Some(pad) = elements.first().and_then(|jitter_buffer| jitter_buffer.static_pad("src")) {
             let passed = backlog.passed.clone();
             pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -136,14 +143,14 @@ impl Chain {
                 gst::PadProbeReturn::Ok
             });
         }
-        Ok(Self { source, elements, output, gate: gate.clone(), backlog, discontinuity: true })
+        Ok(Self { source, elements, counts: counts.clone(), backlog, discontinuity: true })
     }
 
     /// Hands a packet to the jitter buffer, which takes it without waiting; `running_time` is when it came. While
     /// downstream is blocked, packets are dropped and counted.
     pub fn push(&mut self, packet: &RtpPacket, running_time: gst::ClockTime) -> Result<(), gst::FlowError> {
         if !self.backlog.admit(running_time.nseconds()) {
-            self.gate.backlog.fetch_add(1, Relaxed);
+            self.counts.backlog.fetch_add(1, Relaxed);
             return Ok(());
         }
         let Some(mut buffer) = buffer(packet) else { return Err(gst::FlowError::Error) };
@@ -157,11 +164,11 @@ impl Chain {
         self.source.push(buffer).map(|_| ())
     }
 
-    /// Bridges a pause up to `until`.
-    pub fn gap(&self, from: gst::ClockTime, until: gst::ClockTime) {
-        if self.output.has_current_caps() {
-            self.output.push_event(gst::event::Gap::builder(from).duration(until.saturating_sub(from)).build());
-        }
+    /// Packets that the jitter buffer has given up so far, lost or too late.
+    pub fn lost(&self) -> u64 {
+        let stats = self.elements.first().map(|jitter_buffer| jitter_buffer.property::<gst::Structure>("stats"));
+        let get = |name| stats.as_ref().and_then(|stats| stats.get::<u64>(name).ok()).unwrap_or(0);
+        get("num-lost") + get("num-late")
     }
 
     /// Stops and removes the elements.
@@ -171,14 +178,14 @@ impl Chain {
     }
 }
 
-/// Links and starts the elements; returns the pad to push to and the one that frames come from.
+/// Links and starts the elements; returns the pad to push to.
 fn start(
     ghost: &gst::GhostPad,
     track: &Track,
     keyframes: &Arc<dyn KeyframeControl>,
-    gate: &Arc<Gate>,
+    counts: &Arc<Counts>,
     elements: &[gst::Element],
-) -> Result<(gst::Pad, gst::Pad), ChainError> {
+) -> Result<gst::Pad, ChainError> {
     let missing_pad = || gst::glib::bool_error!("an element of the chain lacks a pad");
     gst::Element::link_many(elements)?;
     let sink = elements.first().and_then(|element| element.static_pad("sink")).ok_or_else(missing_pad)?;
@@ -186,7 +193,7 @@ fn start(
     let source = source_pad(keyframes, track.index);
     // It has no parent element, which the usual check of the hierarchy would mind.
     source.link_full(&sink, gst::PadLinkCheck::empty())?;
-    watch(&output, ghost, track, keyframes, gate);
+    watch(&output, ghost, track, keyframes, counts);
     ghost.set_target(Some(&output))?;
     source.set_active(true)?;
     for element in elements.iter().rev() {
@@ -201,7 +208,7 @@ fn start(
     ] {
         source.push_event(event);
     }
-    Ok((source, output))
+    Ok(source)
 }
 
 fn stop(bin: &gst::Bin, elements: &[gst::Element]) {
@@ -229,7 +236,7 @@ fn elements(codec: Codec, latency: u32) -> Result<Vec<gst::Element>, ChainError>
     let mut elements = vec![jitter_buffer, depayloader];
     if let Some(parser) = parser {
         elements.push(make(parser, BAD)?);
-        let filter = make("capsfilter", "gstreamer1.0-tools")?;
+        let filter = make("capsfilter", "libgstreamer1.0-0")?;
         filter.set_property("caps", caps::media(codec));
         elements.push(filter);
     }
@@ -268,28 +275,29 @@ fn watch(
     ghost: &gst::GhostPad,
     track: &Track,
     keyframes: &Arc<dyn KeyframeControl>,
-    gate: &Arc<Gate>,
+    counts: &Arc<Counts>,
 ) {
-    let (ghost, gate, keyframes) = (ghost.downgrade(), gate.clone(), keyframes.clone());
+    let (ghost, counts, keyframes) = (ghost.downgrade(), counts.clone(), keyframes.clone());
     let (index, is_video) = (track.index, track.kind() == MediaKind::Video);
-    gate.needs_keyframe.store(is_video, Relaxed);
+    // Set after a drop: what depends on the dropped frame must not go on.
+    let needs_keyframe = AtomicBool::new(is_video);
     output.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let is_keyframe = info.buffer().is_some_and(|buffer| !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT));
         if ghost.upgrade().is_none_or(|ghost| !ghost.is_linked()) {
-            gate.unlinked.fetch_add(1, Relaxed);
-            gate.needs_keyframe.store(is_video, Relaxed);
+            counts.unlinked.fetch_add(1, Relaxed);
+            needs_keyframe.store(is_video, Relaxed);
             return gst::PadProbeReturn::Drop;
         }
         if is_video && is_keyframe {
             keyframes.keyframe_arrived(index);
-            gate.needs_keyframe.store(false, Relaxed);
+            needs_keyframe.store(false, Relaxed);
         }
-        if gate.needs_keyframe.load(Relaxed) {
-            gate.waiting.fetch_add(1, Relaxed);
+        if needs_keyframe.load(Relaxed) {
+            counts.waiting.fetch_add(1, Relaxed);
             keyframes.request_keyframe(index);
             return gst::PadProbeReturn::Drop;
         }
-        gate.frames.fetch_add(1, Relaxed);
+        counts.frames.fetch_add(1, Relaxed);
         gst::PadProbeReturn::Ok
     });
 }
@@ -338,13 +346,13 @@ mod tests {
     #[test]
     fn a_blocked_downstream_is_a_bounded_backlog_and_a_pause_is_none() {
         const SECOND: u64 = 1_000_000_000;
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog { latency: SECOND / 5, ..Backlog::default() };
         assert!(backlog.admit(100 * SECOND));
         backlog.passed.store(100 * SECOND, Relaxed);
         assert!(backlog.admit(200 * SECOND), "after a pause of the sender");
         backlog.passed.store(200 * SECOND, Relaxed);
         let admitted = (0..100).take_while(|tenth| backlog.admit(200 * SECOND + tenth * SECOND / 10)).count();
-        assert_eq!(admitted, 31);
+        assert_eq!(admitted, 33); // 200 ms latency, 1 s slack, 2 s backlog
         backlog.passed.store(203 * SECOND, Relaxed);
         assert!(backlog.admit(210 * SECOND), "downstream goes on");
     }

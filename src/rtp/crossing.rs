@@ -1,29 +1,22 @@
-//! The thread that carries packets over, and the order of things: a session's begin, its packets, its end, EOS.
+//! The media thread's side: what is handed over, and when the crossing thread is woken for it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
 };
-
-use gst::prelude::*;
 
 use super::{
-    caps,
-    chain::{Chain, ChainError, Gate},
+    chain::{ChainError, Counts},
     queue::{Item, Queue},
+    worker::Worker,
 };
 use crate::{
-    codec::{Codec, MediaKind},
+    codec::MediaKind,
     session::{ConnectionState, EndReason, KeyframeControl, PacketSink, RtpPacket, SenderReport, Track},
 };
-
-/// How often a pause is bridged by GAP events.
-const GAP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The element's side: it owns the bin and its pads. Called on the crossing thread only.
 pub trait Receiver: Send + 'static {
@@ -39,28 +32,34 @@ pub trait Receiver: Send + 'static {
     fn session_started(&self, id: &str);
     /// A session is over.
     fn session_ended(&self, id: &str, reason: EndReason);
+    /// EOS has been sent on every pad: no session can follow.
+    fn stream_ended(&self);
     /// A track cannot be received.
     fn failed(&self, error: &ChainError);
     /// Media comes but no pad is linked to anything.
     fn nothing_linked(&self);
+    /// Downstream of a pad does not take what comes.
+    fn not_negotiated(&self, pad: &gst::GhostPad);
 }
 
 /// Counters over all sessions of one element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CrossingStats {
-    /// RTP packets dropped because the queue was full or the pipeline not playing.
+    /// RTP packets dropped here: the queue was full, the pipeline not playing, the session over, or downstream refused.
     pub dropped_packets: u64,
+    /// RTP packets dropped because downstream takes nothing.
+    pub dropped_backlog: u64,
+    /// RTP packets that never came, or too late for the jitter buffer.
+    pub lost_packets: u64,
     /// Frames pushed downstream.
     pub frames: u64,
     /// Frames dropped because a pad was not linked.
     pub dropped_unlinked: u64,
-    /// Frames dropped while waiting for a keyframe.
+    /// Frames dropped while waiting for a keyframe, whole ones; damaged ones count as lost packets.
     pub dropped_waiting: u64,
-    /// RTP packets dropped because downstream takes nothing.
-    pub dropped_backlog: u64,
 }
 
-enum Message {
+pub(super) enum Message {
     Begin { number: u64, id: String, keyframes: Arc<dyn KeyframeControl>, tracks: Vec<Track> },
     Rtp { number: u64, track: usize, packet: RtpPacket },
     State(ConnectionState),
@@ -75,45 +74,32 @@ impl Item for Message {
     }
 }
 
+/// What both sides share.
+pub(super) struct Shared {
+    pub(super) queue: Queue<Message>,
+    sessions: AtomicU64,
+    /// Packets that the crossing thread could not use.
+    pub(super) unusable: AtomicU64,
+    pub(super) counts: Arc<Counts>,
+}
+
 /// The crossing of one element: a queue and the thread that empties it.
 pub struct Crossing {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared {
-    queue: Queue<Message>,
-    sessions: AtomicU64,
-    not_playing: AtomicU64,
-    /// One for each kind of pad; all pads of a kind count together.
-    gates: [Arc<Gate>; 2],
-}
-
-impl Shared {
-    fn gate(&self, kind: MediaKind) -> &Arc<Gate> {
-        &self.gates[usize::from(kind == MediaKind::Video)]
-    }
-}
-
 impl Crossing {
-    /// Starts the thread. `latency` in ms is that of the jitter buffers; with `eos_on_end`, the end of a session is EOS.
+    /// Starts the thread. `latency` in ms is that of the jitter buffers; with `eos_on_end`, the end of a session that was
+    /// connected is EOS.
     pub fn start(name: &str, receiver: impl Receiver, latency: u32, eos_on_end: bool) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Queue::new(),
             sessions: AtomicU64::new(0),
-            not_playing: AtomicU64::new(0),
-            gates: Default::default(),
+            unusable: AtomicU64::new(0),
+            counts: Arc::default(),
         });
-        let worker = Worker {
-            shared: shared.clone(),
-            receiver,
-            latency,
-            eos_on_end,
-            pads: BTreeMap::new(),
-            live: None,
-            bridged: None,
-            told_unlinked: false,
-        };
+        let worker = Worker::new(shared.clone(), receiver, latency, eos_on_end);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
@@ -124,22 +110,21 @@ impl Crossing {
         SessionFeed { shared: self.shared.clone(), number, id: id.to_owned(), progress: Arc::default() }
     }
 
-    /// Sends EOS downstream on every pad, adding the pads that an unlinked pipeline still waits for.
+    /// Sends EOS downstream on every pad, adding the pads that a pipeline still waits for. Nothing can follow.
     pub fn end_of_stream(&self) {
         self.shared.queue.push(Message::Eos, true);
     }
 
     /// Counters so far.
     pub fn stats(&self) -> CrossingStats {
-        let sum = |counter: fn(&Gate) -> &AtomicU64| {
-            self.shared.gates.iter().map(|gate| counter(gate).load(Relaxed)).sum::<u64>()
-        };
+        let counts = &self.shared.counts;
         CrossingStats {
-            dropped_packets: self.shared.queue.dropped() + self.shared.not_playing.load(Relaxed),
-            frames: sum(|gate| &gate.frames),
-            dropped_unlinked: sum(|gate| &gate.unlinked),
-            dropped_waiting: sum(|gate| &gate.waiting),
-            dropped_backlog: sum(|gate| &gate.backlog),
+            dropped_packets: self.shared.queue.dropped() + self.shared.unusable.load(Relaxed),
+            dropped_backlog: counts.backlog.load(Relaxed),
+            lost_packets: counts.lost.load(Relaxed),
+            frames: counts.frames.load(Relaxed),
+            dropped_unlinked: counts.unlinked.load(Relaxed),
+            dropped_waiting: counts.waiting.load(Relaxed),
         }
     }
 
@@ -208,178 +193,34 @@ impl PacketSink for SessionFeed {
     }
 }
 
-/// A pad, and the chain that feeds it while a session has a track for it.
-struct Pad {
-    ghost: gst::GhostPad,
-    chain: Option<Chain>,
-    /// Up to where a pause has been bridged.
-    last: Option<gst::ClockTime>,
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
 
-type PadKey = (MediaKind, usize);
+    use bytes::Bytes;
 
-struct Live {
-    number: u64,
-    /// The pad of each track, by the track's index.
-    tracks: Vec<PadKey>,
-}
+    use super::*;
 
-struct Worker<R> {
-    shared: Arc<Shared>,
-    receiver: R,
-    latency: u32,
-    eos_on_end: bool,
-    pads: BTreeMap<PadKey, Pad>,
-    live: Option<Live>,
-    bridged: Option<Instant>,
-    told_unlinked: bool,
-}
-
-impl<R: Receiver> Worker<R> {
-    fn run(mut self) {
-        let mut messages = VecDeque::new();
-        'running: loop {
-            self.shared.queue.take_all(&mut messages, GAP_INTERVAL);
-            for message in messages.drain(..) {
-                match message {
-                    Message::Begin { number, id, keyframes, tracks } => self.begin(number, &id, &keyframes, &tracks),
-                    Message::Rtp { number, track, packet } => self.packet(number, track, &packet),
-                    Message::State(state) => self.receiver.state_changed(state),
-                    Message::Ended { number, id, reason } => self.ended(number, &id, reason),
-                    Message::Eos => self.end_of_stream(),
-                    Message::Stop => break 'running,
-                }
-            }
-            if self.bridged.is_none_or(|at| at.elapsed() >= GAP_INTERVAL) {
-                self.bridged = Some(Instant::now());
-                self.bridge_pauses();
-            }
-        }
-        if let Some(bin) = self.receiver.bin() {
-            self.stop_chains(&bin);
-        }
-    }
-
-    fn begin(&mut self, number: u64, id: &str, keyframes: &Arc<dyn KeyframeControl>, tracks: &[Track]) {
-        let Some(bin) = self.receiver.bin() else { return };
-        self.stop_chains(&bin);
-        self.told_unlinked = false;
-        let mut live = Live { number, tracks: Vec::new() };
-        let mut counts = [0; 2];
-        for track in tracks {
-            let count = &mut counts[usize::from(track.kind() == MediaKind::Video)];
-            let key = (track.kind(), *count);
-            *count += 1;
-            live.tracks.push(key);
-            if let Err(error) = self.start_track(&bin, key, track, keyframes) {
-                self.receiver.failed(&error);
-            }
-        }
-        self.live = Some(live);
-        self.receiver.no_more_pads();
-        self.receiver.session_started(id);
-    }
-
-    fn start_track(
-        &mut self,
-        bin: &gst::Bin,
-        key: PadKey,
-        track: &Track,
-        keyframes: &Arc<dyn KeyframeControl>,
-    ) -> Result<(), ChainError> {
-        let Some(ghost) = self.pad(key, Some(track.codec)).map(|pad| pad.ghost.clone()) else { return Ok(()) };
-        let gate = self.shared.gate(track.kind()).clone();
-        let chain = Chain::start(bin, &ghost, track, keyframes, &gate, self.latency)?;
-        if let Some(pad) = self.pads.get_mut(&key) {
-            pad.chain = Some(chain);
-        }
-        Ok(())
-    }
-
-    /// The pad of this kind and number, made if it is not there yet.
-    fn pad(&mut self, key: PadKey, codec: Option<Codec>) -> Option<&Pad> {
-        if !self.pads.contains_key(&key) {
-            let caps = codec.map(caps::media);
-            let ghost = self.receiver.add_pad(key.0, key.1, caps.as_ref())?;
-            self.pads.insert(key, Pad { ghost, chain: None, last: None });
-        }
-        self.pads.get(&key)
-    }
-
-    fn packet(&mut self, number: u64, track: usize, packet: &RtpPacket) {
-        let Some(key) = self.live.as_ref().filter(|live| live.number == number).and_then(|live| live.tracks.get(track))
-        else {
-            return; // the last packets of a session that has been replaced
+    #[test]
+    fn a_packet_is_urgent_where_a_frame_may_be_complete() {
+        let progress = Progress::default();
+        let urgent = |sequence_number, timestamp, marker| {
+            progress.completes(&RtpPacket {
+                marker,
+                payload_type: 96,
+                sequence_number,
+                timestamp,
+                ssrc: 1,
+                payload: Bytes::new(),
+                arrival: Instant::now(),
+            })
         };
-        let Some(running_time) = self.running_time(packet.arrival) else {
-            self.shared.not_playing.fetch_add(1, Relaxed);
-            return;
-        };
-        let Some(pad) = self.pads.get_mut(key) else { return };
-        let Some(chain) = &mut pad.chain else { return };
-        pad.last = Some(running_time);
-        // Downstream's errors are posted where they happen; here they only mean that nobody listens.
-        let _ = chain.push(packet, running_time);
-        if !self.told_unlinked && self.pads.values().all(|pad| !pad.ghost.is_linked()) {
-            self.told_unlinked = true;
-            self.receiver.nothing_linked();
-        }
-    }
-
-    /// The running time at which something arrived; `None` unless the pipeline plays.
-    fn running_time(&self, arrival: Instant) -> Option<gst::ClockTime> {
-        let bin = self.receiver.bin()?;
-        let now = bin.current_running_time()?;
-        let age = gst::ClockTime::from_nseconds(u64::try_from(arrival.elapsed().as_nanos()).unwrap_or(0));
-        Some(now.saturating_sub(age))
-    }
-
-    fn ended(&mut self, number: u64, id: &str, reason: EndReason) {
-        self.receiver.session_ended(id, reason);
-        if self.live.as_ref().is_none_or(|live| live.number != number) {
-            return;
-        }
-        self.live = None;
-        if self.eos_on_end {
-            self.end_of_stream();
-        }
-    }
-
-    /// Keeps pads without media going: running time goes on for those who mix or mux.
-    fn bridge_pauses(&mut self) {
-        let Some(now) = self.running_time(Instant::now()) else { return };
-        for (key, pad) in &mut self.pads {
-            if self.live.as_ref().is_some_and(|live| live.tracks.contains(key)) {
-                continue;
-            }
-            let (Some(chain), Some(last)) = (&pad.chain, pad.last) else { continue };
-            if now > last {
-                chain.gap(last, now);
-                pad.last = Some(now);
-            }
-        }
-    }
-
-    fn end_of_stream(&mut self) {
-        if self.pads.is_empty() {
-            // Links of a launch line wait for these pads, and the sinks behind them for EOS.
-            for kind in [MediaKind::Video, MediaKind::Audio] {
-                self.pad((kind, 0), None);
-            }
-            self.receiver.no_more_pads();
-        }
-        self.live = None;
-        for pad in self.pads.values() {
-            pad.ghost.push_event(gst::event::Eos::new());
-        }
-    }
-
-    fn stop_chains(&mut self, bin: &gst::Bin) {
-        for pad in self.pads.values_mut() {
-            if let Some(chain) = pad.chain.take() {
-                let _ = pad.ghost.set_target(None::<&gst::Pad>);
-                chain.stop(bin);
-            }
-        }
+        urgent(65_534, 100, false);
+        assert!(!urgent(65_535, 100, false), "in the middle of a frame");
+        assert!(!urgent(0, 100, false), "over the wrap");
+        assert!(urgent(1, 100, true), "the end of a frame");
+        assert!(urgent(2, 200, false), "the next frame");
+        assert!(urgent(4, 200, false), "a gap");
+        assert!(urgent(3, 200, false), "what was missing");
     }
 }

@@ -12,9 +12,10 @@ mod caps;
 mod chain;
 mod crossing;
 mod queue;
+mod worker;
 
 pub use {
     caps::media as announced_caps,
-    chain::{Chain, ChainError, Gate},
+    chain::{Chain, ChainError, Counts, missing},
     crossing::{Crossing, CrossingStats, Receiver, SessionFeed},
 };

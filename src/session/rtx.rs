@@ -21,6 +21,9 @@ pub(super) fn slot() -> Slot {
     Slot::from(6500)
 }
 
+/// SSRCs remembered for one session; those of a peer that makes up more go on as they came.
+const MOST_STREAMS: usize = 32;
+
 /// The interceptor.
 #[derive(Default)]
 pub(super) struct RtxUnwrap {
@@ -87,6 +90,9 @@ impl Interceptor for RtxUnwrap {
     fn unbind_local_stream(&mut self, _: &StreamInfo) {}
 
     fn bind_remote_stream(&mut self, stream: &StreamInfo) {
+        if self.repairs.len().max(self.seen.len()) >= MOST_STREAMS {
+            return;
+        }
         if let Some(rtx) = stream.ssrc_rtx {
             self.repairs.insert(rtx, (stream.ssrc, stream.payload_type));
         }

@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -21,11 +21,7 @@ use rtc::{
     shared::{TransportContext, error::Error},
 };
 
-use super::{
-    PacketSink, RtpPacket, SenderReport,
-    keyframe::{Due, KeyframePolicy},
-    negotiate::Track,
-};
+use super::{PacketSink, RtpPacket, SenderReport, keyframe::KeyframePolicy, negotiate::Track};
 use crate::codec::MediaKind;
 
 /// Application-ward of everything that recovers or measures.
@@ -44,9 +40,13 @@ pub(super) struct TapState {
     last_media: AtomicU64,
     pub(super) packets: AtomicU64,
     pub(super) bytes: AtomicU64,
+    /// Packets that belong to no track, or to a second stream of one.
+    pub(super) ignored: AtomicU64,
     pub(super) keyframe_requests: AtomicU64,
+    /// Whether any policy wants a keyframe, to be asked for each packet.
+    keyframe_wanted: AtomicBool,
     /// One for each track, used for video only.
-    pub(super) keyframes: Vec<Mutex<KeyframePolicy>>,
+    keyframes: Vec<Mutex<KeyframePolicy>>,
 }
 
 impl TapState {
@@ -56,7 +56,9 @@ impl TapState {
             last_media: AtomicU64::new(0),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            ignored: AtomicU64::new(0),
             keyframe_requests: AtomicU64::new(0),
+            keyframe_wanted: AtomicBool::new(false),
             keyframes: (0..tracks).map(|_| Mutex::default()).collect(),
         }
     }
@@ -67,8 +69,20 @@ impl TapState {
         (stamp > 0).then(|| self.started + Duration::from_millis(stamp - 1))
     }
 
-    pub(super) fn with_keyframes<T>(&self, track: usize, f: impl FnOnce(&mut KeyframePolicy) -> T) -> Option<T> {
-        self.keyframes.get(track).map(|policy| f(&mut policy.lock().unwrap_or_else(PoisonError::into_inner)))
+    /// Changes a track's policy.
+    pub(super) fn with_keyframes(&self, track: usize, change: impl FnOnce(&mut KeyframePolicy)) {
+        let wanted = self.with_policy(track, |policy| {
+            change(policy);
+            policy.is_waiting()
+        });
+        if wanted == Some(true) {
+            self.keyframe_wanted.store(true, Relaxed);
+        }
+    }
+
+    /// Looks at a track's policy.
+    pub(super) fn with_policy<T>(&self, track: usize, look: impl FnOnce(&mut KeyframePolicy) -> T) -> Option<T> {
+        self.keyframes.get(track).map(|policy| look(&mut policy.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
@@ -77,23 +91,29 @@ pub(super) struct MediaTap {
     tracks: Vec<Track>,
     sink: Arc<dyn PacketSink>,
     state: Arc<TapState>,
-    /// SSRC → track and its SSRC to name in requests. Bounded: see [`Self::track_of`].
+    /// SSRC → track. Bounded: see [`Self::track_of`].
     streams: HashMap<u32, usize>,
+    /// For each track the SSRC that it is taken from, and when that was last heard.
+    active: Vec<Option<(u32, Instant)>>,
     read: VecDeque<TaggedPacket>,
     write: VecDeque<TaggedPacket>,
 }
+
+/// A stream that is silent for so long gives its track up to another SSRC: the sender has started anew.
+const SILENCE: Duration = Duration::from_millis(500);
 
 /// SSRCs remembered for one session. Simulcast and restarts use a few; a peer that makes up more is not served.
 const MOST_STREAMS: usize = 32;
 
 impl MediaTap {
     pub(super) fn new(tracks: Vec<Track>, sink: Arc<dyn PacketSink>, state: Arc<TapState>) -> Self {
-        Self { tracks, sink, state, streams: HashMap::new(), read: VecDeque::new(), write: VecDeque::new() }
+        let active = vec![None; tracks.len()];
+        Self { tracks, sink, state, streams: HashMap::new(), active, read: VecDeque::new(), write: VecDeque::new() }
     }
 
     /// The track of a packet: by the SSRCs of the offer, else by payload type (BUNDLE keeps these apart, RFC 9143
     /// section 9.2).
-    fn track_of(&mut self, ssrc: u32, payload_type: u8, now: Instant) -> Option<usize> {
+    fn track_of(&mut self, ssrc: u32, payload_type: u8) -> Option<usize> {
         if let Some(&track) = self.streams.get(&ssrc) {
             return Some(track);
         }
@@ -105,26 +125,51 @@ impl MediaTap {
             .iter()
             .find(|track| track.ssrcs.contains(&ssrc) && track.payload_type == payload_type)
             .or_else(|| self.tracks.iter().find(|track| track.payload_type == payload_type))?;
-        let (index, kind) = (track.index, track.kind());
-        self.streams.insert(ssrc, index);
-        if kind == MediaKind::Video {
-            self.state.with_keyframes(index, |policy| policy.start(now));
+        self.streams.insert(ssrc, track.index);
+        Some(track.index)
+    }
+
+    /// Whether this SSRC is the one that its track is taken from: the first, until it falls silent. Simulcast layers
+    /// would otherwise be mixed into one stream.
+    fn is_active(&mut self, track: usize, ssrc: u32, now: Instant) -> bool {
+        let Some(active) = self.active.get_mut(track) else { return false };
+        match active {
+            Some((current, last)) if *current == ssrc => {
+                *last = now;
+                return true;
+            }
+            Some((_, last)) if now.saturating_duration_since(*last) < SILENCE => return false,
+            _ => *active = Some((ssrc, now)),
         }
-        Some(index)
+        if self.tracks.get(track).is_some_and(|track| track.kind() == MediaKind::Video) {
+            self.state.with_keyframes(track, |policy| policy.start(now));
+        }
+        true
     }
 
     /// Queues the keyframe requests that are due.
     fn request_keyframes(&mut self, now: Instant) {
-        for (&ssrc, &track) in &self.streams {
-            if self.tracks.get(track).is_none_or(|track| track.kind() != MediaKind::Video)
-                || self.state.with_keyframes(track, |policy| policy.poll(now)) != Some(true)
-            {
+        // Taken back before looking, so that what another thread wants meanwhile is not lost.
+        if !self.state.keyframe_wanted.swap(false, Relaxed) {
+            return;
+        }
+        let mut wanted = false;
+        for (track, active) in self.active.iter().enumerate() {
+            let Some((ssrc, _)) = active else { continue };
+            let Some((due, waiting)) = self.state.with_policy(track, |policy| (policy.poll(now), policy.is_waiting()))
+            else {
                 continue;
+            };
+            wanted |= waiting;
+            if due {
+                self.state.keyframe_requests.fetch_add(1, Relaxed);
+                let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: *ssrc };
+                let message = AttributedPacket::new(Packet::Rtcp(vec![Box::new(request)]));
+                self.write.push_back(TaggedPacket { now, transport: TransportContext::default(), message });
             }
-            self.state.keyframe_requests.fetch_add(1, Relaxed);
-            let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: ssrc };
-            let message = AttributedPacket::new(Packet::Rtcp(vec![Box::new(request)]));
-            self.write.push_back(TaggedPacket { now, transport: TransportContext::default(), message });
+        }
+        if wanted {
+            self.state.keyframe_wanted.store(true, Relaxed);
         }
     }
 }
@@ -140,7 +185,10 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
         let now = tagged.now;
         match &tagged.message.packet {
             Packet::Rtp(packet) => {
-                let Some(track) = self.track_of(packet.header.ssrc, packet.header.payload_type, now) else {
+                let ssrc = packet.header.ssrc;
+                let track = self.track_of(ssrc, packet.header.payload_type);
+                let Some(track) = track.filter(|track| self.is_active(*track, ssrc, now)) else {
+                    self.state.ignored.fetch_add(1, Relaxed);
                     return Ok(());
                 };
                 let stamp = now.saturating_duration_since(self.state.started).as_millis() as u64 + 1;
@@ -198,10 +246,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
     fn poll_timeout(&mut self) -> Option<Instant> {
         // Requests come from other threads, which cannot wake the connection: the NACK generator's tick does, and where
         // there is none, this.
-        let waiting = self.streams.values().any(|track| {
-            matches!(self.state.with_keyframes(*track, |policy| policy.due()), Some(Some(Due::Now | Due::At(_))))
-        });
-        waiting.then(|| Instant::now() + REQUEST_TICK)
+        self.state.keyframe_wanted.load(Relaxed).then(|| Instant::now() + REQUEST_TICK)
     }
 }
 
@@ -214,5 +259,10 @@ impl Interceptor for MediaTap {
 
     fn unbind_remote_stream(&mut self, stream: &StreamInfo) {
         self.streams.remove(&stream.ssrc);
+        for active in &mut self.active {
+            if active.is_some_and(|(ssrc, _)| ssrc == stream.ssrc) {
+                *active = None;
+            }
+        }
     }
 }

@@ -15,10 +15,22 @@ pub(crate) enum SdpError {
     Attribute(&'static str),
     #[error("it has more than {MAX_CANDIDATES} candidates")]
     Candidates,
+    #[error("it has more than {MAX_LINES} lines")]
+    Lines,
+    #[error("it has more than {MAX_SECTIONS} m= lines")]
+    Sections,
+    #[error("an m= line has more than {MAX_FORMATS} formats")]
+    Formats,
 }
 
 /// Browsers send a dozen; each one costs connectivity checks to an address that the offer chose.
 pub(crate) const MAX_CANDIDATES: usize = 100;
+
+/// Parsing costs lines times formats, so that 64 KiB could cost gigabytes. Browsers' offers have some 300 lines, 60 formats
+/// and a few sections.
+const MAX_LINES: usize = 1000;
+const MAX_FORMATS: usize = 100;
+const MAX_SECTIONS: usize = 16;
 
 /// Passes an offer on as text if it could be one.
 pub(crate) fn check(body: &[u8]) -> Result<&str, SdpError> {
@@ -26,8 +38,19 @@ pub(crate) fn check(body: &[u8]) -> Result<&str, SdpError> {
     if sdp.lines().next() != Some("v=0") {
         return Err(SdpError::Version);
     }
-    if !sdp.lines().any(|line| line.starts_with("m=")) {
+    if sdp.lines().count() > MAX_LINES {
+        return Err(SdpError::Lines);
+    }
+    let sections = || sdp.lines().filter(|line| line.starts_with("m="));
+    if sections().next().is_none() {
         return Err(SdpError::Media);
+    }
+    if sections().count() > MAX_SECTIONS {
+        return Err(SdpError::Sections);
+    }
+    // What comes before the formats: media, port and protocol (RFC 8866 section 5.14).
+    if sections().any(|line| line.split_ascii_whitespace().count() > 3 + MAX_FORMATS) {
+        return Err(SdpError::Formats);
     }
     for attribute in ["ice-ufrag", "ice-pwd", "fingerprint"] {
         if attributes(sdp, attribute).next().is_none() {
@@ -51,6 +74,16 @@ mod tests {
 
     const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=fingerprint:sha-256 AA\r\n\
                          m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789\r\n";
+
+    #[test]
+    fn an_offer_that_would_cost_much_to_parse_is_refused() {
+        let lines = format!("{OFFER}{}", "a=rtcp-fb:* nack\r\n".repeat(MAX_LINES));
+        assert_eq!(check(lines.as_bytes()), Err(SdpError::Lines));
+        let formats = OFFER.replace(" 111", &" 111".repeat(MAX_FORMATS + 1));
+        assert_eq!(check(formats.as_bytes()), Err(SdpError::Formats));
+        let sections = format!("{OFFER}{}", "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n".repeat(MAX_SECTIONS));
+        assert_eq!(check(sections.as_bytes()), Err(SdpError::Sections));
+    }
 
     #[test]
     fn what_is_missing_is_named() {

@@ -12,7 +12,9 @@ use tokio::runtime::Handle;
 use super::publisher::{Present, may_replace};
 use crate::{
     rtp::{Crossing, SessionFeed, announced_caps},
-    session::{CodecPreferences, EndReason, NegotiationError, PacketSink, Session, SessionConfig, SessionError},
+    session::{
+        CodecPreferences, EndReason, NegotiationError, PacketSink, Session, SessionConfig, SessionError, negotiate,
+    },
     signaling::{Answer, AnswerError, Offer, OfferAnswerer, SignaledSession},
 };
 
@@ -54,7 +56,7 @@ impl Slot {
         state.current.take().map(|(session, _)| session)
     }
 
-    /// Takes the place for a newcomer; returns the session that has to go first.
+    /// Reserves the place for a newcomer; returns the session that has to go first, which keeps it until then.
     fn reserve(self: &Arc<Self>, same_credential: bool) -> Result<(Reservation, Option<Session>), AnswerError> {
         let mut state = self.lock();
         if state.ended {
@@ -70,7 +72,7 @@ impl Slot {
             }
         }
         state.answering = true;
-        let replaced = state.current.take().map(|(session, _)| session);
+        let replaced = state.current.as_ref().map(|(session, _)| session.clone());
         Ok((Reservation { slot: self.clone() }, replaced))
     }
 
@@ -114,6 +116,8 @@ impl OfferAnswerer for Answerer {
             config.codecs = usable;
         }
         // Everything of a session runs on the media thread; should the client hang up meanwhile, it runs on and times out.
+        // One that cannot be answered leaves the session that is there alone.
+        negotiate(&offer.sdp, &config.codecs).map_err(SessionError::from)?;
         let answering = self.media.spawn(async move {
             if let Some(replaced) = replaced {
                 replaced.close(EndReason::Replaced).await;

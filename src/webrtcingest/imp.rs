@@ -1,7 +1,10 @@
 //! The GObject shell: properties, templates, state changes, events.
 #![allow(missing_docs)] // the derive makes public accessors; each property is documented by its blurb
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::Duration,
+};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use once_cell::sync::Lazy;
@@ -13,9 +16,9 @@ use super::{
 };
 use crate::{
     codec::{Codec, MediaKind},
-    rtp::{Crossing, announced_caps},
+    rtp::{self, Crossing, announced_caps},
     runtime,
-    session::{EndReason, Mux, SessionConfig},
+    session::{CodecPreferences, EndReason, Mux, Session, SessionConfig},
     signaling::{Mount, mount},
 };
 
@@ -191,8 +194,8 @@ impl ElementImpl for WebrtcIngest {
             return false;
         };
         gst::debug!(CAT, imp = self, "end of stream was asked for");
-        crossing.end_of_stream();
         close(slot.end(), EndReason::Shutdown);
+        crossing.end_of_stream();
         true
     }
 }
@@ -236,6 +239,7 @@ impl WebrtcIngest {
     }
 
     fn open(&self, resolved: ResolvedSettings) -> Result<Started, String> {
+        let codecs = receivable(resolved.codecs)?;
         let runtime = |error: std::io::Error| format!("a thread could not be started: {error}");
         let media = runtime::media().map_err(runtime)?;
         let port = resolved.ice_udp_port;
@@ -251,7 +255,7 @@ impl WebrtcIngest {
             media: media.clone(),
             config: SessionConfig {
                 mux: mux.clone(),
-                codecs: resolved.codecs,
+                codecs,
                 public_addresses: resolved.public_addresses,
                 connect_timeout: resolved.connect_timeout,
             },
@@ -271,11 +275,22 @@ impl WebrtcIngest {
     }
 
     fn stop(&self) {
-        let Some(Started { mount, crossing, slot, .. }) = self.started().take() else { return };
+        let Some(Started { mount, mux, crossing, slot }) = self.started().take() else { return };
         drop(mount); // no offer after this
-        close(slot.end(), EndReason::Shutdown);
+        let closing = close(slot.end(), EndReason::Shutdown);
         crossing.stop();
+        // The port of the last session is to be free again when this returns.
+        if let Some(closed) = closing {
+            let _: Result<(), _> = closed.recv_timeout(CLOSE_TIMEOUT);
+        }
+        drop(mux);
         self.set_connection_state(ConnectionState::New);
+    }
+
+    /// The stream has ended: a newcomer would be received for nobody.
+    pub(super) fn refuse_offers(&self) {
+        let slot = self.started().as_ref().map(|started| started.slot.clone());
+        close(slot.and_then(|slot| slot.end()), EndReason::Shutdown);
     }
 
     fn remove_pads(&self) {
@@ -309,6 +324,7 @@ impl WebrtcIngest {
                 .field("url", started.mount.url())
                 .field("frames", crossing.frames)
                 .field("dropped-packets", crossing.dropped_packets)
+                .field("lost-packets", crossing.lost_packets)
                 .field("dropped-unlinked", crossing.dropped_unlinked)
                 .field("dropped-waiting-for-keyframe", crossing.dropped_waiting)
                 .field("dropped-backlog", crossing.dropped_backlog);
@@ -325,6 +341,7 @@ impl WebrtcIngest {
                 stats = stats
                     .field("packets", session.packets)
                     .field("bytes", session.bytes)
+                    .field("ignored-packets", session.ignored)
                     .field("keyframe-requests", session.keyframe_requests)
                     .field("waiting-for-keyframe", session.waiting_for_keyframe);
             }
@@ -345,9 +362,35 @@ impl WebrtcIngest {
     }
 }
 
-/// Closes a session in the background: nobody has to wait for it.
-fn close(session: Option<crate::session::Session>, reason: EndReason) {
-    if let (Some(session), Ok(media)) = (session, runtime::media()) {
-        media.spawn(async move { session.close(reason).await });
+/// The codecs that this machine has the elements for. A missing one is an error only if nothing of its kind is left.
+fn receivable(mut codecs: CodecPreferences) -> Result<CodecPreferences, String> {
+    for list in [&mut codecs.video, &mut codecs.audio] {
+        let mut missing = None;
+        list.retain(|codec| match rtp::missing(*codec) {
+            None => true,
+            Some(error) => {
+                gst::warning!(CAT, "{codec} cannot be received: {error}");
+                missing = Some(error);
+                false
+            }
+        });
+        if let (true, Some(error)) = (list.is_empty(), missing) {
+            return Err(error.to_string());
+        }
     }
+    Ok(codecs)
+}
+
+/// How long stopping waits for a session to close, which takes the network's part 100 ms at most.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Closes a session in the background. The receiver is disconnected when that is done.
+fn close(session: Option<Session>, reason: EndReason) -> Option<mpsc::Receiver<()>> {
+    let (session, media) = (session?, runtime::media().ok()?);
+    let (done, closed) = mpsc::channel();
+    media.spawn(async move {
+        session.close(reason).await;
+        drop(done);
+    });
+    Some(closed)
 }

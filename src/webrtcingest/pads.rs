@@ -67,6 +67,23 @@ impl Receiver for ElementReceiver {
         }
     }
 
+    fn stream_ended(&self) {
+        if let Some(element) = self.element() {
+            element.imp().refuse_offers();
+        }
+    }
+
+    fn not_negotiated(&self, pad: &gst::GhostPad) {
+        if let Some(element) = self.element() {
+            gst::element_error!(
+                element,
+                gst::StreamError::Format,
+                ("What is linked to {} of {} does not take {}", pad.name(), element.name(), caps_of(pad)),
+                ["streaming stopped, reason not-negotiated (-4)"]
+            );
+        }
+    }
+
     fn failed(&self, error: &ChainError) {
         if let Some(element) = self.element() {
             let code = if matches!(error, ChainError::Missing { .. }) {
@@ -91,4 +108,8 @@ impl Receiver for ElementReceiver {
             );
         }
     }
+}
+
+fn caps_of(pad: &gst::GhostPad) -> String {
+    pad.current_caps().map_or_else(|| "what comes".to_owned(), |caps| caps.to_string())
 }

@@ -170,7 +170,13 @@ fn addresses(array: &gst::Array) -> Result<Vec<IpAddr>, String> {
     strings("public-addresses", array)
         .map(|address| {
             let address = address?;
-            address.parse().map_err(|_| format!("public-addresses: \"{address}\" is no IP address"))
+            match address.parse() {
+                Ok(IpAddr::V4(v4)) => Ok(IpAddr::V4(v4)),
+                Ok(IpAddr::V6(_)) => {
+                    Err(format!("public-addresses: {address} is IPv6, but media is received over IPv4"))
+                }
+                Err(_) => Err(format!("public-addresses: \"{address}\" is no IP address")),
+            }
         })
         .collect()
 }
@@ -201,6 +207,7 @@ mod tests {
         assert!(error(|s| s.video_codecs = gst::Array::new(["H266"])).contains("\"H266\""));
         assert!(error(|s| s.video_codecs = gst::Array::new(["OPUS"])).contains("OPUS is no video codec"));
         assert!(error(|s| s.public_addresses = gst::Array::new(["here"])).contains("\"here\""));
+        assert!(error(|s| s.public_addresses = gst::Array::new(["2001:db8::1"])).contains("IPv6"));
         assert!(error(|s| s.ice_udp_port = 70_000).contains("ice-udp-port"));
     }
 }

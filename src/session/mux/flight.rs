@@ -6,7 +6,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,6 +30,8 @@ const APPLICATION_DATA: u8 = 23;
 /// The last flight that we sent, and when it is sent again.
 #[derive(Default)]
 pub(super) struct Flight {
+    /// The same as in the state, to be asked for each packet.
+    finished: AtomicBool,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -45,7 +50,7 @@ impl Flight {
     /// Takes note of a datagram that goes out.
     pub(super) fn sent(&self, destination: SocketAddr, datagram: &[u8], now: Instant) {
         let Some(&first) = datagram.first() else { return };
-        if !is_dtls(first) || first == ALERT || first == APPLICATION_DATA {
+        if self.finished.load(Relaxed) || !is_dtls(first) || first == ALERT || first == APPLICATION_DATA {
             return;
         }
         let mut state = self.lock();
@@ -65,6 +70,9 @@ impl Flight {
 
     /// Takes note of a datagram that came in: media or application data mean that the handshake is over on both sides.
     pub(super) fn received(&self, datagram: &[u8], _now: Instant) {
+        if self.finished.load(Relaxed) {
+            return;
+        }
         match datagram.first() {
             Some(128..=191 | &APPLICATION_DATA) => self.finish(),
             Some(&first) if is_dtls(first) => self.lock().answered = true,
@@ -74,6 +82,7 @@ impl Flight {
 
     /// Nothing is repeated any more.
     pub(super) fn finish(&self) {
+        self.finished.store(true, Relaxed);
         let mut state = self.lock();
         if !state.finished {
             *state = State { finished: true, ..State::default() };

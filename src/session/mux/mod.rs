@@ -19,8 +19,9 @@ use std::{
     sync::{
         Arc, LazyLock, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{io::Interest, net::UdpSocket, runtime::Handle, task::AbortHandle};
@@ -80,7 +81,12 @@ pub struct MuxStats {
 pub struct Mux {
     shared: Arc<Shared>,
     reader: AbortHandle,
+    /// Disconnected when the reader is gone.
+    reader_gone: Mutex<mpsc::Receiver<()>>,
 }
+
+/// How long closing waits for the reader, which only has to be scheduled once more.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Mux {
     /// Binds the port; call it within the tokio runtime that is to read it.
@@ -96,8 +102,13 @@ impl Mux {
         let port = io.local_addr()?.port();
         let shared =
             Arc::new(Shared { io, state, port, routes: Mutex::new(Routes::default()), counters: Counters::default() });
-        let reader = tokio::spawn(read(shared.clone())).abort_handle();
-        Ok(Self { shared, reader })
+        let (alive, reader_gone) = mpsc::channel();
+        let reading = shared.clone();
+        let reader = tokio::spawn(async move {
+            read(&reading).await;
+            drop((reading, alive));
+        });
+        Ok(Self { shared, reader: reader.abort_handle(), reader_gone: Mutex::new(reader_gone) })
     }
 
     /// The process's own: `port`, or with 0 one that the system picks for everybody who says 0. `runtime` reads it.
@@ -139,8 +150,13 @@ impl Mux {
 }
 
 impl Drop for Mux {
+    /// Closes the port before it returns, if no session is left, so that it can be bound again at once.
     fn drop(&mut self) {
         self.reader.abort();
+        if Handle::try_current().is_err() {
+            let reader_gone = self.reader_gone.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let _: Result<(), _> = reader_gone.recv_timeout(CLOSE_TIMEOUT);
+        }
     }
 }
 
@@ -216,7 +232,7 @@ impl Shared {
 }
 
 /// Reads the socket in batches until it is aborted.
-async fn read(shared: Arc<Shared>) {
+async fn read(shared: &Shared) {
     let segment = shared.state.gro_segments().max(1) * 1500;
     let mut memory = vec![0_u8; segment * BATCH_SIZE];
     let mut meta = vec![RecvMeta::default(); BATCH_SIZE];

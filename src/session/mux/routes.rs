@@ -50,7 +50,9 @@ impl Routes {
             return Route::Forged;
         }
         let named = named.clone();
-        if let Some(oldest) = named.learn(from, to, ADDRESSES_PER_SESSION) {
+        if let Some(oldest) = named.learn(from, to, ADDRESSES_PER_SESSION)
+            && self.by_address.get(&oldest).is_some_and(|owner| Arc::ptr_eq(owner, &named))
+        {
             self.by_address.remove(&oldest);
         }
         self.by_address.insert(from, named.clone());
