@@ -7,7 +7,7 @@ use std::sync::{
 
 use gst::prelude::*;
 
-use super::caps;
+use super::{backlog::Backlog, caps, packet::to_buffer};
 use crate::{
     codec::{Codec, MediaKind},
     session::{KeyframeControl, RtpPacket, Track},
@@ -79,39 +79,6 @@ pub struct Chain {
     discontinuity: bool,
 }
 
-/// Beyond its latency, the jitter buffer may hold so much while threads are slow, in ns.
-const BACKLOG_SLACK: u64 = 1_000_000_000;
-/// So much more may wait, in ns, while downstream is blocked.
-const BACKLOG: u64 = 2_000_000_000;
-
-/// How much the jitter buffer holds. It takes packets without limit while downstream is blocked.
-#[derive(Default)]
-struct Backlog {
-    /// Running time in ns of the newest packet that went in.
-    newest: u64,
-    /// The same of the newest that came out.
-    passed: Arc<AtomicU64>,
-    /// In ns, what the jitter buffer may hold for a lost packet.
-    latency: u64,
-}
-
-impl Backlog {
-    /// Whether a packet of this time still finds room; if so it counts as gone in.
-    fn admit(&mut self, time: u64) -> bool {
-        if self.newest == 0 {
-            self.passed.fetch_max(time, Relaxed);
-        }
-        let passed = self.passed.load(Relaxed);
-        // A pause of the sender is no backlog: then everything that went in has come out.
-        let holds = passed + self.latency + BACKLOG_SLACK;
-        let full = self.newest > holds && time > holds + BACKLOG;
-        if !full {
-            self.newest = self.newest.max(time);
-        }
-        !full
-    }
-}
-
 impl Chain {
     /// Makes and starts the elements in `bin`; their output is to be made the target of a ghost pad by the caller.
     ///
@@ -133,9 +100,9 @@ impl Chain {
             stop(bin, &elements);
         }
         let source = started?;
-        let backlog = Backlog { latency: u64::from(latency) * 1_000_000, ..Backlog::default() };
+        let backlog = Backlog::new(latency);
         if let Some(pad) = elements.first().and_then(|jitter_buffer| jitter_buffer.static_pad("src")) {
-            let passed = backlog.passed.clone();
+            let passed = backlog.passed();
             pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
                 if let Some(time) = info.buffer().and_then(|buffer| buffer.pts()) {
                     passed.fetch_max(time.nseconds(), Relaxed);
@@ -153,7 +120,7 @@ impl Chain {
             self.counts.backlog.fetch_add(1, Relaxed);
             return Ok(());
         }
-        let Some(mut buffer) = buffer(packet) else { return Err(gst::FlowError::Error) };
+        let Some(mut buffer) = to_buffer(packet) else { return Err(gst::FlowError::Error) };
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_dts(running_time);
             buffer.set_pts(running_time);
@@ -302,60 +269,9 @@ fn watch(
     });
 }
 
-/// The packet as bytes (RFC 3550 section 5.1), without extensions and padding.
-fn buffer(packet: &RtpPacket) -> Option<gst::Buffer> {
-    const HEADER: usize = 12;
-    let mut buffer = gst::Buffer::with_size(HEADER + packet.payload.len()).ok()?;
-    let mut map = buffer.get_mut()?.map_writable().ok()?;
-    let (header, payload) = map.split_at_mut(HEADER);
-    header[0] = 2 << 6;
-    header[1] = u8::from(packet.marker) << 7 | packet.payload_type & 0x7F;
-    header[2..4].copy_from_slice(&packet.sequence_number.to_be_bytes());
-    header[4..8].copy_from_slice(&packet.timestamp.to_be_bytes());
-    header[8..12].copy_from_slice(&packet.ssrc.to_be_bytes());
-    payload.copy_from_slice(&packet.payload);
-    drop(map);
-    Some(buffer)
-}
-
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-
-    #[test]
-    fn a_packet_is_written_as_rtp() {
-        gst::init().unwrap();
-        let packet = RtpPacket {
-            marker: true,
-            payload_type: 102,
-            sequence_number: 0x1234,
-            timestamp: 0x5678_9ABC,
-            ssrc: 0xDEAD_BEEF,
-            payload: Bytes::from_static(&[1, 2, 3]),
-            arrival: std::time::Instant::now(),
-        };
-        let buffer = buffer(&packet).unwrap();
-        let rtp = gst_rtp::RTPBuffer::from_buffer_readable(&buffer).unwrap();
-        assert_eq!((rtp.is_marker(), rtp.payload_type(), rtp.seq()), (true, 102, 0x1234));
-        assert_eq!((rtp.timestamp(), rtp.ssrc()), (0x5678_9ABC, 0xDEAD_BEEF));
-        assert_eq!(rtp.payload().unwrap(), [1, 2, 3]);
-    }
-
-    #[test]
-    fn a_blocked_downstream_is_a_bounded_backlog_and_a_pause_is_none() {
-        const SECOND: u64 = 1_000_000_000;
-        let mut backlog = Backlog { latency: SECOND / 5, ..Backlog::default() };
-        assert!(backlog.admit(100 * SECOND));
-        backlog.passed.store(100 * SECOND, Relaxed);
-        assert!(backlog.admit(200 * SECOND), "after a pause of the sender");
-        backlog.passed.store(200 * SECOND, Relaxed);
-        let admitted = (0..100).take_while(|tenth| backlog.admit(200 * SECOND + tenth * SECOND / 10)).count();
-        assert_eq!(admitted, 33); // 200 ms latency, 1 s slack, 2 s backlog
-        backlog.passed.store(203 * SECOND, Relaxed);
-        assert!(backlog.admit(210 * SECOND), "downstream goes on");
-    }
 
     #[test]
     fn every_codec_of_the_table_has_its_elements() {

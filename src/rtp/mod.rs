@@ -8,9 +8,11 @@
 //! The queue is bounded: a crossing that cannot keep up drops packets and counts them, the network never waits. The
 //! element says what becomes of the pads by implementing [`Receiver`].
 
+mod backlog;
 mod caps;
 mod chain;
 mod crossing;
+mod packet;
 mod queue;
 mod worker;
 

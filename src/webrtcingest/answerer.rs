@@ -6,15 +6,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use gst::prelude::*;
 use tokio::runtime::Handle;
 
-use super::publisher::{Present, may_replace};
+use super::{
+    codecs,
+    publisher::{Present, may_replace},
+};
 use crate::{
-    rtp::{Crossing, SessionFeed, announced_caps},
-    session::{
-        CodecPreferences, EndReason, NegotiationError, PacketSink, Session, SessionConfig, SessionError, negotiate,
-    },
+    rtp::{Crossing, SessionFeed},
+    session::{EndReason, NegotiationError, PacketSink, Session, SessionConfig, SessionError, negotiate},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer, SignaledSession},
 };
 
@@ -112,7 +112,7 @@ impl OfferAnswerer for Answerer {
         let element = self.element.clone();
         let wanted = config.codecs.clone();
         // A caps query goes wherever the pipeline leads; it must not hold up other requests.
-        if let Ok(usable) = tokio::task::spawn_blocking(move || usable(&element, wanted)).await {
+        if let Ok(usable) = tokio::task::spawn_blocking(move || codecs::usable(&element, wanted)).await {
             config.codecs = usable;
         }
         // Everything of a session runs on the media thread; should the client hang up meanwhile, it runs on and times out.
@@ -145,17 +145,6 @@ async fn answer(
     // The pads are on their way before the peer can read the answer.
     feed.begin(Arc::new(session.clone()), answered.tracks);
     Ok(Answer { sdp: answered.sdp, session: Arc::new(Published { session, tag: offer.id.to_string() }) })
-}
-
-/// The preferences without the codecs that a linked pad's downstream cannot take.
-fn usable(element: &gst::glib::WeakRef<super::WebrtcIngest>, mut codecs: CodecPreferences) -> CodecPreferences {
-    let Some(element) = element.upgrade() else { return codecs };
-    for pad in element.src_pads().iter().filter(|pad| pad.is_linked()) {
-        let accepted = pad.peer_query_caps(None);
-        let list = if pad.name().starts_with("video") { &mut codecs.video } else { &mut codecs.audio };
-        list.retain(|codec| announced_caps(*codec).can_intersect(&accepted));
-    }
-    codecs
 }
 
 impl From<SessionError> for AnswerError {

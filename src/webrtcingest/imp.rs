@@ -11,14 +11,16 @@ use once_cell::sync::Lazy;
 
 use super::{
     answerer::{Answerer, Slot},
+    codecs,
     pads::ElementReceiver,
     settings::{ConnectionState, OnDisconnect, ResolvedSettings, Settings, parse_uri},
+    stats,
 };
 use crate::{
     codec::{Codec, MediaKind},
-    rtp::{self, Crossing, announced_caps},
+    rtp::{Crossing, announced_caps},
     runtime,
-    session::{CodecPreferences, EndReason, Mux, Session, SessionConfig},
+    session::{EndReason, Mux, Session, SessionConfig},
     signaling::{Mount, mount},
 };
 
@@ -239,7 +241,7 @@ impl WebrtcIngest {
     }
 
     fn open(&self, resolved: ResolvedSettings) -> Result<Started, String> {
-        let codecs = receivable(resolved.codecs)?;
+        let codecs = codecs::receivable(resolved.codecs)?;
         let runtime = |error: std::io::Error| format!("a thread could not be started: {error}");
         let media = runtime::media().map_err(runtime)?;
         let port = resolved.ice_udp_port;
@@ -317,36 +319,8 @@ impl WebrtcIngest {
     }
 
     fn stats(&self) -> gst::Structure {
-        let mut stats = gst::Structure::builder("webrtcingest-stats");
-        if let Some(started) = self.started().as_ref() {
-            let crossing = started.crossing.stats();
-            stats = stats
-                .field("url", started.mount.url())
-                .field("frames", crossing.frames)
-                .field("dropped-packets", crossing.dropped_packets)
-                .field("lost-packets", crossing.lost_packets)
-                .field("dropped-unlinked", crossing.dropped_unlinked)
-                .field("dropped-waiting-for-keyframe", crossing.dropped_waiting)
-                .field("dropped-backlog", crossing.dropped_backlog);
-            let port = started.mux.stats();
-            stats = stats
-                .field("udp-port", u32::from(started.mux.port()))
-                .field("udp-dropped-unknown", port.unknown)
-                .field("udp-dropped-forged", port.forged)
-                .field("udp-dropped-overflow", port.overflowed)
-                .field("udp-dropped-send", port.send_dropped)
-                .field("udp-handshakes-repeated", port.repeated);
-            if let Some(session) = started.slot.current() {
-                let session = session.stats();
-                stats = stats
-                    .field("packets", session.packets)
-                    .field("bytes", session.bytes)
-                    .field("ignored-packets", session.ignored)
-                    .field("keyframe-requests", session.keyframe_requests)
-                    .field("waiting-for-keyframe", session.waiting_for_keyframe);
-            }
-        }
-        stats.build()
+        let started = self.started();
+        stats::structure(started.as_ref().map(|s| (&s.mount, &*s.mux, &*s.crossing, s.slot.current())))
     }
 
     fn redacted_token(&self) -> Option<String> {
@@ -360,25 +334,6 @@ impl WebrtcIngest {
     fn started(&self) -> MutexGuard<'_, Option<Started>> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The codecs that this machine has the elements for. A missing one is an error only if nothing of its kind is left.
-fn receivable(mut codecs: CodecPreferences) -> Result<CodecPreferences, String> {
-    for list in [&mut codecs.video, &mut codecs.audio] {
-        let mut missing = None;
-        list.retain(|codec| match rtp::missing(*codec) {
-            None => true,
-            Some(error) => {
-                gst::warning!(CAT, "{codec} cannot be received: {error}");
-                missing = Some(error);
-                false
-            }
-        });
-        if let (true, Some(error)) = (list.is_empty(), missing) {
-            return Err(error.to_string());
-        }
-    }
-    Ok(codecs)
 }
 
 /// How long stopping waits for a session to close, which takes the network's part 100 ms at most.

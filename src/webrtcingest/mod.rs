@@ -10,10 +10,12 @@
 use gst::{glib, prelude::*};
 
 mod answerer;
+mod codecs;
 mod imp;
 mod pads;
 mod publisher;
 mod settings;
+mod stats;
 
 glib::wrapper! {
     /// The element.
