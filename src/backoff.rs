@@ -6,6 +6,9 @@ use std::time::Duration;
 /// step, and still lets a person predict the next attempt.
 const JITTER: f64 = 0.2;
 
+/// Trying again at once, and again, would be a busy loop.
+pub const FLOOR: Duration = Duration::from_millis(50);
+
 /// The delays between attempts: `min`, then twice as long each time, up to `max`.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -15,8 +18,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A back-off between `min` and `max`; a `max` below `min` counts as `min`.
+    /// A back-off between `min` and `max`, which are at least [`FLOOR`]; a `max` below `min` counts as `min`.
     pub fn new(min: Duration, max: Duration) -> Self {
+        let min = min.max(FLOOR);
         Self { min, max: max.max(min), attempt: 0 }
     }
 
@@ -41,6 +45,11 @@ mod tests {
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn no_delay_is_still_one() {
+        assert_eq!(Backoff::new(ms(0), ms(0)).next_delay(0.5), FLOOR);
     }
 
     #[test]

@@ -49,6 +49,16 @@ fn vp8_is_transcoded_with_keyframes_by_time() {
 }
 
 #[test]
+fn odd_picture_sizes_are_encoded_too() {
+    let server = Server::start();
+    let video = "videotestsrc is-live=true num-buffers=40 ! video/x-raw,width=641,height=361,framerate=30/1 \
+        ! vp8enc deadline=1 ! sink.video";
+    let mut pipeline = Pipeline::start(&format!("{video} {OPUS} {}", sink(&server)));
+    pipeline.wait_for_eos();
+    check_recording(&server.recording());
+}
+
+#[test]
 fn publisher_that_makes_no_keyframes_by_itself_is_asked_for_them() {
     let server = Server::start();
     let video = video("x264enc tune=zerolatency speed-preset=ultrafast key-int-max=1000");

@@ -16,6 +16,28 @@ use super::{Location, destination::Timing, worker::Event};
 /// rtmp2sink's default of 128 bytes makes a chunk header for every 128 bytes; servers take up to 64 KiB.
 const CHUNK_SIZE: u32 = 60_000;
 
+/// What may wait for a server at most, whatever its time: a file can be pushed faster than real time.
+pub(super) const MOST_BYTES: usize = 64 << 20;
+
+/// What is between us and the sink: when each tag came, oldest first, and its size.
+#[derive(Default)]
+struct Queued {
+    tags: VecDeque<(Instant, usize)>,
+    bytes: usize,
+}
+
+impl Queued {
+    fn enter(&mut self, now: Instant, bytes: usize) {
+        self.tags.push_back((now, bytes));
+        self.bytes += bytes;
+    }
+
+    fn leave(&mut self, count: usize) {
+        let count = count.min(self.tags.len());
+        self.bytes -= self.tags.drain(..count).map(|(_, bytes)| bytes).sum::<usize>();
+    }
+}
+
 /// How to connect.
 pub(super) struct Target<'a> {
     pub(super) location: &'a Location,
@@ -31,7 +53,7 @@ pub(super) struct Connection {
     sink: gst::Element,
     /// Since when each tag waits between us and the sink, oldest first. Innermost lock; nothing is called under it.
     /// Waiting is counted on the wall clock: media time jumps when a publisher pauses, and comes in bursts.
-    queued: Arc<Mutex<VecDeque<Instant>>>,
+    queued: Arc<Mutex<Queued>>,
 }
 
 impl Connection {
@@ -73,14 +95,11 @@ impl Connection {
         let pipeline = gst::Pipeline::new();
         pipeline.add_many([appsrc.upcast_ref(), &sink])?;
         appsrc.link(&sink)?;
-        let queued = Arc::new(Mutex::new(VecDeque::new()));
+        let queued = Arc::new(Mutex::new(Queued::default()));
         if let Some(pad) = sink.static_pad("sink") {
             let queued = queued.clone();
             pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, info| {
-                let count = info.buffer_list().map_or(1, |list| list.len());
-                let mut queued = lock(&queued);
-                let count = count.min(queued.len());
-                queued.drain(..count);
+                lock(&queued).leave(info.buffer_list().map_or(1, |list| list.len()));
                 gst::PadProbeReturn::Ok
             });
         }
@@ -119,26 +138,31 @@ impl Connection {
         let Some(buffers) = list.get_mut() else { return };
         let now = Instant::now();
         for (tag, at_ns) in tags {
+            let tag_size = tag.len();
             let mut buffer = gst::Buffer::from_slice(tag);
             if let Some(buffer) = buffer.get_mut() {
                 buffer.set_pts(gst::ClockTime::from_nseconds(at_ns.max(0).unsigned_abs()));
             }
             buffers.add(buffer);
-            lock(&self.queued).push_back(now);
+            lock(&self.queued).enter(now, tag_size);
         }
         // Fails only while the connection ends; what happens to the tags no longer matters then.
         let _ = self.appsrc.push_buffer_list(list);
     }
 
-    /// How far the sink is behind: how long the oldest tag has been waiting for it.
+    /// How far the sink is behind: how long the oldest tag has been waiting for it. For ever, if too much waits.
     pub(super) fn lag_ns(&self) -> i64 {
-        let lag = lock(&self.queued).front().map_or(Duration::ZERO, Instant::elapsed);
+        let queued = lock(&self.queued);
+        if queued.bytes > MOST_BYTES {
+            return i64::MAX;
+        }
+        let lag = queued.tags.front().map_or(Duration::ZERO, |(since, _)| since.elapsed());
         i64::try_from(lag.as_nanos()).unwrap_or(i64::MAX)
     }
 
     /// Whether anything is queued.
     pub(super) fn has_queued(&self) -> bool {
-        !lock(&self.queued).is_empty()
+        !lock(&self.queued).tags.is_empty()
     }
 
     /// Bytes written to the server. More than 0 means that it has accepted the stream: rtmp2sink has no figures before.

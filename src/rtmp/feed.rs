@@ -8,7 +8,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Cadence, Format, Gate, KeyframeRequests, Tagger, Track, Tracks, Unit, Verdict, connection::Connection};
+use super::{
+    Cadence, Format, Gate, KeyframeRequests, Tagger, Track, Tracks, Unit, Verdict,
+    connection::{Connection, MOST_BYTES},
+};
 
 /// Shared by the streaming threads and the worker. Its lock is taken before a connection's own.
 pub(super) struct Feed(Mutex<Inner>);
@@ -221,6 +224,11 @@ impl Inner {
             }
             Track::Video if !begins_with_video(&self.held) => {}
             _ => self.held.push(unit),
+        }
+        // Time may stand still in a broken input, and then only the bytes tell.
+        let bytes: usize = self.held.iter().map(|unit| unit.data.len()).sum();
+        if bytes > MOST_BYTES {
+            self.held.clear();
         }
         if self.held.first().is_some_and(|first| at - first.dts > self.max_queue_ns) {
             if begins_with_video(&self.held) {

@@ -97,10 +97,17 @@ impl Location {
     /// The secrets, longest first so that no part of one is left standing.
     fn secrets(&self) -> Vec<String> {
         let mut secrets = vec![self.stream.clone()];
+        let mut queries = Vec::new();
         if let Some((key, query)) = self.stream.split_once('?') {
             secrets.push(key.to_owned());
+            queries.push(query);
+        }
+        queries.extend(self.application.split_once('?').map(|(_, query)| query));
+        for query in queries {
             secrets.push(query.to_owned());
-            secrets.extend(query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
+            let values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1.to_owned()));
+            // A value of a few characters is a switch; hiding it would hide the same characters everywhere.
+            secrets.extend(values.filter(|value| value.len() >= SHORTEST_SECRET_VALUE));
         }
         if let Some((user, password)) = &self.credentials {
             secrets.extend([user.clone(), password.clone()]);
@@ -113,6 +120,8 @@ impl Location {
         secrets
     }
 }
+
+const SHORTEST_SECRET_VALUE: usize = 3;
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -219,6 +228,8 @@ mod tests {
         let location = parse("rtmp://bob:p4ss@h/app/s3cret?token=t0k");
         let text = location.sanitise("s3cret?token=t0k refused, s3cret busy, t0k bad, bob:p4ss too");
         assert_eq!(text, "*** refused, *** busy, *** bad, ***:*** too");
+        let location = parse("rtmp://10.1.1.1/app?auth=zzz/s3cret?s_bl=1");
+        assert_eq!(location.sanitise("10.1.1.1 refused app?auth=zzz: s3cret"), "10.1.1.1 refused app?***: ***");
     }
 
     #[test]

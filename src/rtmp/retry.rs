@@ -42,8 +42,8 @@ impl Retry {
 
     /// `live_for` is how long the failed connection had been live, if it was; `random` is from 0 to 1.
     pub fn decide(&mut self, failure: &Failure, live_for: Option<Duration>, random: f64) -> Decision {
+        self.ever_live |= live_for.is_some();
         if live_for.is_some_and(|live_for| live_for >= PROVEN) {
-            self.ever_live = true;
             self.failures = 0;
             self.backoff.reset();
         }
@@ -93,6 +93,9 @@ mod tests {
         let mut retry = retry(None);
         retry.decide(&Failure::Lost, Some(Duration::from_secs(60)), 0.5);
         assert_eq!(retry.decide(&refused, None, 0.5), again(1000, false));
+        let mut retry = self::retry(None);
+        retry.decide(&Failure::Lost, Some(Duration::from_millis(5)), 0.5);
+        assert_eq!(retry.decide(&refused, None, 0.5), again(1000, false), "however short it was");
     }
 
     #[test]

@@ -43,8 +43,9 @@ pub struct RtmpBridgeSink {
     #[property(name = "encoder", type = String, get, set, member = encoder, default = Some("auto"),
         blurb = "H.264 encoder: auto, software, or the name of an encoder's factory")]
     #[property(name = "video-bitrate", type = u32, get, set = Self::set_video_bitrate, member = video_bitrate,
-        minimum = 1000, default = 2_500_000, mutable_playing, blurb = "Bitrate of encoded video in bit/s")]
-    #[property(name = "audio-bitrate", type = u32, get, set, member = audio_bitrate, minimum = 8000, default = 128_000,
+        minimum = 1000, maximum = 2_000_000_000, default = 2_500_000, mutable_playing, blurb = "Bitrate of encoded video in bit/s")]
+    #[property(name = "audio-bitrate", type = u32, get, set, member = audio_bitrate, minimum = 8000, maximum = 320_000,
+        default = 128_000,
         blurb = "Bitrate of encoded audio in bit/s")]
     #[property(name = "keyframe-interval", type = u32, get, set, member = keyframe_interval, minimum = 100,
         default = 2000, blurb = "Time from keyframe to keyframe in ms: encoders make them, publishers whose video passes through are asked")]
@@ -184,8 +185,9 @@ impl ElementImpl for RtmpBridgeSink {
             index.map(|index| inputs.remove(index))
         };
         let Some(input) = input else { return };
-        let _ = input.pad.set_active(false);
+        // The chain first: deactivating the pad waits for a streaming thread that may wait in there.
         input.clear(&self.obj());
+        let _ = input.pad.set_active(false);
         let _ = self.obj().remove_pad(&input.pad);
         self.tell_tracks();
         self.check_ending();

@@ -43,7 +43,7 @@ pub(super) struct Input {
 
 struct Installed {
     route: Route,
-    chain: Chain,
+    chain: Arc<Chain>,
     appsink: gst_app::AppSink,
 }
 
@@ -75,9 +75,10 @@ impl Input {
         });
         let weak = Arc::downgrade(&input);
         let weak_element = element.downgrade();
-        input.pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-            if let (Some(input), Some(element), Some(buffer)) = (weak.upgrade(), weak_element.upgrade(), info.buffer())
-            {
+        input.pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |pad, info| {
+            let list = || info.buffer_list().and_then(|list| list.get(0));
+            let buffer = info.buffer().map(|buffer| buffer.as_ref()).or_else(list);
+            if let (Some(input), Some(element), Some(buffer)) = (weak.upgrade(), weak_element.upgrade(), buffer) {
                 input.before_buffer(&element, pad, buffer.pts(), buffer.duration());
             }
             gst::PadProbeReturn::Ok
@@ -121,8 +122,9 @@ impl Input {
 
     /// Changes the bitrate of a running video encoder.
     pub(super) fn set_video_bitrate(&self, bitrate: u32) {
-        if let Some(installed) = &*self.lock() {
-            installed.chain.set_video_bitrate(bitrate);
+        let chain = self.lock().as_ref().map(|installed| installed.chain.clone());
+        if let Some(chain) = chain {
+            chain.set_video_bitrate(bitrate);
         }
     }
 
@@ -130,11 +132,7 @@ impl Input {
     pub(super) fn clear(&self, element: &RtmpBridgeSink) {
         let Some(installed) = self.lock().take() else { return };
         let _ = self.pad.set_target(None::<&gst::Pad>);
-        for child in installed.elements() {
-            // From source to sink: what is downstream stays able to take what comes until its turn.
-            let _ = child.set_state(gst::State::Null);
-        }
-        let _ = element.remove_many(installed.elements());
+        installed.remove_from(element);
     }
 
     /// Forgets the last stream.
@@ -181,6 +179,11 @@ impl Input {
             }
             gst::EventView::Segment(_) => *lock(&self.last_end) = None,
             gst::EventView::FlushStop(_) => self.reset(),
+            // After EOS it is a new stream's.
+            gst::EventView::StreamStart(_) => {
+                self.progress.arrived.store(false, Ordering::SeqCst);
+                self.progress.drained.store(false, Ordering::SeqCst);
+            }
             _ => {}
         }
         gst::Pad::event_default(pad, parent, event)
@@ -237,7 +240,7 @@ impl Input {
         caps: &gst::CapsRef,
         settings: &Settings,
     ) -> Result<Installed, ChainError> {
-        let chain = Chain::build(caps, settings)?;
+        let chain = Arc::new(Chain::build(caps, settings)?);
         let (progress, timeline) = (self.progress.clone(), self.timeline.clone());
         let appsink = terminal::make(element, self.track, &chain.output, chain.bitrate, progress, timeline);
         let installed = Installed { route, chain, appsink };
@@ -250,7 +253,10 @@ impl Input {
             let first = installed.elements().next().and_then(|first| first.static_pad("sink"));
             self.pad.set_target(first.as_ref())
         };
-        wire().map_err(|error| ChainError::Unsupported(format!("{caps} ({})", error.message)))?;
+        if let Err(error) = wire() {
+            installed.remove_from(element);
+            return Err(ChainError::Unsupported(format!("{caps} ({})", error.message)));
+        }
         gst::info!(CAT, obj = self.pad, "{} goes through: {}", caps, installed.chain.name());
         Ok(installed)
     }
@@ -258,9 +264,10 @@ impl Input {
     /// Waits for the clock only where upstream does not.
     fn learn_liveness(&self, element: &RtmpBridgeSink) {
         let live = terminal::is_upstream_live(&self.pad);
-        if let Some(installed) = &*self.lock() {
-            installed.appsink.set_sync(!live && element.waits_for_clock());
-            installed.chain.set_live(live);
+        let installed = self.lock().as_ref().map(|installed| (installed.appsink.clone(), installed.chain.clone()));
+        if let Some((appsink, chain)) = installed {
+            appsink.set_sync(!live && element.waits_for_clock());
+            chain.set_live(live);
         }
     }
 
@@ -274,6 +281,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Installed {
+    /// Stops the chain and takes it out. The appsink first: it may be holding a streaming thread until a frame is due.
+    fn remove_from(&self, element: &RtmpBridgeSink) {
+        let _ = self.appsink.set_state(gst::State::Null);
+        for child in self.elements() {
+            let _ = child.set_state(gst::State::Null);
+            if child.parent().is_some() {
+                let _ = element.remove(child);
+            }
+        }
+    }
+
     fn elements(&self) -> impl Iterator<Item = &gst::Element> {
         self.chain.elements.iter().chain([self.appsink.upcast_ref()])
     }

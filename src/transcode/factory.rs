@@ -1,6 +1,6 @@
 //! Makes elements, and says what to install when one is missing.
 
-use gst::prelude::*;
+use gst::{glib, prelude::*};
 
 /// Why no chain could be made.
 #[derive(Debug, thiserror::Error)]
@@ -56,16 +56,40 @@ fn package_of(factory: &str) -> &'static str {
         "vp8dec" | "vp9dec" | "alawdec" | "mulawdec" => "gstreamer1.0-plugins-good",
         name if name.starts_with("avdec_") || name.starts_with("avenc_") => "gstreamer1.0-libav",
         "queue" | "capsfilter" => "libgstreamer1.0-0",
-        "opusdec" | "videoconvert" | "audioconvert" | "audioresample" | "audiorate" => "gstreamer1.0-plugins-base",
+        "opusdec" | "videoconvert" | "videoscale" | "audioconvert" | "audioresample" | "audiorate" => {
+            "gstreamer1.0-plugins-base"
+        }
         _ => "gstreamer1.0-plugins-bad",
     }
 }
 
-/// Sets a property from text where the element has it: versions and encoders differ.
+/// Sets a property from text where the element has it: versions and encoders differ. A number beyond what the element
+/// takes becomes the nearest that it does.
 pub(super) fn set_if_present(element: &gst::Element, name: &str, value: &str) {
-    if element.find_property(name).is_some_and(|spec| spec.flags().contains(gst::glib::ParamFlags::WRITABLE)) {
-        element.set_property_from_str(name, value);
+    let Some(spec) = element.find_property(name).filter(|spec| spec.flags().contains(glib::ParamFlags::WRITABLE))
+    else {
+        return;
+    };
+    match value.parse().ok().and_then(|number| within(&spec, number)) {
+        Some(number) => element.set_property_from_str(name, &number.to_string()),
+        None => element.set_property_from_str(name, value),
     }
+}
+
+/// A number brought into a numeric property's range.
+fn within(spec: &glib::ParamSpec, number: i128) -> Option<i128> {
+    let (least, most) = if let Some(spec) = spec.downcast_ref::<glib::ParamSpecInt>() {
+        (spec.minimum().into(), spec.maximum().into())
+    } else if let Some(spec) = spec.downcast_ref::<glib::ParamSpecUInt>() {
+        (spec.minimum().into(), spec.maximum().into())
+    } else if let Some(spec) = spec.downcast_ref::<glib::ParamSpecInt64>() {
+        (spec.minimum().into(), spec.maximum().into())
+    } else if let Some(spec) = spec.downcast_ref::<glib::ParamSpecUInt64>() {
+        (spec.minimum().into(), spec.maximum().into())
+    } else {
+        return None;
+    };
+    Some(number.clamp(least, most))
 }
 
 /// A capsfilter.
@@ -73,4 +97,18 @@ pub(super) fn filter(caps: &gst::Caps) -> Result<gst::Element, ChainError> {
     let filter = make("capsfilter")?;
     filter.set_property("caps", caps);
     Ok(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_beyond_what_an_element_takes_becomes_the_nearest_that_it_does() {
+        gst::init().unwrap();
+        let encoder = make("voaacenc").unwrap();
+        set_if_present(&encoder, "bitrate", "4000000000");
+        assert_eq!(encoder.property::<i32>("bitrate"), 320_000);
+        set_if_present(&encoder, "no-such-property", "1");
+    }
 }

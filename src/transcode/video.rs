@@ -36,8 +36,11 @@ pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -
     gop::keep(&encoder, settings.keyframe_interval);
     elements.extend([queue.clone(), make("videoconvert")?]);
     if encoders::is_software(&encoder) {
-        // 4:2:0 is what players decode; x264enc would take 4:4:4 and make a stream that they refuse.
-        elements.push(filter(&gst::Caps::builder("video/x-raw").field("format", "I420").build())?);
+        // 4:2:0 is what players decode; x264enc would take 4:4:4 and make a stream that they refuse. It halves both sides,
+        // so that they have to be even, which those of a shared window seldom are.
+        let even = gst::IntRange::with_step(2, 16_384, 2);
+        let caps = gst::Caps::builder("video/x-raw").field("format", "I420").field("width", even).field("height", even);
+        elements.extend([make("videoscale")?, filter(&caps.build())?]);
     }
     elements.push(encoder.clone());
     if encoders::is_x264(&encoder) {
@@ -82,6 +85,7 @@ fn decoder(caps: &gst::CapsRef, media: &str) -> Result<gst::Element, ChainError>
             let _ = decoder.set_state(gst::State::Null);
             return None;
         }
+        let _ = decoder.set_state(gst::State::Null);
         Some(decoder)
     });
     let decoder = decoder.ok_or_else(|| ChainError::NoDecoder { media: media.to_owned() })?;
