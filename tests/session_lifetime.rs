@@ -2,72 +2,15 @@
 
 mod common;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use common::{
     SOON, free_udp_port, http,
+    ingest::Ingest,
     publisher::{Options, Publisher},
     wait_until,
 };
 use gst::prelude::*;
-
-/// `webrtcingest` into two fakesinks, and what its signals said.
-struct Ingest {
-    pipeline: gst::Pipeline,
-    element: gst::Element,
-    ended: Arc<Mutex<Vec<String>>>,
-}
-
-impl Ingest {
-    fn start(properties: &str) -> Self {
-        gst::init().expect("GStreamer");
-        gstwebrtcbridge::plugin_register_static().expect("the plugin");
-        let description = format!(
-            "webrtcingest name=in uri=whip://127.0.0.1:0/whip/live {properties} \
-             in.video_0 ! fakesink sync=false async=false in.audio_0 ! fakesink sync=false async=false"
-        );
-        let pipeline = gst::parse::launch(&description).expect("a pipeline").downcast::<gst::Pipeline>().expect("one");
-        let element = pipeline.by_name("in").expect("the element");
-        let ended = Arc::new(Mutex::new(Vec::new()));
-        let reasons = ended.clone();
-        element.connect("session-ended", false, move |values| {
-            reasons.lock().expect("lock").push(values[2].get::<String>().expect("a reason"));
-            None
-        });
-        pipeline.set_state(gst::State::Playing).expect("playing");
-        Self { pipeline, element, ended }
-    }
-
-    fn url(&self) -> String {
-        wait_until("the URL", SOON, || self.stats().get::<String>("url").ok())
-    }
-
-    fn stats(&self) -> gst::Structure {
-        self.element.property("stats")
-    }
-
-    fn frames(&self) -> u64 {
-        self.stats().get("frames").unwrap_or(0)
-    }
-
-    fn wait_ended(&self) -> String {
-        wait_until("the end of the session", SOON, || self.ended.lock().expect("lock").pop())
-    }
-
-    fn saw_eos(&self) -> bool {
-        let bus = self.pipeline.bus().expect("a bus");
-        bus.pop_filtered(&[gst::MessageType::Eos]).is_some()
-    }
-}
-
-impl Drop for Ingest {
-    fn drop(&mut self) {
-        let _ = self.pipeline.set_state(gst::State::Null);
-    }
-}
 
 /// Posts an offer that nobody stands behind.
 fn half_open(url: &str) {

@@ -16,7 +16,9 @@ use gst::prelude::*;
 use super::{
     SOON,
     clip::{self, Clip},
-    http, wait_until,
+    http,
+    lossy::LossyPath,
+    wait_until,
 };
 
 /// What to publish, and how.
@@ -27,6 +29,8 @@ pub struct Options {
     /// Whether the offer names candidates; OBS's names none.
     pub candidates: bool,
     pub token: Option<String>,
+    /// The network that media goes through, if not loopback itself.
+    pub path: Option<LossyPath>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub enum Video {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { video: Some(Video::H264), audio: true, candidates: true, token: None }
+        Self { video: Some(Video::H264), audio: true, candidates: true, token: None, path: None }
     }
 }
 
@@ -106,6 +110,7 @@ impl Publisher {
             return Err(Refused { status, body });
         }
         let resource = url::Url::parse(url).and_then(|u| u.join(&location.expect("201 with a Location"))).expect("URL");
+        let body = options.path.as_ref().map_or(body.clone(), |path| path.reroute(&body));
         let answer = gst_sdp::SDPMessage::parse_buffer(body.as_bytes()).expect("answer");
         let answer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Answer, answer);
         webrtc.emit_by_name::<()>("set-remote-description", &[&answer, &None::<gst::Promise>]);

@@ -1,0 +1,62 @@
+//! The element in the test's own process, for what can only be seen from there: signals, statistics, states.
+
+use std::sync::{Arc, Mutex};
+
+use gst::prelude::*;
+
+use super::{SOON, wait_until};
+
+/// `webrtcingest` into two fakesinks, and what its signals said.
+pub struct Ingest {
+    pub pipeline: gst::Pipeline,
+    element: gst::Element,
+    ended: Arc<Mutex<Vec<String>>>,
+}
+
+impl Ingest {
+    pub fn start(properties: &str) -> Self {
+        gst::init().expect("GStreamer");
+        gstwebrtcbridge::plugin_register_static().expect("the plugin");
+        let description = format!(
+            "webrtcingest name=in uri=whip://127.0.0.1:0/whip/live {properties} \
+             in.video_0 ! fakesink sync=false async=false in.audio_0 ! fakesink sync=false async=false"
+        );
+        let pipeline = gst::parse::launch(&description).expect("a pipeline").downcast::<gst::Pipeline>().expect("one");
+        let element = pipeline.by_name("in").expect("the element");
+        let ended = Arc::new(Mutex::new(Vec::new()));
+        let reasons = ended.clone();
+        element.connect("session-ended", false, move |values| {
+            reasons.lock().expect("lock").push(values[2].get::<String>().expect("a reason"));
+            None
+        });
+        pipeline.set_state(gst::State::Playing).expect("playing");
+        Self { pipeline, element, ended }
+    }
+
+    pub fn url(&self) -> String {
+        wait_until("the URL", SOON, || self.stats().get::<String>("url").ok())
+    }
+
+    pub fn stats(&self) -> gst::Structure {
+        self.element.property("stats")
+    }
+
+    pub fn frames(&self) -> u64 {
+        self.stats().get("frames").unwrap_or(0)
+    }
+
+    pub fn wait_ended(&self) -> String {
+        wait_until("the end of the session", SOON, || self.ended.lock().expect("lock").pop())
+    }
+
+    pub fn saw_eos(&self) -> bool {
+        let bus = self.pipeline.bus().expect("a bus");
+        bus.pop_filtered(&[gst::MessageType::Eos]).is_some()
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
