@@ -94,3 +94,21 @@ fn the_token_decides_who_publishes() {
     publisher.delete();
     bridge.launch.end_cleanly();
 }
+
+#[test]
+fn with_the_same_token_the_newcomer_takes_over_at_once() {
+    let nginx = Nginx::start();
+    let bridge = Bridge::start_with(&nginx, "key", "auth-token=right", "");
+    let options = || Options { token: Some("right".to_owned()), ..Options::default() };
+    let first = Publisher::start_with(&bridge.url(), options());
+    let path = nginx.wait_recorded("key", SOON, |flv| flv.has_seconds(1, 1));
+    let before = FlvFile::read(&path).pictures().count();
+    let second = Publisher::start_with(&bridge.url(), options());
+    nginx.wait_recorded("key", SOON, |flv| flv.pictures().count() > before + 60);
+    second.assert_unharmed();
+    second.delete();
+    drop(first);
+    bridge.launch.end_cleanly();
+    assert_eq!(nginx.publishes("key"), 1, "the RTMP connection outlives a publisher");
+    Recording::probe(&path).assert_decodes();
+}
