@@ -38,7 +38,10 @@ fn pictures_that_lost_packets_arrive_whole() {
     for picture in &arrived {
         assert!(rest.any(|sent| sent == picture), "a picture arrived that was not sent, or not in this order");
     }
-    assert!(arrived.len() >= 120, "only {} pictures arrived", arrived.len());
+    // Without retransmissions hardly a second goes by without a loss, and most of each waits for a keyframe.
+    let place = |picture: &u64| sent.iter().position(|sent| sent == picture).expect("a picture that was sent");
+    let span = place(&arrived[arrived.len() - 1]) - place(&arrived[0]) + 1;
+    assert!(arrived.len() * 10 >= span * 9, "only {} of {span} pictures arrived", arrived.len());
     publisher.delete();
     bridge.launch.end_cleanly();
     Recording::probe(&file).assert_decodes();

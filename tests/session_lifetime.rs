@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use common::{
     SOON, free_udp_port, http,
     ingest::Ingest,
-    publisher::{Options, Publisher},
+    publisher::{Options, Publisher, Video},
     wait_until,
 };
 use gst::prelude::*;
@@ -59,6 +59,21 @@ fn only_the_end_of_a_session_that_sent_something_is_the_end_of_the_stream() {
     wait_until("EOS", SOON, || ingest.saw_eos().then_some(()));
     let refused = Publisher::offer(&ingest.url(), Options::default()).err().expect("refused");
     assert_eq!(refused.status, 503, "{}", refused.body);
+}
+
+#[test]
+fn a_codec_that_the_linked_elements_cannot_take_is_not_answered() {
+    let ingest = Ingest::start_with("", "video/x-vp8 ! fakesink sync=false async=false");
+    let vp8 = || Options { video: Some(Video::Vp8), ..Options::default() };
+    let first = Publisher::start_with(&ingest.url(), vp8());
+    wait_until("frames", SOON, || (ingest.frames() > 10).then_some(()));
+    first.delete();
+    ingest.wait_ended();
+    let refused = Publisher::offer(&ingest.url(), Options::default()).err().expect("refused");
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    assert!(refused.body.contains("H264"), "{}", refused.body);
+    let second = Publisher::start_with(&ingest.url(), vp8());
+    second.assert_unharmed();
 }
 
 #[test]

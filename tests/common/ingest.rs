@@ -15,11 +15,16 @@ pub struct Ingest {
 
 impl Ingest {
     pub fn start(properties: &str) -> Self {
+        Self::start_with(properties, "fakesink sync=false async=false")
+    }
+
+    /// The same with something else behind the video pad.
+    pub fn start_with(properties: &str, video: &str) -> Self {
         gst::init().expect("GStreamer");
         gstwebrtcbridge::plugin_register_static().expect("the plugin");
         let description = format!(
             "webrtcingest name=in uri=whip://127.0.0.1:0/whip/live {properties} \
-             in.video_0 ! fakesink sync=false async=false in.audio_0 ! fakesink sync=false async=false"
+             in.video_0 ! {video} in.audio_0 ! fakesink sync=false async=false"
         );
         let pipeline = gst::parse::launch(&description).expect("a pipeline").downcast::<gst::Pipeline>().expect("one");
         let element = pipeline.by_name("in").expect("the element");
