@@ -1,40 +1,29 @@
-//! A session's life: answer, watch, end.
+//! A session: how one is made from an offer, and the handle on it.
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use rtc::rtp_transceiver::rtp_sender::{RTCRtpHeaderExtensionCapability, RtpCodecKind};
-use rtc::{ice::mdns::MulticastDnsMode, interceptor::NackGeneratorBuilder, interceptor::Slot};
 use tokio::sync::{mpsc, oneshot, watch};
 use webrtc::peer_connection::{
-    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
-    RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngine, SettingEngineBuilder,
-    configure_rtcp_reports, configure_simulcast_extension_headers, configure_twcc_receiver_only,
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionState,
+    RTCSessionDescription,
 };
 
 use super::{
     ConnectionState, EndReason, KeyframeControl, KeyframePolicy, PacketSink, candidates,
     mux::{IceCredentials, Mux},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
-    rtx::{self, RtxUnwrap},
-    tap::{self, MediaTap, TapState},
+    stack::{interceptors, media_engine, settings},
+    stats::{self, SessionStats},
+    tap::{MediaTap, TapState},
+    watcher::Watcher,
 };
 use crate::codec::MediaKind;
 
-/// 20 ms and 70 tries: a loopback connect takes 25 ms instead of 205, and a peer has 1.4 s for each candidate as before.
-const ICE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
-const ICE_CHECKS: u16 = 70;
-/// A peer that vanishes is noticed within 10 s: ICE looks every 2 s (its keepalive) and sees a disconnect after 3 s of
-/// silence, and we give up 4 s later.
-const ICE_DISCONNECTED: Duration = Duration::from_secs(3);
-const DISCONNECTED_FOR: Duration = Duration::from_secs(4);
-const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
-/// Recovery in 34 ms (p50) instead of 70 at 5 % loss and 20 ms round trip.
-const NACK_INTERVAL: Duration = Duration::from_millis(20);
 /// Gathering is one placeholder on loopback; longer than this means that the machine has no loopback.
 const GATHERING: Duration = Duration::from_secs(1);
 
@@ -89,21 +78,6 @@ struct Shared {
     tracks: Vec<Track>,
     state: watch::Receiver<ConnectionState>,
     close: mpsc::Sender<(EndReason, oneshot::Sender<()>)>,
-}
-
-/// A snapshot of what a session has received.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SessionStats {
-    /// RTP packets, without duplicates.
-    pub packets: u64,
-    /// Payload bytes of these.
-    pub bytes: u64,
-    /// RTP packets that belong to no track, or to a second stream of one (a simulcast layer that is not used).
-    pub ignored: u64,
-    /// Keyframe requests sent.
-    pub keyframe_requests: u64,
-    /// Whether a keyframe is being waited for.
-    pub waiting_for_keyframe: bool,
 }
 
 impl Session {
@@ -182,17 +156,7 @@ impl Session {
 
     /// What it has received so far.
     pub fn stats(&self) -> SessionStats {
-        let tap = &self.shared.tap;
-        let waiting = |track: &Track| {
-            track.kind() == MediaKind::Video && tap.with_policy(track.index, |policy| policy.is_waiting()) == Some(true)
-        };
-        SessionStats {
-            packets: tap.packets.load(Relaxed),
-            bytes: tap.bytes.load(Relaxed),
-            ignored: tap.ignored.load(Relaxed),
-            keyframe_requests: tap.keyframe_requests.load(Relaxed),
-            waiting_for_keyframe: self.shared.tracks.iter().any(waiting),
-        }
+        stats::snapshot(&self.shared.tap, &self.shared.tracks)
     }
 }
 
@@ -204,47 +168,6 @@ impl KeyframeControl for Session {
     fn keyframe_arrived(&self, track: usize) {
         self.shared.tap.with_keyframes(track, KeyframePolicy::arrived);
     }
-}
-
-/// The codecs of the tracks and nothing else, so that the answer names one for each.
-fn media_engine(tracks: &[Track]) -> Result<MediaEngine, SessionError> {
-    let mut engine = MediaEngine::default();
-    for track in tracks {
-        let kind = match track.kind() {
-            MediaKind::Audio => RtpCodecKind::Audio,
-            MediaKind::Video => RtpCodecKind::Video,
-        };
-        for parameters in track.codec_parameters() {
-            engine.register_codec(parameters, kind)?;
-        }
-    }
-    Ok(engine)
-}
-
-/// From the wire to the application: RTX unwrapped, losses asked for, arrivals reported, media tapped.
-fn interceptors(engine: &mut MediaEngine, tap: MediaTap) -> Result<Registry, SessionError> {
-    configure_simulcast_extension_headers(engine)?;
-    engine.register_header_extension(
-        RTCRtpHeaderExtensionCapability { uri: rtc::sdp::extmap::SDES_MID_URI.to_owned() },
-        RtpCodecKind::Audio,
-        None,
-    )?;
-    let registry = configure_twcc_receiver_only(configure_rtcp_reports(Registry::new()), engine)?;
-    let nack = NackGeneratorBuilder::new().with_interval(NACK_INTERVAL).with_size(1024).with_max_nacks_per_packet(20);
-    Ok(registry.with(Slot::NackGenerator, nack.build()).with(rtx::slot(), RtxUnwrap::default()).with(tap::slot(), tap))
-}
-
-fn settings(credentials: &IceCredentials, connect_timeout: Duration) -> SettingEngine {
-    // ICE would fail a peer that has not connected after the sum of both; the watcher's own times are to be the shorter.
-    let failed = connect_timeout.max(DISCONNECTED_FOR) + ICE_KEEPALIVE;
-    SettingEngineBuilder::new()
-        .with_ice_credentials(credentials.ufrag.clone(), credentials.password.clone())
-        .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(ICE_CHECKS))
-        .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(failed), Some(ICE_KEEPALIVE))
-        .with_include_loopback_candidate(true)
-        // It would bind port 5353, and ask the mux for a socket of its own.
-        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
-        .build()
 }
 
 async fn describe(
@@ -277,72 +200,6 @@ impl PeerConnectionEventHandler for Handler {
             && let Some(gathered) = self.gathered.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
             let _ = gathered.send(());
-        }
-    }
-}
-
-/// Owns the connection until the session is over.
-struct Watcher {
-    connection: Arc<dyn PeerConnection>,
-    sink: Arc<dyn PacketSink>,
-    state: watch::Sender<ConnectionState>,
-    events: mpsc::Receiver<RTCPeerConnectionState>,
-    close: mpsc::Receiver<(EndReason, oneshot::Sender<()>)>,
-}
-
-impl Watcher {
-    async fn run(mut self, deadline: Instant, guard: impl Send + 'static) {
-        self.sink.state_changed(ConnectionState::Connecting);
-        let (reason, asked) = self.until_the_end(deadline).await;
-        // Dropping a connection does not stop it.
-        if let Err(error) = self.connection.close().await {
-            tracing::debug!(%error, "closing a connection");
-        }
-        let failed = matches!(reason, EndReason::ConnectTimeout | EndReason::ConnectionLost);
-        self.enter(if failed { ConnectionState::Failed } else { ConnectionState::Closed });
-        self.sink.ended(reason);
-        drop(guard);
-        drop(asked); // answers whoever asked; later askers find the channel closed
-    }
-
-    async fn until_the_end(&mut self, deadline: Instant) -> (EndReason, Option<oneshot::Sender<()>>) {
-        let mut connected = false;
-        let mut give_up = deadline;
-        loop {
-            tokio::select! {
-                asked = self.close.recv() => {
-                    return asked.map_or((EndReason::Shutdown, None), |(reason, done)| (reason, Some(done)));
-                }
-                () = tokio::time::sleep_until(give_up.into()), if self.is_waiting(connected) => {
-                    let reason = if connected { EndReason::ConnectionLost } else { EndReason::ConnectTimeout };
-                    return (reason, None);
-                }
-                state = self.events.recv() => match state {
-                    Some(RTCPeerConnectionState::Connected) => {
-                        connected = true;
-                        self.enter(ConnectionState::Connected);
-                    }
-                    Some(RTCPeerConnectionState::Disconnected) => {
-                        give_up = Instant::now() + DISCONNECTED_FOR;
-                        self.enter(ConnectionState::Disconnected);
-                    }
-                    Some(RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed) | None => {
-                        return (EndReason::ConnectionLost, None);
-                    }
-                    Some(_) => {}
-                },
-            }
-        }
-    }
-
-    /// Whether time is running out: nobody has connected yet, or the peer has gone silent.
-    fn is_waiting(&self, connected: bool) -> bool {
-        !connected || *self.state.borrow() == ConnectionState::Disconnected
-    }
-
-    fn enter(&self, state: ConnectionState) {
-        if self.state.send_replace(state) != state {
-            self.sink.state_changed(state);
         }
     }
 }

@@ -11,7 +11,10 @@ mod keyframe;
 mod mux;
 mod negotiate;
 mod rtx;
+mod stack;
+mod stats;
 mod tap;
+mod watcher;
 
 use std::time::Instant;
 
@@ -19,10 +22,11 @@ use bytes::Bytes;
 
 pub use {
     candidates::local_addresses,
-    connection::{Answered, Session, SessionConfig, SessionError, SessionStats},
+    connection::{Answered, Session, SessionConfig, SessionError},
     keyframe::{Due, KeyframePolicy, SHORTEST_PAUSE},
     mux::{Mux, MuxStats},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    stats::SessionStats,
 };
 
 /// Takes what a session receives. Called on the media thread with the connection locked: hand over and return, never

@@ -1,0 +1,74 @@
+//! How the WebRTC stack is set up for one session: its codecs, its interceptors, its times.
+
+use std::time::Duration;
+
+use rtc::{
+    ice::mdns::MulticastDnsMode,
+    interceptor::{NackGeneratorBuilder, Slot},
+    rtp_transceiver::rtp_sender::{RTCRtpHeaderExtensionCapability, RtpCodecKind},
+};
+use webrtc::peer_connection::{
+    MediaEngine, Registry, SettingEngine, SettingEngineBuilder, configure_rtcp_reports,
+    configure_simulcast_extension_headers, configure_twcc_receiver_only,
+};
+
+use super::{
+    connection::SessionError,
+    mux::IceCredentials,
+    negotiate::Track,
+    rtx::{self, RtxUnwrap},
+    tap::{self, MediaTap},
+    watcher::DISCONNECTED_FOR,
+};
+use crate::codec::MediaKind;
+
+/// 20 ms and 70 tries: a loopback connect takes 25 ms instead of 205, and a peer has 1.4 s for each candidate as before.
+const ICE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+const ICE_CHECKS: u16 = 70;
+/// A peer that vanishes is noticed within 10 s: ICE looks every 2 s (its keepalive) and sees a disconnect after 3 s of
+/// silence, and the watcher gives up 4 s later.
+const ICE_DISCONNECTED: Duration = Duration::from_secs(3);
+const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
+/// Recovery in 34 ms (p50) instead of 70 at 5 % loss and 20 ms round trip.
+const NACK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The codecs of the tracks and nothing else, so that the answer names one for each.
+pub(super) fn media_engine(tracks: &[Track]) -> Result<MediaEngine, SessionError> {
+    let mut engine = MediaEngine::default();
+    for track in tracks {
+        let kind = match track.kind() {
+            MediaKind::Audio => RtpCodecKind::Audio,
+            MediaKind::Video => RtpCodecKind::Video,
+        };
+        for parameters in track.codec_parameters() {
+            engine.register_codec(parameters, kind)?;
+        }
+    }
+    Ok(engine)
+}
+
+/// From the wire to the application: RTX unwrapped, losses asked for, arrivals reported, media tapped.
+pub(super) fn interceptors(engine: &mut MediaEngine, tap: MediaTap) -> Result<Registry, SessionError> {
+    configure_simulcast_extension_headers(engine)?;
+    engine.register_header_extension(
+        RTCRtpHeaderExtensionCapability { uri: rtc::sdp::extmap::SDES_MID_URI.to_owned() },
+        RtpCodecKind::Audio,
+        None,
+    )?;
+    let registry = configure_twcc_receiver_only(configure_rtcp_reports(Registry::new()), engine)?;
+    let nack = NackGeneratorBuilder::new().with_interval(NACK_INTERVAL).with_size(1024).with_max_nacks_per_packet(20);
+    Ok(registry.with(Slot::NackGenerator, nack.build()).with(rtx::slot(), RtxUnwrap::default()).with(tap::slot(), tap))
+}
+
+pub(super) fn settings(credentials: &IceCredentials, connect_timeout: Duration) -> SettingEngine {
+    // ICE would fail a peer that has not connected after the sum of both; the watcher's own times are to be the shorter.
+    let failed = connect_timeout.max(DISCONNECTED_FOR) + ICE_KEEPALIVE;
+    SettingEngineBuilder::new()
+        .with_ice_credentials(credentials.ufrag.clone(), credentials.password.clone())
+        .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(ICE_CHECKS))
+        .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(failed), Some(ICE_KEEPALIVE))
+        .with_include_loopback_candidate(true)
+        // It would bind port 5353, and ask the mux for a socket of its own.
+        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+        .build()
+}
