@@ -98,16 +98,17 @@ impl Session {
         let (events, events_out) = mpsc::channel(16);
         let (gathered, gathered_out) = oneshot::channel();
         let handler = Handler { events, gathered: Mutex::new(Some(gathered)) };
-        let credentials = IceCredentials::random();
+        let runtime = config.mux.runtime();
+        let routes = runtime.handle();
         let mut engine = media_engine(&tracks)?;
         let registry = interceptors(&mut engine, MediaTap::new(tracks.clone(), sink.clone(), tap.clone()))?;
         let building = PeerConnectionBuilder::new()
             .with_media_engine(engine)
             .with_interceptor_registry(registry)
-            .with_setting_engine(settings(&credentials, config.connect_timeout))
+            .with_setting_engine(settings(config.connect_timeout))
             .with_handler(Arc::new(handler))
             .with_udp_addrs(vec!["127.0.0.1:0".to_owned()]) // a placeholder, see MuxRuntime
-            .with_runtime(Arc::new(config.mux.runtime(credentials)))
+            .with_runtime(Arc::new(runtime))
             .build();
         let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(building).await?); // boxed: 20 KB
         let sdp = match describe(&*connection, offer, gathered_out).await {
@@ -117,6 +118,9 @@ impl Session {
                 return Err(error);
             }
         };
+        if let Some(credentials) = IceCredentials::of_description(&sdp) {
+            routes.add_credentials(credentials);
+        }
         let addresses = candidates::announced(&config.public_addresses, peer_is_local);
         let sdp = candidates::rewrite(&sdp, &addresses, config.mux.port());
 

@@ -14,7 +14,6 @@ use webrtc::peer_connection::{
 
 use super::{
     connection::SessionError,
-    mux::IceCredentials,
     negotiate::Track,
     rtx::{self, RtxUnwrap},
     tap::{self, MediaTap},
@@ -60,11 +59,10 @@ pub(super) fn interceptors(engine: &mut MediaEngine, tap: MediaTap) -> Result<Re
     Ok(registry.with(Slot::NackGenerator, nack.build()).with(rtx::slot(), RtxUnwrap::default()).with(tap::slot(), tap))
 }
 
-pub(super) fn settings(credentials: &IceCredentials, connect_timeout: Duration) -> SettingEngine {
+pub(super) fn settings(connect_timeout: Duration) -> SettingEngine {
     // ICE would fail a peer that has not connected after the sum of both; the watcher's own times are to be the shorter.
     let failed = connect_timeout.max(DISCONNECTED_FOR) + ICE_KEEPALIVE;
     SettingEngineBuilder::new()
-        .with_ice_credentials(credentials.ufrag.clone(), credentials.password.clone())
         .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(ICE_CHECKS))
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(failed), Some(ICE_KEEPALIVE))
         .with_include_loopback_candidate(true)

@@ -6,6 +6,7 @@
 //!
 //! Lock order: `routes` before a session's `queue`; neither is held while the other side's code runs.
 
+mod credentials;
 mod flight;
 mod routes;
 mod runtime;
@@ -27,7 +28,7 @@ use std::{
 use tokio::{io::Interest, net::UdpSocket, runtime::Handle, task::AbortHandle};
 use webrtc::runtime::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
-pub(super) use runtime::MuxRuntime;
+pub(super) use {credentials::IceCredentials, runtime::MuxRuntime};
 use {
     routes::Routes,
     socket::{Channel, VirtualSocket},
@@ -36,24 +37,20 @@ use {
 /// What a socket buffer should hold: half a second of a hundred 2 Mbit/s streams, and a keyframe of each at once.
 const SOCKET_BUFFER: usize = 8 << 20;
 
-/// The ICE credentials of one session's local side (RFC 8445 section 5.3).
-#[derive(Clone)]
-pub(super) struct IceCredentials {
-    pub(super) ufrag: String,
-    pub(super) password: String,
+/// A session's hold on its routes while it runs; it keeps neither the port nor the session alive.
+#[derive(Clone, Debug)]
+pub(super) struct MuxHandle {
+    shared: Weak<Shared>,
+    channel: Arc<Channel>,
 }
 
-impl IceCredentials {
-    pub(super) fn random() -> Self {
-        use rand::distr::{Alphanumeric, SampleString as _};
-        let mut rng = rand::rng();
-        Self { ufrag: Alphanumeric.sample_string(&mut rng, 12), password: Alphanumeric.sample_string(&mut rng, 24) }
-    }
-}
-
-impl std::fmt::Debug for IceCredentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "IceCredentials({})", self.ufrag) // never the password
+impl MuxHandle {
+    /// Routes requests with these credentials to the session as well: its first, or those of an ICE restart. Before the
+    /// peer can know them, so that no request is dropped.
+    pub(super) fn add_credentials(&self, credentials: IceCredentials) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.routes().insert(&self.channel, credentials);
+        }
     }
 }
 
@@ -144,8 +141,8 @@ impl Mux {
     }
 
     /// The runtime to build one peer connection with.
-    pub(super) fn runtime(&self, credentials: IceCredentials) -> MuxRuntime {
-        MuxRuntime::new(self.shared.clone(), credentials)
+    pub(super) fn runtime(&self) -> MuxRuntime {
+        MuxRuntime::new(self.shared.clone())
     }
 }
 
@@ -187,9 +184,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    fn open(self: &Arc<Self>, credentials: &IceCredentials, local: SocketAddr) -> VirtualSocket {
-        let channel = Arc::new(Channel::new(credentials.clone()));
-        self.routes().insert(channel.clone());
+    fn open(self: &Arc<Self>, channel: Arc<Channel>, local: SocketAddr) -> VirtualSocket {
         tokio::spawn(flight::repeat(self.clone(), Arc::downgrade(&channel), channel.flight.clone()));
         VirtualSocket::new(self.clone(), channel, local)
     }

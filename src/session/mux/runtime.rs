@@ -12,7 +12,7 @@ use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime, TokioRuntime,
 };
 
-use super::{IceCredentials, Shared};
+use super::{MuxHandle, Shared, socket::Channel};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -20,19 +20,24 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[derive(Debug)]
 pub(in crate::session) struct MuxRuntime {
     shared: Arc<Shared>,
-    credentials: IceCredentials,
+    channel: Arc<Channel>,
 }
 
 impl MuxRuntime {
-    pub(super) fn new(shared: Arc<Shared>, credentials: IceCredentials) -> Self {
-        Self { shared, credentials }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, channel: Arc::default() }
+    }
+
+    /// What the session keeps when the runtime goes to the peer connection.
+    pub(in crate::session) fn handle(&self) -> MuxHandle {
+        MuxHandle { shared: Arc::downgrade(&self.shared), channel: self.channel.clone() }
     }
 }
 
 impl Runtime for MuxRuntime {
     /// Keeps the placeholder's address, drops the placeholder, and returns a socket on the shared port.
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        Ok(Arc::new(self.shared.open(&self.credentials, socket.local_addr()?)))
+        Ok(Arc::new(self.shared.open(self.channel.clone(), socket.local_addr()?)))
     }
 
     fn spawn(&self, future: BoxFuture<'static, ()>) -> Box<dyn JoinHandle> {

@@ -4,14 +4,17 @@ use std::{
     collections::VecDeque,
     io::{self, IoSliceMut},
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-use super::{IceCredentials, Shared, flight::Flight};
+use super::{Shared, flight::Flight};
 
 /// Datagrams that wait for one session: half a second at 20 Mbit/s. More are dropped and counted.
 const QUEUE: usize = 1024;
@@ -19,9 +22,11 @@ const QUEUE: usize = 1024;
 const POOL: usize = 64;
 
 /// One session's end of the shared port.
+#[derive(Default)]
 pub(super) struct Channel {
-    pub(super) credentials: IceCredentials,
     pub(super) flight: Arc<Flight>,
+    /// The session is over. Changed with the routes locked.
+    closed: AtomicBool,
     queue: Mutex<Queue>,
     /// Peer addresses, oldest first, each with the address of ours that it wrote to.
     addresses: Mutex<Vec<(SocketAddr, Option<IpAddr>)>>,
@@ -35,8 +40,13 @@ struct Queue {
 }
 
 impl Channel {
-    pub(super) fn new(credentials: IceCredentials) -> Self {
-        Self { credentials, flight: Arc::default(), queue: Mutex::default(), addresses: Mutex::default() }
+    /// No routes lead here any more.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Relaxed);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
     }
 
     /// Remembers an address of the peer; returns the oldest one if there are now more than `most`.
@@ -72,6 +82,12 @@ impl Channel {
     }
 }
 
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Channel({} waiting)", lock(&self.queue).waiting.len())
+    }
+}
+
 /// Held by the peer connection; its end is the end of the session's routes.
 pub(super) struct VirtualSocket {
     shared: Arc<Shared>,
@@ -94,7 +110,7 @@ impl Drop for VirtualSocket {
 
 impl std::fmt::Debug for VirtualSocket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "VirtualSocket({:?} at {})", self.channel.credentials, self.local)
+        write!(f, "VirtualSocket({:?} at {})", self.channel, self.local)
     }
 }
 
