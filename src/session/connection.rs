@@ -14,13 +14,15 @@ use webrtc::peer_connection::{
 };
 
 use super::{
-    ConnectionState, EndReason, KeyframeControl, KeyframePolicy, PacketSink, candidates,
+    ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, PacketSink, RemoteIce,
+    candidates,
     mux::{IceCredentials, Mux},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    restart::IceAgent,
     stack::{interceptors, media_engine, settings},
     stats::{self, SessionStats},
     tap::{MediaTap, TapState},
-    watcher::Watcher,
+    watcher::{Command, Watcher},
 };
 use crate::codec::MediaKind;
 
@@ -77,7 +79,7 @@ struct Shared {
     tap: Arc<TapState>,
     tracks: Vec<Track>,
     state: watch::Receiver<ConnectionState>,
-    close: mpsc::Sender<(EndReason, oneshot::Sender<()>)>,
+    commands: mpsc::Sender<Command>,
 }
 
 impl Session {
@@ -125,20 +127,35 @@ impl Session {
         let sdp = candidates::rewrite(&sdp, &addresses, config.mux.port());
 
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
-        let (close, close_out) = mpsc::channel(4);
-        let watcher = Watcher { connection, sink, state, events: events_out, close: close_out };
-        let deadline = Instant::now() + config.connect_timeout;
-        tokio::spawn(watcher.run(deadline, guard));
-        let shared = Shared { tap, tracks: tracks.clone(), state: state_out, close };
+        let (commands, commands_out) = mpsc::channel(4);
+        let watcher = Watcher {
+            connection,
+            ice: IceAgent::new(offer, routes, addresses, config.mux.port()),
+            sink,
+            state,
+            events: events_out,
+            commands: commands_out,
+            connect_timeout: config.connect_timeout,
+        };
+        tokio::spawn(watcher.run(guard));
+        let shared = Shared { tap, tracks: tracks.clone(), state: state_out, commands };
         Ok(Answered { session: Self { shared: Arc::new(shared) }, sdp, tracks })
     }
 
     /// Ends the session; returns when it has ended.
     pub async fn close(&self, reason: EndReason) {
         let (done, ended) = oneshot::channel();
-        if self.shared.close.send((reason, done)).await.is_ok() {
+        if self.shared.commands.send(Command::Close(reason, done)).await.is_ok() {
             let _ = ended.await;
         }
+    }
+
+    /// Takes what the peer tells of its ICE after its offer: further candidates, or a restart. On an error the session goes
+    /// on as it was.
+    pub async fn update_ice(&self, told: RemoteIce) -> Result<IceChange, IceError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.commands.send(Command::Ice(told, answer)).await.map_err(|_| IceError::Over)?;
+        answered.await.unwrap_or(Err(IceError::Over))
     }
 
     /// The state of its connection.

@@ -7,9 +7,11 @@
 
 mod candidates;
 mod connection;
+mod ice;
 mod keyframe;
 mod mux;
 mod negotiate;
+mod restart;
 mod rtx;
 mod stack;
 mod stats;
@@ -23,6 +25,7 @@ use bytes::Bytes;
 pub use {
     candidates::local_addresses,
     connection::{Answered, Session, SessionConfig, SessionError},
+    ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Due, KeyframePolicy, SHORTEST_PAUSE},
     mux::{Mux, MuxStats},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
@@ -41,8 +44,11 @@ pub trait PacketSink: Send + Sync + 'static {
     /// The connection's state changed.
     fn state_changed(&self, state: ConnectionState);
 
-    /// The session is over; nothing comes after this.
+    /// The session is over; nothing comes after this, unless it is [`resumed`](Self::resumed).
     fn ended(&self, reason: EndReason);
+
+    /// A peer that was lost, and for which [`ended`](Self::ended) was called, is back on the same connection.
+    fn resumed(&self);
 }
 
 /// Asks a session for keyframes; what takes its packets tells it what it needs and what it got.
