@@ -14,7 +14,7 @@ use webrtc::peer_connection::{
 };
 
 use super::{
-    ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, PacketSink, RemoteIce,
+    ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, PacketSink, RemoteIce, bandwidth,
     candidates,
     mux::{IceCredentials, Mux},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
@@ -40,6 +40,8 @@ pub struct SessionConfig {
     pub public_addresses: Vec<IpAddr>,
     /// How long the peer has from the answer to being connected.
     pub connect_timeout: Duration,
+    /// The most that the peer shall send as video, in bit/s; 0 for no limit.
+    pub max_bitrate: u32,
 }
 
 /// Why there is no session.
@@ -125,6 +127,7 @@ impl Session {
         }
         let addresses = candidates::announced(&config.public_addresses, peer_is_local);
         let sdp = candidates::rewrite(&sdp, &addresses, config.mux.port());
+        let sdp = bandwidth::limit(&sdp, config.max_bitrate);
 
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
         let (commands, commands_out) = mpsc::channel(4);

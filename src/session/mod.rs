@@ -5,6 +5,7 @@
 //! no HTTP. What the WebRTC stack below does not do well by itself is done here: one UDP port for all sessions and the
 //! repeating of lost handshake flights (`mux`), retransmissions before loss detection (`rtx`).
 
+mod bandwidth;
 mod candidates;
 mod connection;
 mod ice;

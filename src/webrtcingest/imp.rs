@@ -56,6 +56,8 @@ pub struct WebrtcIngest {
         nick = "TLS certificate", blurb = "PEM file with the certificate chain, for whips://")]
     #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
         nick = "TLS key", blurb = "PEM file with the private key, for whips://")]
+    #[property(name = "max-bitrate", get, set, type = u32, member = max_bitrate, nick = "Most bitrate",
+        blurb = "Upper bound that publishers are told for video, in bit/s; 0 for none")]
     #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, default = 10_000,
         nick = "Connect timeout", blurb = "How long a publisher has from the answer to being connected, in ms")]
     settings: Mutex<Settings>,
@@ -265,6 +267,7 @@ impl WebrtcIngest {
                 codecs,
                 public_addresses: resolved.public_addresses,
                 connect_timeout: resolved.connect_timeout,
+                max_bitrate: resolved.max_bitrate,
             },
             has_token: resolved.has_token,
             crossing: crossing.clone(),

@@ -77,6 +77,7 @@ pub(super) struct Settings {
     pub(super) public_addresses: gst::Array,
     pub(super) tls_certificate: Option<String>,
     pub(super) tls_key: Option<String>,
+    pub(super) max_bitrate: u32,
     pub(super) connect_timeout: u32,
 }
 
@@ -97,6 +98,7 @@ impl Default for Settings {
             public_addresses: gst::Array::default(),
             tls_certificate: None,
             tls_key: None,
+            max_bitrate: 0,
             connect_timeout: 10_000,
         }
     }
@@ -111,6 +113,7 @@ pub(super) struct ResolvedSettings {
     pub(super) eos_on_disconnect: bool,
     pub(super) ice_udp_port: u16,
     pub(super) public_addresses: Vec<IpAddr>,
+    pub(super) max_bitrate: u32,
     pub(super) connect_timeout: Duration,
 }
 
@@ -147,6 +150,7 @@ impl Settings {
             eos_on_disconnect: self.on_disconnect == OnDisconnect::Eos,
             ice_udp_port: u16::try_from(self.ice_udp_port).map_err(|_| "ice-udp-port is above 65535".to_owned())?,
             public_addresses: addresses(&self.public_addresses)?,
+            max_bitrate: self.max_bitrate,
             connect_timeout: Duration::from_millis(self.connect_timeout.into()),
         })
     }
