@@ -24,7 +24,7 @@ use super::{
 };
 use crate::codec::MediaKind;
 
-/// Gathering is one placeholder on loopback; longer than this means that the machine has no loopback.
+/// Gathering is a placeholder on loopback for each family; longer than this means that the machine has no loopback.
 const GATHERING: Duration = Duration::from_secs(1);
 
 /// How sessions of one endpoint are made.
@@ -107,7 +107,7 @@ impl Session {
             .with_interceptor_registry(registry)
             .with_setting_engine(settings(config.connect_timeout))
             .with_handler(Arc::new(handler))
-            .with_udp_addrs(vec!["127.0.0.1:0".to_owned()]) // a placeholder, see MuxRuntime
+            .with_udp_addrs(config.mux.placeholders())
             .with_runtime(Arc::new(runtime))
             .build();
         let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(building).await?); // boxed: 20 KB
@@ -121,7 +121,7 @@ impl Session {
         if let Some(credentials) = IceCredentials::of_description(&sdp) {
             routes.add_credentials(credentials);
         }
-        let addresses = candidates::announced(&config.public_addresses, peer_is_local);
+        let addresses = candidates::announced(&config.public_addresses, peer_is_local, config.mux.is_dual_stack());
         let sdp = candidates::rewrite(&sdp, &addresses, config.mux.port());
 
         let (state, state_out) = watch::channel(ConnectionState::Connecting);

@@ -24,7 +24,7 @@ pub use {
     candidates::local_addresses,
     connection::{Answered, Session, SessionConfig, SessionError},
     keyframe::{Due, KeyframePolicy, SHORTEST_PAUSE},
-    mux::{Mux, MuxStats},
+    mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
     stats::SessionStats,
 };

@@ -14,7 +14,10 @@ use std::{
 
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-use super::{Shared, flight::Flight};
+use super::{
+    Shared,
+    flight::{self, Flight},
+};
 
 /// Datagrams that wait for one session: half a second at 20 Mbit/s. More are dropped and counted.
 const QUEUE: usize = 1024;
@@ -27,7 +30,8 @@ pub(super) struct Channel {
     pub(super) flight: Arc<Flight>,
     /// The session is over. Changed with the routes locked.
     closed: AtomicBool,
-    queue: Mutex<Queue>,
+    /// One for each family, as the peer connection has a socket for each.
+    queues: [Mutex<Queue>; 2],
     /// Peer addresses, oldest first, each with the address of ours that it wrote to.
     addresses: Mutex<Vec<(SocketAddr, Option<IpAddr>)>>,
 }
@@ -63,7 +67,7 @@ impl Channel {
 
     /// Queues a datagram; false if it was dropped because the queue is full.
     pub(super) fn push(&self, from: SocketAddr, datagram: &[u8]) -> bool {
-        let mut queue = lock(&self.queue);
+        let mut queue = lock(self.queue(from));
         if queue.waiting.len() >= QUEUE {
             return false;
         }
@@ -75,42 +79,65 @@ impl Channel {
     }
 
     pub(super) fn wake(&self) {
-        let waker = lock(&self.queue).waker.take();
-        if let Some(waker) = waker {
-            waker.wake();
+        for queue in &self.queues {
+            let mut queue = lock(queue);
+            let waker = if queue.waiting.is_empty() { None } else { queue.waker.take() };
+            drop(queue);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
         }
+    }
+
+    fn queue(&self, address: SocketAddr) -> &Mutex<Queue> {
+        let [v4, v6] = &self.queues;
+        if address.is_ipv6() { v6 } else { v4 }
     }
 }
 
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Channel({} waiting)", lock(&self.queue).waiting.len())
+        let [v4, v6] = &self.queues;
+        write!(f, "Channel({} waiting)", lock(v4).waiting.len() + lock(v6).waiting.len())
     }
 }
 
-/// Held by the peer connection; its end is the end of the session's routes.
-pub(super) struct VirtualSocket {
+/// A session's place on the shared port; its end is the end of the session's routes.
+#[derive(Debug)]
+pub(super) struct Membership {
     shared: Arc<Shared>,
     channel: Arc<Channel>,
-    local: SocketAddr,
 }
 
-impl VirtualSocket {
-    pub(super) fn new(shared: Arc<Shared>, channel: Arc<Channel>, local: SocketAddr) -> Self {
-        Self { shared, channel, local }
+impl Membership {
+    pub(super) fn begin(shared: Arc<Shared>, channel: Arc<Channel>) -> Arc<Self> {
+        tokio::spawn(flight::repeat(shared.clone(), Arc::downgrade(&channel), channel.flight.clone()));
+        Arc::new(Self { shared, channel })
     }
 }
 
-impl Drop for VirtualSocket {
+impl Drop for Membership {
     fn drop(&mut self) {
         self.shared.routes().remove(&self.channel);
         self.channel.flight.finish();
     }
 }
 
+/// Held by the peer connection, one for each family.
+pub(super) struct VirtualSocket {
+    membership: Arc<Membership>,
+    local: SocketAddr,
+}
+
+impl VirtualSocket {
+    pub(super) fn new(membership: Arc<Membership>, local: SocketAddr) -> Self {
+        Self { membership, local }
+    }
+}
+
 impl std::fmt::Debug for VirtualSocket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "VirtualSocket({:?} at {})", self.channel, self.local)
+        write!(f, "VirtualSocket({:?} at {})", self.membership.channel, self.local)
     }
 }
 
@@ -121,8 +148,9 @@ impl AsyncUdpSocket for VirtualSocket {
 
     /// Never pending: one waker cannot be shared by all sessions, so what the kernel has no room for is dropped.
     fn poll_send(&self, _: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        self.channel.flight.sent(transmit.destination, transmit.contents, Instant::now());
-        self.shared.send(transmit.destination, self.channel.source_for(transmit.destination), transmit.contents);
+        let Membership { shared, channel } = &*self.membership;
+        channel.flight.sent(transmit.destination, transmit.contents, Instant::now());
+        shared.send(transmit.destination, channel.source_for(transmit.destination), transmit.contents);
         Poll::Ready(Ok(transmit.contents.len()))
     }
 
@@ -132,7 +160,7 @@ impl AsyncUdpSocket for VirtualSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut queue = lock(&self.channel.queue);
+        let mut queue = lock(self.membership.channel.queue(self.local));
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
             let Some((from, datagram)) = queue.waiting.pop_front() else { break };
