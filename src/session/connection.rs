@@ -121,6 +121,9 @@ impl Session {
         if let Some(credentials) = IceCredentials::of_description(&sdp) {
             routes.add_credentials(credentials);
         }
+        if let Some(credentials) = IceCredentials::of_description(offer) {
+            routes.set_remote_credentials(credentials);
+        }
         let addresses = candidates::announced(&config.public_addresses, peer_is_local, config.mux.is_dual_stack());
         let sdp = candidates::rewrite(&sdp, &addresses, config.mux.port());
 

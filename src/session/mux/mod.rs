@@ -4,11 +4,16 @@
 //! MESSAGE-INTEGRITY holds; from then on everything from that address is the session's. The peer connection itself sees a
 //! [`socket::VirtualSocket`], given to it by [`runtime::MuxRuntime`] in place of a real one.
 //!
-//! Lock order: `routes` before a session's `queue`; neither is held while the other side's code runs.
+//! Lock order: `routes`, a session's `peer`, `checks`; a session's queues alone. None is held while the other side's code
+//! runs.
 
+mod bucket;
+mod checks;
 mod counters;
 mod credentials;
 mod flight;
+mod path;
+mod peer;
 mod ports;
 mod reader;
 mod routes;
@@ -27,7 +32,7 @@ use std::{
 use tokio::{net::UdpSocket, runtime::Handle, task::AbortHandle};
 use webrtc::runtime::{Transmit, UdpSockRef, UdpSocketState};
 
-use {counters::Counters, ports::Bound, routes::Routes, socket::Channel};
+use {checks::PortChecks, counters::Counters, ports::Bound, routes::Routes, socket::Channel};
 pub use {
     counters::MuxStats,
     ports::{PortRangeError, PortsInUse, UdpPorts},
@@ -60,6 +65,11 @@ impl MuxHandle {
             shared.routes().insert(&self.channel, credentials);
         }
     }
+
+    /// Takes note of the peer's credentials, with which its answers are checked: its first, or those of an ICE restart.
+    pub(super) fn set_remote_credentials(&self, credentials: IceCredentials) {
+        self.channel.peer().set_remote_password(credentials.password);
+    }
 }
 
 /// The shared port. It is closed when the last handle and the last session are gone.
@@ -81,8 +91,8 @@ impl Mux {
         let io = UdpSocket::from_std(socket)?;
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
         let port = io.local_addr()?.port();
-        let (routes, counters) = (Mutex::default(), Counters::default());
-        let shared = Arc::new(Shared { io, state, port, dual_stack, routes, counters });
+        let (routes, checks, counters) = (Mutex::default(), Mutex::default(), Counters::default());
+        let shared = Arc::new(Shared { io, state, port, dual_stack, routes, checks, counters });
         let (alive, reader_gone) = mpsc::channel();
         let reading = shared.clone();
         let reader = tokio::spawn(async move {
@@ -155,6 +165,7 @@ struct Shared {
     /// Whether addresses are given to the socket as IPv6 ones.
     dual_stack: bool,
     routes: Mutex<Routes>,
+    checks: Mutex<PortChecks>,
     counters: Counters,
 }
 
@@ -167,6 +178,10 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     fn routes(&self) -> std::sync::MutexGuard<'_, Routes> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn checks(&self) -> std::sync::MutexGuard<'_, PortChecks> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one datagram or drops it; a session never waits for the kernel's buffer.

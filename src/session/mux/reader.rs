@@ -10,7 +10,11 @@ use std::{
 use tokio::io::Interest;
 use webrtc::runtime::{BATCH_SIZE, RecvMeta, UdpSockRef};
 
-use super::{Shared, routes::Route, socket::Channel};
+use super::{
+    Shared,
+    routes::{News, Route},
+    socket::Channel,
+};
 
 /// Reads the socket in batches until it is aborted.
 pub(super) async fn read(shared: &Shared) {
@@ -57,8 +61,21 @@ fn dispatch(
     datagram: &[u8],
     now: Instant,
 ) -> Option<Arc<Channel>> {
-    let channel = match shared.routes().route(from, to, datagram) {
-        Route::Session(channel) => channel,
+    let route = shared.routes().route(from, to, datagram, now);
+    let (channel, shown) = match route {
+        Route::Session { channel, shown, news } => {
+            match news {
+                News::None => {}
+                News::Moved => _ = shared.counters.rebinds.fetch_add(1, Relaxed),
+                News::Elsewhere => {
+                    let check = channel.peer().probe(from, || shared.checks().take(now), now);
+                    if let Some(check) = check {
+                        shared.send(from, to, &check);
+                    }
+                }
+            }
+            (channel, shown)
+        }
         Route::Unknown => {
             shared.counters.unknown.fetch_add(1, Relaxed);
             return None;
@@ -69,7 +86,7 @@ fn dispatch(
         }
     };
     channel.flight.received(datagram, now);
-    if channel.push(from, datagram) {
+    if channel.push(shown, datagram) {
         Some(channel)
     } else {
         shared.counters.overflowed.fetch_add(1, Relaxed);

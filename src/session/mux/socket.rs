@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSliceMut},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -17,6 +17,8 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 use super::{
     Shared,
     flight::{self, Flight},
+    peer::Peer,
+    stun,
 };
 
 /// Datagrams that wait for one session: half a second at 20 Mbit/s. More are dropped and counted.
@@ -32,8 +34,7 @@ pub(super) struct Channel {
     closed: AtomicBool,
     /// One for each family, as the peer connection has a socket for each.
     queues: [Mutex<Queue>; 2],
-    /// Peer addresses, oldest first, each with the address of ours that it wrote to.
-    addresses: Mutex<Vec<(SocketAddr, Option<IpAddr>)>>,
+    peer: Mutex<Peer>,
 }
 
 #[derive(Default)]
@@ -53,16 +54,8 @@ impl Channel {
         self.closed.load(Relaxed)
     }
 
-    /// Remembers an address of the peer; returns the oldest one if there are now more than `most`.
-    pub(super) fn learn(&self, from: SocketAddr, to: Option<IpAddr>, most: usize) -> Option<SocketAddr> {
-        let mut addresses = lock(&self.addresses);
-        addresses.push((from, to));
-        (addresses.len() > most).then(|| addresses.remove(0).0)
-    }
-
-    /// The address of ours that `peer` wrote to: a multi-homed host must answer from that one.
-    pub(super) fn source_for(&self, peer: SocketAddr) -> Option<IpAddr> {
-        lock(&self.addresses).iter().rev().find(|(address, _)| *address == peer).and_then(|(_, ours)| *ours)
+    pub(super) fn peer(&self) -> MutexGuard<'_, Peer> {
+        lock(&self.peer)
     }
 
     /// Queues a datagram; false if it was dropped because the queue is full.
@@ -116,6 +109,33 @@ impl Membership {
     }
 }
 
+impl Membership {
+    /// Sends what the peer connection wants to send there to where that is, unless it is a check too many.
+    fn send(&self, destination: SocketAddr, datagram: &[u8], now: Instant) {
+        let Self { shared, channel } = self;
+        let mut peer = channel.peer();
+        let check = match stun::kind(datagram) {
+            Some((stun::Kind::Request, transaction)) => Some(transaction),
+            Some((stun::Kind::Response, _)) => None,
+            None => {
+                peer.path.selected(destination, now);
+                None
+            }
+        };
+        let destination = peer.path.outward(destination);
+        if let Some(transaction) = check
+            && !peer.may_check(destination, transaction, datagram, || shared.checks().take(now), now)
+        {
+            shared.counters.checks_held.fetch_add(1, Relaxed);
+            return;
+        }
+        let source = peer.source_for(destination);
+        drop(peer);
+        channel.flight.sent(destination, datagram, now);
+        shared.send(destination, source, datagram);
+    }
+}
+
 impl Drop for Membership {
     fn drop(&mut self) {
         self.shared.routes().remove(&self.channel);
@@ -148,9 +168,7 @@ impl AsyncUdpSocket for VirtualSocket {
 
     /// Never pending: one waker cannot be shared by all sessions, so what the kernel has no room for is dropped.
     fn poll_send(&self, _: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        let Membership { shared, channel } = &*self.membership;
-        channel.flight.sent(transmit.destination, transmit.contents, Instant::now());
-        shared.send(transmit.destination, channel.source_for(transmit.destination), transmit.contents);
+        self.membership.send(transmit.destination, transmit.contents, Instant::now());
         Poll::Ready(Ok(transmit.contents.len()))
     }
 
