@@ -17,6 +17,7 @@ use super::{
     ConnectionState, EndReason, KeyframeControl, KeyframePolicy, PacketSink, candidates,
     mux::{IceCredentials, Mux},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    remote_candidates::RemoteCandidates,
     stack::{interceptors, media_engine, settings},
     stats::{self, SessionStats},
     tap::{MediaTap, TapState},
@@ -93,6 +94,7 @@ impl Session {
         guard: impl Send + 'static,
     ) -> Result<Answered, SessionError> {
         let tracks = negotiate(offer, &config.codecs)?;
+        let offer = &RemoteCandidates::new(peer_is_local).keep_admitted(offer);
         let sink = make_sink(&tracks);
         let tap = Arc::new(TapState::new(tracks.len()));
         let (events, events_out) = mpsc::channel(16);

@@ -10,6 +10,7 @@ mod connection;
 mod keyframe;
 mod mux;
 mod negotiate;
+mod remote_candidates;
 mod rtx;
 mod stack;
 mod stats;

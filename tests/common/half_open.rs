@@ -19,8 +19,8 @@ pub fn offer(candidates: &[String]) -> String {
 
 /// Posts such an offer; returns the answer.
 pub fn post(url: &str, candidates: &[String]) -> String {
-    let mut response =
-        http().post(url).header("Content-Type", "application/sdp").send(offer(candidates)).expect("an answer");
+    let request = http().post(url).header("Content-Type", "application/sdp");
+    let mut response = request.send(offer(candidates)).expect("an answer");
     let body = response.body_mut().read_to_string().expect("a body");
     assert_eq!(response.status().as_u16(), 201, "{body}");
     body
