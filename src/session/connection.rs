@@ -18,6 +18,7 @@ use super::{
     candidates,
     mux::{IceCredentials, Mux},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    remote_candidates::RemoteCandidates,
     restart::IceAgent,
     stack::{interceptors, media_engine, settings},
     stats::{self, SessionStats},
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::codec::MediaKind;
 
-/// Gathering is one placeholder on loopback; longer than this means that the machine has no loopback.
+/// Gathering is a placeholder on loopback for each family; longer than this means that the machine has no loopback.
 const GATHERING: Duration = Duration::from_secs(1);
 
 /// How sessions of one endpoint are made.
@@ -97,6 +98,8 @@ impl Session {
         guard: impl Send + 'static,
     ) -> Result<Answered, SessionError> {
         let tracks = negotiate(offer, &config.codecs)?;
+        let mut remote_candidates = RemoteCandidates::new(peer_is_local);
+        let offer = &remote_candidates.keep_admitted(offer);
         let sink = make_sink(&tracks);
         let tap = Arc::new(TapState::new(tracks.len()));
         let (events, events_out) = mpsc::channel(16);
@@ -111,7 +114,7 @@ impl Session {
             .with_interceptor_registry(registry)
             .with_setting_engine(settings(config.connect_timeout))
             .with_handler(Arc::new(handler))
-            .with_udp_addrs(vec!["127.0.0.1:0".to_owned()]) // a placeholder, see MuxRuntime
+            .with_udp_addrs(config.mux.placeholders())
             .with_runtime(Arc::new(runtime))
             .build();
         let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(building).await?); // boxed: 20 KB
@@ -125,7 +128,10 @@ impl Session {
         if let Some(credentials) = IceCredentials::of_description(&sdp) {
             routes.add_credentials(credentials);
         }
-        let addresses = candidates::announced(&config.public_addresses, peer_is_local);
+        if let Some(credentials) = IceCredentials::of_description(offer) {
+            routes.set_remote_credentials(credentials);
+        }
+        let addresses = candidates::announced(&config.public_addresses, peer_is_local, config.mux.is_dual_stack());
         let sdp = candidates::rewrite(&sdp, &addresses, config.mux.port());
         let sdp = bandwidth::limit(&sdp, config.max_bitrate);
 
@@ -133,7 +139,7 @@ impl Session {
         let (commands, commands_out) = mpsc::channel(4);
         let watcher = Watcher {
             connection,
-            ice: IceAgent::new(offer, routes, addresses, config.mux.port()),
+            ice: IceAgent::new(offer, remote_candidates, routes, candidates::lines(&addresses, config.mux.port())),
             sink,
             state,
             events: events_out,

@@ -12,6 +12,7 @@ mod ice;
 mod keyframe;
 mod mux;
 mod negotiate;
+mod remote_candidates;
 mod restart;
 mod rtx;
 mod stack;
@@ -28,7 +29,7 @@ pub use {
     connection::{Answered, Session, SessionConfig, SessionError},
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Due, KeyframePolicy, SHORTEST_PAUSE},
-    mux::{Mux, MuxStats},
+    mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
     stats::SessionStats,
 };

@@ -1,28 +1,27 @@
 //! Tells the stack what the peer's ICE has become: candidates are added, a restart is the old offer with new credentials.
 
-use std::net::IpAddr;
-
 use webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit, RTCSessionDescription};
 
 use super::{
-    IceChange, IceError, LocalIce, RemoteIce, candidates,
+    IceChange, IceError, LocalIce, RemoteIce,
     ice::{Generations, Kind, restarted},
     mux::{IceCredentials, MuxHandle},
+    remote_candidates::RemoteCandidates,
 };
 
 /// One connection's ICE, as far as it changes after the answer.
 pub(super) struct IceAgent {
     offer: String,
     generations: Generations,
+    remote: RemoteCandidates,
     routes: MuxHandle,
-    addresses: Vec<IpAddr>,
-    port: u16,
+    local_candidates: Vec<String>,
 }
 
 impl IceAgent {
-    /// For a connection that answered this offer with these addresses on this port.
-    pub(super) fn new(offer: &str, routes: MuxHandle, addresses: Vec<IpAddr>, port: u16) -> Self {
-        Self { offer: offer.to_owned(), generations: Generations::of_offer(offer), routes, addresses, port }
+    /// For a connection that answered this offer, with these candidates.
+    pub(super) fn new(offer: &str, remote: RemoteCandidates, routes: MuxHandle, local_candidates: Vec<String>) -> Self {
+        Self { offer: offer.to_owned(), generations: Generations::of_offer(offer), remote, routes, local_candidates }
     }
 
     /// Does what the peer wants. On an error nothing has changed.
@@ -32,10 +31,10 @@ impl IceAgent {
         told: RemoteIce,
     ) -> Result<IceChange, IceError> {
         let kind = self.generations.kind_of(&told)?;
-        let candidates = usable(&told)?;
+        check(&told)?;
         match kind {
             Kind::Trickle => {
-                for candidate in candidates {
+                for candidate in admitted(&mut self.remote, &told) {
                     let candidate = RTCIceCandidateInit { candidate, ..RTCIceCandidateInit::default() };
                     if let Err(error) = connection.add_ice_candidate(candidate).await {
                         tracing::debug!(%error, "a trickled candidate was not taken");
@@ -44,14 +43,18 @@ impl IceAgent {
                 Ok(IceChange::Trickled)
             }
             Kind::Restart { ufrag, password } => {
-                let offer = restarted(&self.offer, &ufrag, &password, &candidates);
+                let mut remote = self.remote.restarted();
+                let offer = restarted(&self.offer, &ufrag, &password, &admitted(&mut remote, &told));
+                let theirs = IceCredentials::of_description(&offer);
                 let answer = renegotiate(connection, offer).await.map_err(|e| IceError::Refused(e.to_string()))?;
                 let local = IceCredentials::of_description(&answer)
                     .ok_or_else(|| IceError::Refused("the new answer has no credentials".into()))?;
-                let told = self.local(&local);
+                let ours = self.local(&local);
                 self.routes.add_credentials(local);
+                theirs.into_iter().for_each(|theirs| self.routes.set_remote_credentials(theirs));
                 self.generations.replace(ufrag, password);
-                Ok(IceChange::Restarted(told))
+                self.remote = remote;
+                Ok(IceChange::Restarted(ours))
             }
         }
     }
@@ -62,7 +65,7 @@ impl IceAgent {
             ufrag: credentials.ufrag().to_owned(),
             password: credentials.password().to_owned(),
             mid,
-            candidates: candidates::lines(&self.addresses, self.port),
+            candidates: self.local_candidates.clone(),
         }
     }
 }
@@ -75,28 +78,29 @@ async fn renegotiate(connection: &dyn PeerConnection, offer: String) -> Result<S
     Ok(sdp)
 }
 
-/// The candidates that can be checked from a UDP socket. Others are passed over, as RFC 9725 section 4.3.2 has it for
-/// transports and names that are of no use here; text that is no candidate is an error.
-fn usable(told: &RemoteIce) -> Result<Vec<String>, IceError> {
-    let mut lines = Vec::new();
+/// The candidates that are checked. Others are passed over, as RFC 9725 section 4.3.2 has it for transports and names that
+/// are of no use here.
+fn admitted(remote: &mut RemoteCandidates, told: &RemoteIce) -> Vec<String> {
+    let lines = told.candidates.iter().map(|candidate| candidate.line.as_str());
+    lines
+        .filter(|line| line.strip_prefix("candidate:").is_some_and(|candidate| remote.admits(candidate)))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Text that is no candidate at all is an error: foundation, component, transport, priority, address, port, "typ" and type
+/// must be there (RFC 8839 section 5.1).
+fn check(told: &RemoteIce) -> Result<(), IceError> {
     for candidate in &told.candidates {
-        let mut fields = candidate.line.strip_prefix("candidate:").unwrap_or_default().split_ascii_whitespace();
-        // foundation, component, transport, priority, address, port, "typ", type (RFC 8839 section 5.1)
-        let (component, transport, priority) = (fields.nth(1), fields.next(), fields.next());
-        let (address, port, typ) = (fields.next(), fields.next(), fields.next());
-        let well_formed = component.is_some_and(|component| component.parse::<u16>().is_ok())
-            && priority.is_some_and(|priority| priority.parse::<u32>().is_ok())
-            && port.is_some_and(|port| port.parse::<u16>().is_ok())
-            && typ == Some("typ")
-            && fields.next().is_some();
-        let (true, Some(transport), Some(address)) = (well_formed, transport, address) else {
+        let fields: Vec<&str> =
+            candidate.line.strip_prefix("candidate:").unwrap_or_default().split_ascii_whitespace().take(8).collect();
+        let well_formed = matches!(fields[..], [_, component, _, priority, _, port, "typ", _]
+            if component.parse::<u16>().is_ok() && priority.parse::<u32>().is_ok() && port.parse::<u16>().is_ok());
+        if !well_formed {
             return Err(IceError::Malformed(format!("\"{}\" is no candidate", abridged(&candidate.line))));
-        };
-        if transport.eq_ignore_ascii_case("udp") && address.parse::<IpAddr>().is_ok() {
-            lines.push(candidate.line.clone());
         }
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// Enough to find it by, for an error's text.
@@ -108,9 +112,13 @@ fn abridged(line: &str) -> String {
 mod tests {
     use super::{super::RemoteCandidate, *};
 
-    fn taken(line: &str) -> Result<usize, IceError> {
+    fn told(line: &str) -> RemoteIce {
         let candidates = vec![RemoteCandidate { mid: None, line: line.to_owned() }];
-        usable(&RemoteIce { candidates, ..RemoteIce::default() }).map(|lines| lines.len())
+        RemoteIce { candidates, ..RemoteIce::default() }
+    }
+
+    fn taken(line: &str) -> Result<usize, IceError> {
+        check(&told(line)).map(|()| admitted(&mut RemoteCandidates::new(false), &told(line)).len())
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct WebrtcIngest {
     #[property(name = "on-disconnect", get, set, type = OnDisconnect, member = on_disconnect, builder(OnDisconnect::Wait).nick("On disconnect").blurb("What the end of a session means"))]
     #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, maximum = 65535, nick = "UDP port",
         blurb = "UDP port for the media of all sessions; 0 picks a free one")]
+    #[property(name = "ice-udp-port-range", get, set, type = Option<String>, member = ice_udp_port_range,
+        nick = "UDP port range", blurb = "from-to: takes the first free port of these; who sets the same range shares it")]
     #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses,
         nick = "Public addresses", blurb = "IP addresses to announce in place of this machine's")]
     #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate,
@@ -251,9 +253,8 @@ impl WebrtcIngest {
         let codecs = codecs::receivable(resolved.codecs)?;
         let runtime = |error: std::io::Error| format!("a thread could not be started: {error}");
         let media = runtime::media().map_err(runtime)?;
-        let port = resolved.ice_udp_port;
-        let mux = Mux::shared(media, port).map_err(|error| {
-            format!("UDP port {port} cannot be used for media: {error}; choose another ice-udp-port, or 0 for any")
+        let mux = Mux::shared(media, resolved.udp_ports).map_err(|error| {
+            format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out")
         })?;
         let receiver = ElementReceiver(self.obj().downgrade());
         let name = format!("{}:rtp", self.obj().name());

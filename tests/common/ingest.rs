@@ -56,6 +56,15 @@ impl Ingest {
         self.element.property("stats")
     }
 
+    pub fn element(&self) -> &gst::Element {
+        &self.element
+    }
+
+    /// Why a session ended, if one has.
+    pub fn has_ended(&self) -> Option<String> {
+        self.ended.lock().expect("lock").last().cloned()
+    }
+
     pub fn frames(&self) -> u64 {
         self.stats().get("frames").unwrap_or(0)
     }
