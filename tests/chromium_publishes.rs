@@ -70,8 +70,10 @@ fn the_page_restarts_ice_when_the_network_changes_and_the_show_goes_on() {
     browser.wait_state("ended", SOON);
     bridge.launch.end_cleanly();
     assert_eq!(nginx.publishes("key"), 1, "one connection for the whole stream");
+    // What is lost while ICE starts anew is asked for again; a busy machine may need a keyframe.
     let recording = Recording::probe(&nginx.recordings("key").pop().expect("a recording"));
-    recording.assert_good();
+    recording.assert_starts_with_keyframe();
+    recording.assert_decodes();
 }
 
 fn chromium_publishes(query: &str) {
