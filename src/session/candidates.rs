@@ -47,30 +47,31 @@ pub(super) fn announced(configured: &[IpAddr], peer_is_local: bool, ipv6: bool) 
     addresses
 }
 
-/// Replaces the placeholder host candidates of each media section by one for each address (RFC 8839 section 5.1).
+/// The host candidates for these addresses, as `candidate:…` (RFC 8839 section 5.1).
+pub(super) fn lines(addresses: &[IpAddr], port: u16) -> Vec<String> {
+    let line = |(index, address): (usize, &IpAddr)| {
+        // Type preference of host candidates, local preference, component (RFC 8445 section 5.1.2.1): first come, first tried.
+        let priority = (126_u32 << 24) | ((65_535 - index as u32) << 8) | 255;
+        format!("candidate:{} 1 udp {priority} {address} {port} typ host", index + 1)
+    };
+    addresses.iter().enumerate().map(line).collect()
+}
+
+/// Replaces the placeholder host candidates of each media section by ours; RTP and RTCP share the one component (RFC 8843
+/// section 9.3).
 pub(super) fn rewrite(answer: &str, addresses: &[IpAddr], port: u16) -> String {
+    let ours: String = lines(addresses, port).iter().map(|line| format!("a={line}\r\n")).collect();
     let mut out = String::with_capacity(answer.len() + 512);
     let mut replaced = false;
     for line in answer.lines() {
         if line.starts_with("m=") {
             replaced = false;
         }
-        let Some(candidate) = line.strip_prefix("a=candidate:") else {
+        if !line.starts_with("a=candidate:") {
             out.push_str(line);
             out.push_str("\r\n");
-            continue;
-        };
-        let mut fields = candidate.split(' ').skip(1);
-        let component = fields.next().unwrap_or("1");
-        let priority = fields.nth(1).and_then(|priority| priority.parse::<u32>().ok()).unwrap_or(1);
-        if component != "1" || std::mem::replace(&mut replaced, true) {
-            continue; // RTP and RTCP share the component (RFC 8843 section 9.3)
-        }
-        for (index, address) in addresses.iter().enumerate() {
-            // The local preference is the second byte from the right (RFC 8445 section 5.1.2.1): first come, first tried.
-            let priority = priority.saturating_sub((index as u32) << 8);
-            let foundation = index + 1;
-            out.push_str(&format!("a=candidate:{foundation} 1 udp {priority} {address} {port} typ host\r\n"));
+        } else if !std::mem::replace(&mut replaced, true) {
+            out.push_str(&ours);
         }
     }
     out

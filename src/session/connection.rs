@@ -14,14 +14,16 @@ use webrtc::peer_connection::{
 };
 
 use super::{
-    ConnectionState, EndReason, KeyframeControl, KeyframePolicy, PacketSink, candidates,
+    ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, PacketSink, RemoteIce, bandwidth,
+    candidates,
     mux::{IceCredentials, Mux},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
     remote_candidates::RemoteCandidates,
+    restart::IceAgent,
     stack::{interceptors, media_engine, settings},
     stats::{self, SessionStats},
     tap::{MediaTap, TapState},
-    watcher::Watcher,
+    watcher::{Command, Watcher},
 };
 use crate::codec::MediaKind;
 
@@ -39,6 +41,8 @@ pub struct SessionConfig {
     pub public_addresses: Vec<IpAddr>,
     /// How long the peer has from the answer to being connected.
     pub connect_timeout: Duration,
+    /// The most that the peer shall send as video, in bit/s; 0 for no limit.
+    pub max_bitrate: u32,
 }
 
 /// Why there is no session.
@@ -78,7 +82,7 @@ struct Shared {
     tap: Arc<TapState>,
     tracks: Vec<Track>,
     state: watch::Receiver<ConnectionState>,
-    close: mpsc::Sender<(EndReason, oneshot::Sender<()>)>,
+    commands: mpsc::Sender<Command>,
 }
 
 impl Session {
@@ -94,7 +98,8 @@ impl Session {
         guard: impl Send + 'static,
     ) -> Result<Answered, SessionError> {
         let tracks = negotiate(offer, &config.codecs)?;
-        let offer = &RemoteCandidates::new(peer_is_local).keep_admitted(offer);
+        let mut remote = RemoteCandidates::new(peer_is_local);
+        let offer = &remote.keep_admitted(offer);
         let sink = make_sink(&tracks);
         let tap = Arc::new(TapState::new(tracks.len()));
         let (events, events_out) = mpsc::channel(16);
@@ -107,7 +112,7 @@ impl Session {
         let building = PeerConnectionBuilder::new()
             .with_media_engine(engine)
             .with_interceptor_registry(registry)
-            .with_setting_engine(settings(config.connect_timeout))
+            .with_setting_engine(settings(offer, config.connect_timeout))
             .with_handler(Arc::new(handler))
             .with_udp_addrs(config.mux.placeholders())
             .with_runtime(Arc::new(runtime))
@@ -124,26 +129,42 @@ impl Session {
             routes.add_credentials(credentials);
         }
         if let Some(credentials) = IceCredentials::of_description(offer) {
-            routes.set_remote_credentials(credentials);
+            routes.set_remote_password(credentials.password().to_owned());
         }
         let addresses = candidates::announced(&config.public_addresses, peer_is_local, config.mux.is_dual_stack());
         let sdp = candidates::rewrite(&sdp, &addresses, config.mux.port());
+        let sdp = bandwidth::limit(&sdp, config.max_bitrate);
 
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
-        let (close, close_out) = mpsc::channel(4);
-        let watcher = Watcher { connection, sink, state, events: events_out, close: close_out };
-        let deadline = Instant::now() + config.connect_timeout;
-        tokio::spawn(watcher.run(deadline, guard));
-        let shared = Shared { tap, tracks: tracks.clone(), state: state_out, close };
+        let (commands, commands_out) = mpsc::channel(4);
+        let watcher = Watcher {
+            connection,
+            ice: IceAgent::new(offer, remote, routes, addresses, config.mux.port()),
+            sink,
+            state,
+            events: events_out,
+            commands: commands_out,
+            connect_timeout: config.connect_timeout,
+        };
+        tokio::spawn(watcher.run(guard));
+        let shared = Shared { tap, tracks: tracks.clone(), state: state_out, commands };
         Ok(Answered { session: Self { shared: Arc::new(shared) }, sdp, tracks })
     }
 
     /// Ends the session; returns when it has ended.
     pub async fn close(&self, reason: EndReason) {
         let (done, ended) = oneshot::channel();
-        if self.shared.close.send((reason, done)).await.is_ok() {
+        if self.shared.commands.send(Command::Close(reason, done)).await.is_ok() {
             let _ = ended.await;
         }
+    }
+
+    /// Takes what the peer tells of its ICE after its offer: further candidates, or a restart. On an error the session goes
+    /// on as it was.
+    pub async fn update_ice(&self, told: RemoteIce) -> Result<IceChange, IceError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.commands.send(Command::Ice(told, answer)).await.map_err(|_| IceError::Over)?;
+        answered.await.unwrap_or(Err(IceError::Over))
     }
 
     /// The state of its connection.

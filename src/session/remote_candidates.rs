@@ -24,6 +24,11 @@ impl RemoteCandidates {
         Self { peer_is_local, admitted: Vec::new() }
     }
 
+    /// For the peer's next ICE session.
+    pub(super) fn restarted(&self) -> Self {
+        Self::new(self.peer_is_local)
+    }
+
     /// A description, or a trickled fragment of one, without the candidates that are not checked.
     pub(super) fn keep_admitted(&mut self, sdp: &str) -> String {
         let kept = sdp.split_inclusive('\n').filter(|line| match line.trim_end().strip_prefix("a=candidate:") {

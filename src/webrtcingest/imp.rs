@@ -36,6 +36,11 @@ pub struct WebrtcIngest {
         blurb = "Where to serve: whip://HOST:PORT/PATH, or whips:// with TLS; port 0 picks a free one")]
     #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
         nick = "Bearer token", blurb = "Bearer token that publishers must have; shown redacted")]
+    #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
+        blurb = "STUN server that publishers are told of: stun://host:port")]
+    #[property(name = "turn-servers", get = Self::redacted_turn_servers, set, type = gst::Array, member = turn_servers,
+        nick = "TURN servers",
+        blurb = "TURN servers that publishers are told of: turn(s)://user:password@host:port?transport=udp; shown redacted")]
     #[property(name = "video-codecs", get, set, type = gst::Array, member = video_codecs, nick = "Video codecs",
         blurb = "Video codecs in order of preference")]
     #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, nick = "Audio codecs",
@@ -53,6 +58,8 @@ pub struct WebrtcIngest {
         nick = "TLS certificate", blurb = "PEM file with the certificate chain, for whips://")]
     #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
         nick = "TLS key", blurb = "PEM file with the private key, for whips://")]
+    #[property(name = "max-bitrate", get, set, type = u32, member = max_bitrate, nick = "Most bitrate",
+        blurb = "Upper bound that publishers are told for video, in bit/s; 0 for none")]
     #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, default = 10_000,
         nick = "Connect timeout", blurb = "How long a publisher has from the answer to being connected, in ms")]
     settings: Mutex<Settings>,
@@ -261,6 +268,7 @@ impl WebrtcIngest {
                 codecs,
                 public_addresses: resolved.public_addresses,
                 connect_timeout: resolved.connect_timeout,
+                max_bitrate: resolved.max_bitrate,
             },
             has_token: resolved.has_token,
             crossing: crossing.clone(),
@@ -322,6 +330,10 @@ impl WebrtcIngest {
     fn stats(&self) -> gst::Structure {
         let started = self.started();
         stats::structure(started.as_ref().map(|s| (&s.mount, &*s.mux, &*s.crossing, s.slot.current())))
+    }
+
+    fn redacted_turn_servers(&self) -> gst::Array {
+        self.settings().redacted_turn_servers()
     }
 
     fn redacted_token(&self) -> Option<String> {

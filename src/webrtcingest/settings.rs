@@ -7,7 +7,7 @@ use gst::glib;
 use crate::{
     codec::{Codec, MediaKind},
     session::{CodecPreferences, UdpPorts},
-    signaling::{EndpointConfig, EndpointUri, Scheme, TlsFiles},
+    signaling::{EndpointConfig, EndpointUri, IceServer, Scheme, TlsFiles},
 };
 
 /// What the end of a session means for the pads.
@@ -67,6 +67,8 @@ impl From<crate::session::ConnectionState> for ConnectionState {
 pub(super) struct Settings {
     pub(super) uri: Option<String>,
     pub(super) auth_token: Option<String>,
+    pub(super) stun_server: Option<String>,
+    pub(super) turn_servers: gst::Array,
     pub(super) video_codecs: gst::Array,
     pub(super) audio_codecs: gst::Array,
     pub(super) latency: u32,
@@ -76,6 +78,7 @@ pub(super) struct Settings {
     pub(super) public_addresses: gst::Array,
     pub(super) tls_certificate: Option<String>,
     pub(super) tls_key: Option<String>,
+    pub(super) max_bitrate: u32,
     pub(super) connect_timeout: u32,
 }
 
@@ -86,6 +89,8 @@ impl Default for Settings {
         Self {
             uri: None,
             auth_token: None,
+            stun_server: None,
+            turn_servers: gst::Array::default(),
             video_codecs: names(video),
             audio_codecs: names(audio),
             latency: 200,
@@ -95,6 +100,7 @@ impl Default for Settings {
             public_addresses: gst::Array::default(),
             tls_certificate: None,
             tls_key: None,
+            max_bitrate: 0,
             connect_timeout: 10_000,
         }
     }
@@ -109,6 +115,7 @@ pub(super) struct ResolvedSettings {
     pub(super) eos_on_disconnect: bool,
     pub(super) udp_ports: UdpPorts,
     pub(super) public_addresses: Vec<IpAddr>,
+    pub(super) max_bitrate: u32,
     pub(super) connect_timeout: Duration,
 }
 
@@ -129,7 +136,13 @@ impl Settings {
         let auth_token = self.auth_token.clone().filter(|token| !token.is_empty());
         let has_token = auth_token.is_some();
         Ok(ResolvedSettings {
-            endpoint: EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token },
+            endpoint: EndpointConfig {
+                listen: uri.listen,
+                path: uri.path,
+                tls,
+                auth_token,
+                ice_servers: self.ice_servers()?,
+            },
             has_token,
             codecs: CodecPreferences {
                 video: codecs("video-codecs", &self.video_codecs, MediaKind::Video)?,
@@ -139,6 +152,7 @@ impl Settings {
             eos_on_disconnect: self.on_disconnect == OnDisconnect::Eos,
             udp_ports: self.udp_ports()?,
             public_addresses: addresses(&self.public_addresses)?,
+            max_bitrate: self.max_bitrate,
             connect_timeout: Duration::from_millis(self.connect_timeout.into()),
         })
     }
@@ -155,6 +169,34 @@ impl Settings {
             }
         }
     }
+}
+
+impl Settings {
+    fn ice_servers(&self) -> Result<Vec<IceServer>, String> {
+        let mut servers = Vec::new();
+        if let Some(stun) = self.stun_server.as_deref().filter(|stun| !stun.is_empty()) {
+            servers.push(ice_server("stun-server", stun, &["stun"])?);
+        }
+        for turn in strings("turn-servers", &self.turn_servers) {
+            servers.push(ice_server("turn-servers", &turn?, &["turn", "turns"])?);
+        }
+        Ok(servers)
+    }
+
+    /// The TURN servers without their passwords.
+    pub(super) fn redacted_turn_servers(&self) -> gst::Array {
+        let redacted =
+            |server: &gst::glib::SendValue| server.get().map(|server: String| IceServer::redacted(&server)).ok();
+        gst::Array::new(self.turn_servers.iter().filter_map(redacted))
+    }
+}
+
+fn ice_server(property: &str, text: &str, schemes: &[&str]) -> Result<IceServer, String> {
+    let shown = IceServer::redacted(text);
+    if !schemes.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://"))) {
+        return Err(format!("{property}: \"{shown}\" must begin with {}://", schemes.join(":// or ")));
+    }
+    IceServer::parse(text).map_err(|error| format!("{property}: \"{shown}\": {error}"))
 }
 
 /// Reads a `whip://` or `whips://` URI.
@@ -221,6 +263,9 @@ mod tests {
         let both = error(|s| (s.ice_udp_port, s.ice_udp_port_range) = (50_000, Some("50000-50100".into())));
         assert!(both.contains("ice-udp-port=50000") && both.contains("ice-udp-port-range=50000-50100"), "{both}");
         assert!(error(|s| s.ice_udp_port = 70_000).contains("ice-udp-port"));
+        assert!(error(|s| s.stun_server = Some("turn://a:b@h".into())).contains("stun://"));
+        let turn = error(|s| s.turn_servers = gst::Array::new(["turn://me:sec,ret@h"]));
+        assert!(turn.contains("turn-servers") && turn.contains("comma") && !turn.contains("sec,ret"), "{turn}");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The element in the test's own process, for what can only be seen from there: signals, statistics, states.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use gst::prelude::*;
 
@@ -11,6 +14,7 @@ pub struct Ingest {
     pub pipeline: gst::Pipeline,
     element: gst::Element,
     ended: Arc<Mutex<Vec<String>>>,
+    started: Arc<AtomicUsize>,
 }
 
 impl Ingest {
@@ -34,8 +38,14 @@ impl Ingest {
             reasons.lock().expect("lock").push(values[2].get::<String>().expect("a reason"));
             None
         });
+        let started = Arc::new(AtomicUsize::new(0));
+        let starts = started.clone();
+        element.connect("session-started", false, move |_| {
+            starts.fetch_add(1, SeqCst);
+            None
+        });
         pipeline.set_state(gst::State::Playing).expect("playing");
-        Self { pipeline, element, ended }
+        Self { pipeline, element, ended, started }
     }
 
     pub fn url(&self) -> String {
@@ -44,10 +54,6 @@ impl Ingest {
 
     pub fn stats(&self) -> gst::Structure {
         self.element.property("stats")
-    }
-
-    pub fn element(&self) -> &gst::Element {
-        &self.element
     }
 
     /// Why a session ended, if one has.
@@ -61,6 +67,17 @@ impl Ingest {
 
     pub fn wait_ended(&self) -> String {
         wait_until("the end of the session", SOON, || self.ended.lock().expect("lock").pop())
+    }
+
+    /// How many sessions have started, or come back.
+    pub fn started(&self) -> usize {
+        self.started.load(SeqCst)
+    }
+
+    /// The nick of `connection-state`.
+    pub fn state(&self) -> String {
+        let value = self.element.property_value("connection-state");
+        gst::glib::EnumValue::from_value(&value).expect("an enum").1.nick().to_owned()
     }
 
     pub fn saw_eos(&self) -> bool {
