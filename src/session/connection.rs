@@ -112,7 +112,7 @@ impl Session {
         let building = PeerConnectionBuilder::new()
             .with_media_engine(engine)
             .with_interceptor_registry(registry)
-            .with_setting_engine(settings(config.connect_timeout))
+            .with_setting_engine(settings(offer, config.connect_timeout))
             .with_handler(Arc::new(handler))
             .with_udp_addrs(config.mux.placeholders())
             .with_runtime(Arc::new(runtime))
@@ -129,7 +129,7 @@ impl Session {
             routes.add_credentials(credentials);
         }
         if let Some(credentials) = IceCredentials::of_description(offer) {
-            routes.set_remote_credentials(credentials);
+            routes.set_remote_password(credentials.password().to_owned());
         }
         let addresses = candidates::announced(&config.public_addresses, peer_is_local, config.mux.is_dual_stack());
         let sdp = candidates::rewrite(&sdp, &addresses, config.mux.port());

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::{IceCredentials, peer::Peer, socket::Channel, stun};
+use super::{IceCredentials, peer::Peer, revoked::Revoked, socket::Channel, stun};
 
 /// User fragments of one session: the peer uses one at a time, and for a moment that of before a restart.
 const UFRAGS_PER_SESSION: usize = 4;
@@ -22,6 +22,8 @@ pub(super) struct Routes {
     by_ssrc: HashMap<u32, Vec<Arc<Channel>>>,
     /// Unknown addresses that are checked for a session; one each.
     probed: HashMap<SocketAddr, Arc<Channel>>,
+    /// What ended lately.
+    revoked: Revoked,
     /// Counts insertions, to know the oldest.
     inserted: u64,
 }
@@ -41,6 +43,8 @@ pub(super) enum Route {
         shown: SocketAddr,
         news: News,
     },
+    /// To nobody, but its sender is told that the session is over.
+    Over(Vec<u8>),
     Unknown,
     Forged,
 }
@@ -78,7 +82,11 @@ impl Routes {
     /// Forgets a session for good. What another one has taken over meanwhile stays that one's.
     pub(super) fn remove(&mut self, channel: &Arc<Channel>) {
         channel.close();
-        self.by_ufrag.retain(|_, named| !Arc::ptr_eq(&named.channel, channel));
+        let mine = |named: &Named| Arc::ptr_eq(&named.channel, channel);
+        let (now, revoked) = (Instant::now(), &mut self.revoked);
+        for (ufrag, named) in self.by_ufrag.extract_if(|_, named| mine(named)) {
+            revoked.insert(ufrag, named.password, now);
+        }
         self.by_address.retain(|_, owner| !Arc::ptr_eq(owner, channel));
         self.probed.retain(|_, owner| !Arc::ptr_eq(owner, channel));
         self.by_ssrc.retain(|_, owners| {
@@ -107,6 +115,9 @@ impl Routes {
             let shown = peer.path.inward(from, false, now);
             drop(peer);
             return Route::Session { channel, shown, news: if moved { News::Moved } else { News::None } };
+        }
+        if let Some(answer) = self.revoked.answer(datagram, now) {
+            return Route::Over(answer);
         }
         let media = is_media(datagram);
         let ssrc = media.then(|| rtp_ssrc(datagram)).flatten();
