@@ -24,6 +24,11 @@ impl IceAgent {
         Self { offer: offer.to_owned(), generations: Generations::of_offer(offer), remote, routes, local_candidates }
     }
 
+    /// The peer has not been heard for 30 s: only a restart leads back.
+    pub(super) fn consent_expired(&self) {
+        self.routes.consent_expired();
+    }
+
     /// Does what the peer wants. On an error nothing has changed.
     pub(super) async fn tell(
         &mut self,

@@ -27,7 +27,7 @@ const ICE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 const ICE_CHECKS: u16 = 70;
 /// A peer that vanishes is noticed within 10 s: ICE looks every 2 s (its keepalive) and sees a disconnect after 3 s of
 /// silence, and the watcher gives up 4 s later.
-const ICE_DISCONNECTED: Duration = Duration::from_secs(3);
+pub(super) const ICE_DISCONNECTED: Duration = Duration::from_secs(3);
 const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
 /// Recovery in 34 ms (p50) instead of 70 at 5 % loss and 20 ms round trip.
 const NACK_INTERVAL: Duration = Duration::from_millis(20);

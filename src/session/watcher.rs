@@ -11,13 +11,19 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 use webrtc::peer_connection::{PeerConnection, RTCPeerConnectionState};
 
-use super::{ConnectionState, EndReason, IceChange, IceError, PacketSink, RemoteIce, restart::IceAgent};
+use super::{
+    ConnectionState, EndReason, IceChange, IceError, PacketSink, RemoteIce, restart::IceAgent, stack::ICE_DISCONNECTED,
+};
 
 /// ICE sees a disconnect after 3 s of silence; after so much more the peer is given up.
 pub(super) const DISCONNECTED_FOR: Duration = Duration::from_secs(4);
 
 /// How long a peer that was given up may come back: somebody changes networks, or drives through a tunnel.
 pub(super) const LINGER: Duration = Duration::from_secs(60);
+
+/// Nothing is sent to a peer that has been silent for so long (RFC 7675 section 5.1). It was given up before.
+const CONSENT: Duration = Duration::from_secs(30);
+const CONSENT_AFTER_GIVEN_UP: Duration = CONSENT.saturating_sub(ICE_DISCONNECTED).saturating_sub(DISCONNECTED_FOR);
 
 /// What the session's handle asks of the watcher.
 pub(super) enum Command {
@@ -46,8 +52,8 @@ enum Phase {
     Connected,
     /// Silent, or restarting.
     Interrupted { until: Instant },
-    /// Given up, but kept.
-    Lingering { until: Instant },
+    /// Given up, but kept: it may come back by itself until its consent has expired, and then by a restart only.
+    Lingering { consent: Option<Instant>, until: Instant },
 }
 
 /// The last word on a session.
@@ -83,7 +89,8 @@ impl Watcher {
             let end = |reason, asked| End { reason, asked, told: lingers };
             let deadline = match phase {
                 Phase::Connected => None,
-                Phase::Connecting { until } | Phase::Interrupted { until } | Phase::Lingering { until } => Some(until),
+                Phase::Connecting { until } | Phase::Interrupted { until } => Some(until),
+                Phase::Lingering { consent, until } => Some(consent.unwrap_or(until)),
             };
             tokio::select! {
                 command = self.commands.recv() => match command {
@@ -99,11 +106,16 @@ impl Watcher {
                 },
                 () = at(deadline) => match phase {
                     Phase::Connecting { .. } => return end(EndReason::ConnectTimeout, None),
-                    Phase::Lingering { .. } => return end(EndReason::ConnectionLost, None),
+                    Phase::Lingering { consent: None, .. } => return end(EndReason::ConnectionLost, None),
+                    Phase::Lingering { consent: Some(_), until } => {
+                        self.ice.consent_expired();
+                        phase = Phase::Lingering { consent: None, until };
+                    }
                     Phase::Connected | Phase::Interrupted { .. } => {
                         self.enter(ConnectionState::Failed);
                         self.sink.ended(EndReason::ConnectionLost);
-                        phase = Phase::Lingering { until: Instant::now() + LINGER };
+                        let now = Instant::now();
+                        phase = Phase::Lingering { consent: Some(now + CONSENT_AFTER_GIVEN_UP), until: now + LINGER };
                     }
                 },
                 state = self.events.recv() => match state {
@@ -132,7 +144,7 @@ impl Watcher {
         let until = Instant::now() + self.connect_timeout;
         match phase {
             Phase::Connecting { .. } => Phase::Connecting { until },
-            Phase::Lingering { until: end } => Phase::Lingering { until: end.max(until) },
+            Phase::Lingering { until: end, .. } => Phase::Lingering { consent: None, until: end.max(until) },
             Phase::Connected | Phase::Interrupted { .. } => {
                 self.enter(ConnectionState::Connecting);
                 Phase::Interrupted { until }

@@ -65,6 +65,12 @@ impl MuxHandle {
         if let Some(shared) = self.shared.upgrade() {
             shared.routes().insert(&self.channel, credentials);
         }
+        self.channel.set_unheard(false);
+    }
+
+    /// The peer has not been heard for so long that nothing may be sent to it until it restarts ICE (RFC 7675 section 5.1).
+    pub(super) fn consent_expired(&self) {
+        self.channel.set_unheard(true);
     }
 
     /// Takes note of the peer's ICE password, with which its answers are checked: its first, or that of an ICE restart.

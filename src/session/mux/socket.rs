@@ -32,6 +32,8 @@ pub(super) struct Channel {
     pub(super) flight: Arc<Flight>,
     /// The session is over. Changed with the routes locked.
     closed: AtomicBool,
+    /// The peer's consent to be sent to has expired.
+    unheard: AtomicBool,
     /// One for each family, as the peer connection has a socket for each.
     queues: [Mutex<Queue>; 2],
     peer: Mutex<Peer>,
@@ -52,6 +54,11 @@ impl Channel {
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Relaxed)
+    }
+
+    /// Sends nothing any more (RFC 7675 section 5.1), or sends again.
+    pub(super) fn set_unheard(&self, unheard: bool) {
+        self.unheard.store(unheard, Relaxed);
     }
 
     pub(super) fn peer(&self) -> MutexGuard<'_, Peer> {
@@ -113,6 +120,9 @@ impl Membership {
     /// Sends what the peer connection wants to send there to where that is, unless it is a check too many.
     fn send(&self, destination: SocketAddr, datagram: &[u8], now: Instant) {
         let Self { shared, channel } = self;
+        if channel.unheard.load(Relaxed) {
+            return;
+        }
         let mut peer = channel.peer();
         let check = match stun::kind(datagram) {
             Some((stun::Kind::Request, transaction)) => Some(transaction),
