@@ -14,6 +14,7 @@ mod chain;
 mod crossing;
 mod packet;
 mod queue;
+mod sync;
 mod worker;
 
 pub use {
