@@ -21,7 +21,7 @@ impl Report {
     /// The sender's clock; `None` where it has none and says so with 0.
     pub(super) fn wall_clock(&self) -> Option<Nanos> {
         let seconds = self.ntp_time >> 32;
-        let fraction = (self.ntp_time & 0xFFFF_FFFF) * SECOND as u64 >> 32;
+        let fraction = ((self.ntp_time & 0xFFFF_FFFF) * SECOND as u64) >> 32;
         (seconds > 0).then(|| seconds as Nanos * SECOND + fraction as Nanos)
     }
 }

@@ -111,7 +111,7 @@ impl World {
             + (i128::from(self.now) * i128::from(1_000_000 + self.wall_ppm) / 1_000_000) as Nanos
             + sender.lie
             + noise;
-        let ntp_time = ((wall / SECOND) as u64) << 32 | (((wall % SECOND) as u64) << 32) / SECOND as u64;
+        let ntp_time = (((wall / SECOND) as u64) << 32) | ((((wall % SECOND) as u64) << 32) / SECOND as u64);
         Report { ssrc: sender.ssrc, ntp_time, rtp_time: sender.rtp_time(self.now), arrival: self.arrival(track) }
     }
 
