@@ -21,6 +21,8 @@ const MOST_BYTES: usize = 16 << 20;
 pub(super) struct Backlog {
     /// Running time in ns of the newest packet that went in.
     newest: u64,
+    /// The same of the newest that was not padding only.
+    newest_media: u64,
     /// What came out.
     passed: Arc<Passed>,
     /// In ns, what the jitter buffer may hold for a lost packet.
@@ -56,15 +58,18 @@ impl Backlog {
         let full = late || self.inside.len() >= MOST_PACKETS || self.bytes + size > MOST_BYTES;
         if !full {
             self.newest = self.newest.max(time);
+            if size > 0 {
+                self.newest_media = self.newest_media.max(time);
+            }
             self.inside.push_back((time, size));
             self.bytes += size;
         }
         !full
     }
 
-    /// Whether everything has come out, or has had its time to.
+    /// Whether all media has come out, or has had its time to.
     pub(super) fn is_empty(&self, now: u64) -> bool {
-        self.passed.arrival.load(Relaxed) >= self.newest || self.newest + self.longest() < now
+        self.passed.arrival.load(Relaxed) >= self.newest_media || self.newest_media + self.longest() < now
     }
 
     /// How long a packet may be inside, in ns.
@@ -89,6 +94,8 @@ mod tests {
         assert!(backlog.is_empty(204 * SECOND), "it was dropped");
         backlog.passed.arrival.store(200 * SECOND, Relaxed);
         assert!(backlog.is_empty(200 * SECOND));
+        assert!(backlog.admit(200 * SECOND + 1, 0));
+        assert!(backlog.is_empty(200 * SECOND), "padding is nothing to wait for");
         let admitted = (0..100).take_while(|tenth| backlog.admit(200 * SECOND + tenth * SECOND / 10, 1)).count();
         assert_eq!(admitted, 33); // 200 ms latency, 1 s slack, 2 s backlog
         backlog.passed.arrival.store(203 * SECOND, Relaxed);
