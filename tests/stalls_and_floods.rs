@@ -132,8 +132,8 @@ fn resident() -> u64 {
     line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("kB") / 1024
 }
 
-/// Sends so many packets as fast as they are taken, numbered by `number`, and says by how many MB memory grew at most.
-fn flood(fed: &Fed, packets: u32, mut change: impl FnMut(u32, &mut Packets)) -> u64 {
+/// Sends so many packets, resting a millisecond after each `rest`, and says by how many MB memory grew at most.
+fn flood(fed: &Fed, packets: u32, rest: u32, mut change: impl FnMut(u32, &mut Packets)) -> u64 {
     let mut video = Packets::video();
     let before = resident();
     let mut most = before;
@@ -142,7 +142,7 @@ fn flood(fed: &Fed, packets: u32, mut change: impl FnMut(u32, &mut Packets)) -> 
         let marker = number % 3 == 0;
         let packet = video.next(marker, vec![0x10; 1200], Instant::now());
         fed.feed.rtp(VIDEO, packet);
-        if number % 1000 == 0 {
+        if number % rest == 0 {
             most = most.max(resident());
             std::thread::sleep(MS);
         }
@@ -183,14 +183,51 @@ fn floods_with_jumping_sequence_numbers_are_bounded_and_survived() {
         }),
     ];
     for (name, jump) in jumps {
-        let fed = Fed::start(200);
-        let began = Instant::now();
-        let grown = flood(&fed, 30_000, jump);
-        println!("{name}: {grown} MB, {:?}", began.elapsed());
-        assert!(grown <= MOST_MB, "{name}: {grown} MB");
-        goes_on_after(&fed);
-        println!("  goes on after {:?}: {:?}", began.elapsed(), fed.crossing.stats());
+        // As fast as it goes, and at a rate at which every packet gets through.
+        for (packets, rest) in [(30_000, 1000), (4_000, 4)] {
+            let fed = Fed::start(200);
+            let grown = flood(&fed, packets, rest, jump);
+            assert!(grown <= MOST_MB, "{name}: {grown} MB");
+            goes_on_after(&fed);
+        }
     }
+}
+
+#[test]
+fn another_stream_on_the_track_goes_on_at_once_whatever_its_numbers() {
+    let fed = Fed::start(200);
+    let mut video = Packets::video();
+    let (start, mut turn) = (Instant::now(), 0);
+    let changes: [fn(&mut Packets); 6] = [
+        |_| (),
+        |video| *video = Packets { ssrc: 5, sequence_number: video.sequence_number.wrapping_sub(15_000), ..*video },
+        |video| {
+            *video =
+                Packets { ssrc: 6, sequence_number: video.sequence_number.wrapping_sub(20), timestamp: 9, ..*video }
+        },
+        |video| video.sequence_number = video.sequence_number.wrapping_sub(15_000),
+        |video| video.timestamp = video.timestamp.wrapping_add(90_000 * 3600),
+        |video| video.timestamp = video.timestamp.wrapping_sub(90_000 * 7200),
+    ];
+    let count = changes.len();
+    for change in changes {
+        change(&mut video);
+        for frame in 0..20_u32 {
+            let now = at(start, 33 * MS * turn);
+            let packets = video.frame(frame == 0, now);
+            send(&fed, VIDEO, packets);
+            (video.timestamp, turn) = (video.timestamp.wrapping_add(33 * 90), turn + 1);
+        }
+    }
+    let frames = fed.wait_frames(VIDEO, 20 * count);
+    for (number, frame) in frames.iter().enumerate() {
+        let captured = start + 33 * MS * number as u32;
+        assert!(frame.at - captured < 150 * MS, "frame {number} came {:?} after its capture", frame.at - captured);
+        let off = frame.pts.nseconds().abs_diff(fed.running_time(captured).nseconds());
+        assert!(off < 40_000_000, "frame {number} is {off} ns off");
+    }
+    no_half_group(&frames);
+    assert_eq!(fed.crossing.stats().lost_packets, 0);
 }
 
 #[test]
@@ -199,7 +236,7 @@ fn a_flood_that_nobody_takes_is_bounded() {
     send(&fed, VIDEO, Packets::video().frame(true, Instant::now()));
     fed.wait_frames(VIDEO, 1);
     *fed.outputs[VIDEO].blocked_until.lock().unwrap() = Some(Instant::now() + 4000 * MS);
-    let grown = flood(&fed, 100_000, |number, video| {
+    let grown = flood(&fed, 100_000, 1000, |number, video| {
         if number == 0 {
             video.sequence_number = video.sequence_number.wrapping_add(3);
         }

@@ -10,6 +10,7 @@ use gst::prelude::*;
 use super::{
     backlog::Backlog,
     caps,
+    numbering::{Numbering, Verdict},
     packet::to_buffer,
     restamp::{Passed, SessionClock, restamp},
 };
@@ -81,6 +82,8 @@ pub struct Counts {
     pub disordered: AtomicU64,
     /// Packets of padding only.
     pub padding: AtomicU64,
+    /// Packets whose sequence number fits nowhere.
+    pub stray: AtomicU64,
 }
 
 /// What a chain's jitter buffer has counted since its start.
@@ -109,7 +112,9 @@ pub struct Chain {
     position: Arc<Position>,
     /// Up to where the pause that is on its way through the chain is bridged.
     bridged: u64,
-    newest: Option<u16>,
+    numbering: Numbering,
+    /// A packet that may begin a stream, and when it came.
+    held: Option<(RtpPacket, gst::ClockTime)>,
     discontinuity: bool,
 }
 
@@ -164,7 +169,8 @@ impl Chain {
             passed,
             position,
             bridged: 0,
-            newest: None,
+            numbering: Numbering::default(),
+            held: None,
             discontinuity: true,
         })
     }
@@ -172,17 +178,35 @@ impl Chain {
     /// Hands a packet to the jitter buffer, which takes it without waiting; `running_time` is when it came. While
     /// downstream is blocked, packets are dropped and counted.
     pub fn push(&mut self, packet: &RtpPacket, running_time: gst::ClockTime) -> Result<(), gst::FlowError> {
+        match self.numbering.judge(packet.ssrc, packet.sequence_number) {
+            Verdict::Pass(number) => {
+                if self.numbering.is_behind(packet.sequence_number) {
+                    self.counts.disordered.fetch_add(1, Relaxed);
+                }
+                self.push_as(packet, number, running_time)
+            }
+            Verdict::Hold => {
+                let stray = self.held.replace((packet.clone(), running_time)).is_some();
+                self.counts.stray.fetch_add(stray.into(), Relaxed);
+                Ok(())
+            }
+            Verdict::Begin(first, number) => {
+                self.discontinuity = true;
+                match (first, self.held.take()) {
+                    (Some(first), Some((held, running_time))) => self.push_as(&held, first, running_time)?,
+                    (_, stray) => _ = self.counts.stray.fetch_add(stray.is_some().into(), Relaxed),
+                }
+                self.push_as(packet, number, running_time)
+            }
+        }
+    }
+
+    fn push_as(&mut self, packet: &RtpPacket, number: u16, running_time: gst::ClockTime) -> Result<(), gst::FlowError> {
         if !self.backlog.admit(running_time.nseconds(), packet.payload.len()) {
             self.counts.backlog.fetch_add(1, Relaxed);
             return Ok(());
         }
-        let newest = *self.newest.get_or_insert(packet.sequence_number);
-        if packet.sequence_number.wrapping_sub(newest) < 0x8000 {
-            self.newest = Some(packet.sequence_number);
-        } else {
-            self.counts.disordered.fetch_add(1, Relaxed);
-        }
-        let Some(mut buffer) = to_buffer(packet) else { return Err(gst::FlowError::Error) };
+        let Some(mut buffer) = to_buffer(packet, number) else { return Err(gst::FlowError::Error) };
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_dts(running_time);
             buffer.set_pts(running_time);

@@ -47,7 +47,8 @@ pub trait Receiver: Send + 'static {
 /// Counters over all sessions of one element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CrossingStats {
-    /// RTP packets dropped here: the queue was full, the pipeline not playing, the session over, or downstream refused.
+    /// RTP packets dropped here: the queue was full, the pipeline not playing, the session over, downstream refused, or
+    /// the sequence number fits nowhere.
     pub dropped_packets: u64,
     /// RTP packets dropped because downstream takes nothing.
     pub dropped_backlog: u64,
@@ -141,7 +142,9 @@ impl Crossing {
         let counts = &self.shared.counts;
         let (late, duplicates) = (counts.late.load(Relaxed), counts.duplicates.load(Relaxed));
         CrossingStats {
-            dropped_packets: self.shared.queue.dropped() + self.shared.unusable.load(Relaxed),
+            dropped_packets: self.shared.queue.dropped()
+                + self.shared.unusable.load(Relaxed)
+                + counts.stray.load(Relaxed),
             dropped_backlog: counts.backlog.load(Relaxed),
             lost_packets: counts.lost.load(Relaxed),
             late_packets: late,

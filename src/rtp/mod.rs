@@ -15,6 +15,7 @@ mod backlog;
 mod caps;
 mod chain;
 mod crossing;
+mod numbering;
 mod packet;
 mod queue;
 mod restamp;
