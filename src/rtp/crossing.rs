@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::JoinHandle,
@@ -11,6 +11,8 @@ use std::{
 use super::{
     chain::{ChainError, Counts},
     queue::{Item, Queue},
+    restamp::SessionClock,
+    sync::SyncStats,
     worker::Worker,
 };
 use crate::{
@@ -45,12 +47,21 @@ pub trait Receiver: Send + 'static {
 /// Counters over all sessions of one element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CrossingStats {
-    /// RTP packets dropped here: the queue was full, the pipeline not playing, the session over, or downstream refused.
+    /// RTP packets dropped here: the queue was full, the pipeline not playing, the session over, downstream refused, or
+    /// the sequence number fits nowhere.
     pub dropped_packets: u64,
     /// RTP packets dropped because downstream takes nothing.
     pub dropped_backlog: u64,
-    /// RTP packets that never came, or too late for the jitter buffer.
+    /// RTP packets that did not come in time for the jitter buffer.
     pub lost_packets: u64,
+    /// Of these, such that came after all.
+    pub late_packets: u64,
+    /// RTP packets that came more than once.
+    pub duplicate_packets: u64,
+    /// RTP packets that came behind later ones, sent again or overtaken, and still in time.
+    pub recovered_packets: u64,
+    /// RTP packets of padding only: bandwidth probes, not media and not loss.
+    pub padding_packets: u64,
     /// Frames pushed downstream.
     pub frames: u64,
     /// Frames dropped because a pad was not linked.
@@ -62,6 +73,7 @@ pub struct CrossingStats {
 pub(super) enum Message {
     Begin { number: u64, id: String, keyframes: Arc<dyn KeyframeControl>, tracks: Vec<Track> },
     Rtp { number: u64, track: usize, packet: RtpPacket },
+    Report { number: u64, track: usize, report: SenderReport },
     State(ConnectionState),
     Ended { number: u64, id: String, reason: EndReason },
     Eos,
@@ -70,7 +82,8 @@ pub(super) enum Message {
 
 impl Item for Message {
     fn is_packet(&self) -> bool {
-        matches!(self, Self::Rtp { .. })
+        // A peer may send as many reports as it likes.
+        matches!(self, Self::Rtp { .. } | Self::Report { .. })
     }
 }
 
@@ -81,6 +94,14 @@ pub(super) struct Shared {
     /// Packets that the crossing thread could not use.
     pub(super) unusable: AtomicU64,
     pub(super) counts: Arc<Counts>,
+    clock: Mutex<Option<Arc<SessionClock>>>,
+}
+
+impl Shared {
+    /// The clock of the last session.
+    pub(super) fn clock(&self) -> MutexGuard<'_, Option<Arc<SessionClock>>> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The crossing of one element: a queue and the thread that empties it.
@@ -98,6 +119,7 @@ impl Crossing {
             sessions: AtomicU64::new(0),
             unusable: AtomicU64::new(0),
             counts: Arc::default(),
+            clock: Mutex::default(),
         });
         let worker = Worker::new(shared.clone(), receiver, latency, eos_on_end);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
@@ -124,14 +146,26 @@ impl Crossing {
     /// Counters so far.
     pub fn stats(&self) -> CrossingStats {
         let counts = &self.shared.counts;
+        let (late, duplicates) = (counts.late.load(Relaxed), counts.duplicates.load(Relaxed));
         CrossingStats {
-            dropped_packets: self.shared.queue.dropped() + self.shared.unusable.load(Relaxed),
+            dropped_packets: self.shared.queue.dropped()
+                + self.shared.unusable.load(Relaxed)
+                + counts.stray.load(Relaxed),
             dropped_backlog: counts.backlog.load(Relaxed),
             lost_packets: counts.lost.load(Relaxed),
+            late_packets: late,
+            duplicate_packets: duplicates,
+            recovered_packets: counts.disordered.load(Relaxed).saturating_sub(late + duplicates),
+            padding_packets: counts.padding.load(Relaxed),
             frames: counts.frames.load(Relaxed),
             dropped_unlinked: counts.unlinked.load(Relaxed),
             dropped_waiting: counts.waiting.load(Relaxed),
         }
+    }
+
+    /// How far the tracks of the last session are in sync.
+    pub fn sync_stats(&self) -> SyncStats {
+        self.shared.clock().as_ref().map(|clock| clock.stats()).unwrap_or_default()
     }
 
     /// Stops the thread and its chains; pads stay as they are. Downstream must not be blocking for good. Called on the
@@ -197,7 +231,9 @@ impl PacketSink for SessionFeed {
         self.shared.queue.push(Message::Rtp { number: self.number, track, packet }, urgent);
     }
 
-    fn sender_report(&self, _: usize, _: SenderReport) {}
+    fn sender_report(&self, track: usize, report: SenderReport) {
+        self.shared.queue.push(Message::Report { number: self.number, track, report }, true);
+    }
 
     fn state_changed(&self, state: ConnectionState) {
         self.shared.queue.push(Message::State(state), true);

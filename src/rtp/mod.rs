@@ -5,6 +5,9 @@
 //!  SessionFeed (a PacketSink) ──┼─▶ queue ─▶ source pad ─▶ rtpjitterbuffer ─▶ depayloader ─▶ parser ─▶ ghost pad
 //! ```
 //!
+//! The jitter buffer restores order and finds losses. Timestamps are put on what leaves it (`restamp`), by a policy that
+//! keeps all tracks of a session on one clock (`sync`).
+//!
 //! The queue is bounded: a crossing that cannot keep up drops packets and counts them, the network never waits. The
 //! element says what becomes of the pads by implementing [`Receiver`].
 
@@ -12,12 +15,17 @@ mod backlog;
 mod caps;
 mod chain;
 mod crossing;
+mod numbering;
 mod packet;
 mod queue;
+mod restamp;
+mod sync;
 mod worker;
 
 pub use {
     caps::media as announced_caps,
     chain::{Chain, ChainError, Counts, missing},
     crossing::{Crossing, CrossingStats, Receiver, SessionFeed},
+    restamp::SessionClock,
+    sync::SyncStats,
 };

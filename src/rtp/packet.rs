@@ -2,20 +2,40 @@
 
 use crate::session::RtpPacket;
 
-/// The packet as bytes (RFC 3550 section 5.1), without extensions and padding.
-pub(super) fn to_buffer(packet: &RtpPacket) -> Option<gst::Buffer> {
-    const HEADER: usize = 12;
+/// Bytes in front of the payload of what [`to_buffer`] makes.
+pub(super) const HEADER: usize = 12;
+
+/// The packet as bytes (RFC 3550 section 5.1) under this sequence number, without extensions and padding.
+pub(super) fn to_buffer(packet: &RtpPacket, sequence_number: u16) -> Option<gst::Buffer> {
     let mut buffer = gst::Buffer::with_size(HEADER + packet.payload.len()).ok()?;
     let mut map = buffer.get_mut()?.map_writable().ok()?;
     let (header, payload) = map.split_at_mut(HEADER);
     header[0] = 2 << 6;
     header[1] = u8::from(packet.marker) << 7 | packet.payload_type & 0x7F;
-    header[2..4].copy_from_slice(&packet.sequence_number.to_be_bytes());
+    header[2..4].copy_from_slice(&sequence_number.to_be_bytes());
     header[4..8].copy_from_slice(&packet.timestamp.to_be_bytes());
     header[8..12].copy_from_slice(&packet.ssrc.to_be_bytes());
     payload.copy_from_slice(&packet.payload);
     drop(map);
     Some(buffer)
+}
+
+/// What is needed again of a packet on its way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) sequence_number: u16,
+    pub(super) timestamp: u32,
+    pub(super) ssrc: u32,
+}
+
+/// Reads the header of a packet that [`to_buffer`] made.
+pub(super) fn header(bytes: &[u8; HEADER]) -> Header {
+    let [_, _, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3] = *bytes;
+    Header {
+        sequence_number: u16::from_be_bytes([s0, s1]),
+        timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+        ssrc: u32::from_be_bytes([r0, r1, r2, r3]),
+    }
 }
 
 #[cfg(test)]
@@ -36,10 +56,14 @@ mod tests {
             payload: Bytes::from_static(&[1, 2, 3]),
             arrival: std::time::Instant::now(),
         };
-        let buffer = to_buffer(&packet).unwrap();
+        let buffer = to_buffer(&packet, packet.sequence_number).unwrap();
         let rtp = gst_rtp::RTPBuffer::from_buffer_readable(&buffer).unwrap();
         assert_eq!((rtp.is_marker(), rtp.payload_type(), rtp.seq()), (true, 102, 0x1234));
         assert_eq!((rtp.timestamp(), rtp.ssrc()), (0x5678_9ABC, 0xDEAD_BEEF));
         assert_eq!(rtp.payload().unwrap(), [1, 2, 3]);
+        let mut bytes = [0; HEADER];
+        buffer.copy_to_slice(0, &mut bytes).unwrap();
+        let expected = Header { sequence_number: 0x1234, timestamp: 0x5678_9ABC, ssrc: 0xDEAD_BEEF };
+        assert_eq!(header(&bytes), expected);
     }
 }

@@ -10,15 +10,16 @@ use gst::prelude::*;
 
 use super::{
     caps,
-    chain::{Chain, ChainError},
+    chain::{Chain, ChainError, Counts, JitterBufferCounts},
     crossing::{Message, Receiver, Shared},
+    restamp::{Now, SessionClock},
 };
 use crate::{
     codec::{Codec, MediaKind},
-    session::{EndReason, KeyframeControl, RtpPacket, Track},
+    session::{EndReason, KeyframeControl, RtpPacket, SenderReport, Track},
 };
 
-/// How often pauses are bridged, and losses counted.
+/// How often pauses are bridged, and chains looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// A track of a live session is bridged after so long: muted, or its sender has vanished.
 const SILENCE: gst::ClockTime = gst::ClockTime::from_seconds(1);
@@ -29,10 +30,12 @@ const RESTART_INTERVAL: Duration = Duration::from_millis(500);
 struct Pad {
     ghost: gst::GhostPad,
     chain: Option<Chain>,
-    /// Running time up to which there is media, or a bridged pause.
+    /// Running time up to which there was media or a bridged pause when that was last looked at.
     last: Option<gst::ClockTime>,
-    /// What the chain's jitter buffer had lost when that was last counted.
-    lost: u64,
+    /// Running time at which the last packet came that was not padding.
+    heard: Option<gst::ClockTime>,
+    /// What the chain's jitter buffer had counted when that was last looked at.
+    counted: JitterBufferCounts,
     restarted: Option<Instant>,
 }
 
@@ -44,6 +47,7 @@ struct Live {
     keyframes: Arc<dyn KeyframeControl>,
     /// By the track's index.
     tracks: Vec<(PadKey, Track)>,
+    clock: Arc<SessionClock>,
     has_media: bool,
 }
 
@@ -57,21 +61,6 @@ pub(super) struct Worker<R> {
     ticked: Option<Instant>,
     told_refusal: bool,
     ended: bool,
-}
-
-/// The running time of one moment, from which that of any other follows.
-#[derive(Clone, Copy)]
-struct Now {
-    instant: Instant,
-    running_time: gst::ClockTime,
-}
-
-impl Now {
-    fn running_time_at(self, earlier: Instant) -> gst::ClockTime {
-        let age = self.instant.saturating_duration_since(earlier);
-        let age = gst::ClockTime::from_nseconds(u64::try_from(age.as_nanos()).unwrap_or(0));
-        self.running_time.saturating_sub(age)
-    }
 }
 
 impl<R: Receiver> Worker<R> {
@@ -98,6 +87,7 @@ impl<R: Receiver> Worker<R> {
                 match message {
                     Message::Begin { number, id, keyframes, tracks } => self.begin(number, &id, keyframes, tracks),
                     Message::Rtp { number, track, packet } => self.packet(now, number, track, &packet),
+                    Message::Report { number, track, report } => self.report(now, number, track, &report),
                     Message::State(state) => self.receiver.state_changed(state),
                     Message::Ended { number, id, reason } => self.session_ended(number, &id, reason),
                     Message::Eos => self.end_of_stream(),
@@ -106,7 +96,7 @@ impl<R: Receiver> Worker<R> {
             }
             if self.ticked.is_none_or(|at| at.elapsed() >= TICK) {
                 self.ticked = Some(Instant::now());
-                self.count_losses();
+                self.look_at_chains();
                 self.bridge_pauses();
             }
         }
@@ -132,12 +122,16 @@ impl<R: Receiver> Worker<R> {
                 (key, track)
             })
             .collect();
+        let only: Vec<Track> = tracks.iter().map(|(_, track)| track.clone()).collect();
+        let floor = |track: usize| self.pads.get(&tracks.get(track)?.0)?.last;
+        let clock = SessionClock::new(&only, floor);
+        *self.shared.clock() = Some(clock.clone());
         for (key, track) in &tracks {
-            if let Err(error) = self.start_track(&bin, *key, track, &keyframes) {
+            if let Err(error) = self.start_track(&bin, *key, track, &keyframes, &clock) {
                 self.receiver.failed(&error);
             }
         }
-        self.live = Some(Live { number, keyframes, tracks, has_media: false });
+        self.live = Some(Live { number, keyframes, tracks, clock, has_media: false });
         self.receiver.no_more_pads();
         self.receiver.session_started(id);
     }
@@ -148,11 +142,12 @@ impl<R: Receiver> Worker<R> {
         key: PadKey,
         track: &Track,
         keyframes: &Arc<dyn KeyframeControl>,
+        clock: &Arc<SessionClock>,
     ) -> Result<(), ChainError> {
         let (counts, latency) = (self.shared.counts.clone(), self.latency);
         let Some(pad) = self.pad(key, Some(track.codec)) else { return Ok(()) };
-        pad.chain = Some(Chain::start(bin, &pad.ghost, track, keyframes, &counts, latency)?);
-        pad.lost = 0;
+        pad.chain = Some(Chain::start_on(clock, bin, &pad.ghost, track, keyframes, &counts, latency)?);
+        pad.heard = None;
         Ok(())
     }
 
@@ -161,7 +156,17 @@ impl<R: Receiver> Worker<R> {
         if !self.pads.contains_key(&key) {
             let caps = codec.map(caps::media);
             let ghost = self.receiver.add_pad(key.0, key.1, caps.as_ref())?;
-            self.pads.insert(key, Pad { ghost, chain: None, last: None, lost: 0, restarted: None });
+            self.pads.insert(
+                key,
+                Pad {
+                    ghost,
+                    chain: None,
+                    last: None,
+                    heard: None,
+                    counted: JitterBufferCounts::default(),
+                    restarted: None,
+                },
+            );
         }
         self.pads.get_mut(&key)
     }
@@ -185,7 +190,9 @@ impl<R: Receiver> Worker<R> {
         let pad = self.pads.get_mut(&key)?;
         match pad.chain.as_mut()?.push(packet, running_time) {
             Ok(()) => {
-                pad.last = pad.last.max(Some(running_time));
+                if !packet.payload.is_empty() {
+                    pad.heard = Some(running_time);
+                }
                 Some(())
             }
             // Nobody was linked for a moment, behind a tee perhaps: the jitter buffer has stopped for good.
@@ -205,14 +212,15 @@ impl<R: Receiver> Worker<R> {
 
     fn restart_track(&mut self, key: PadKey, track: usize) {
         let (Some(bin), Some(live)) = (self.receiver.bin(), &self.live) else { return };
-        let (Some((_, track)), keyframes) = (live.tracks.get(track).cloned(), live.keyframes.clone()) else { return };
+        let (keyframes, clock) = (live.keyframes.clone(), live.clock.clone());
+        let Some((_, track)) = live.tracks.get(track).cloned() else { return };
         let Some(pad) = self.pads.get_mut(&key) else { return };
         if pad.restarted.is_some_and(|at| at.elapsed() < RESTART_INTERVAL) {
             return;
         }
         pad.restarted = Some(Instant::now());
         pad.stop_chain(&bin);
-        if let Err(error) = self.start_track(&bin, key, &track, &keyframes) {
+        if let Err(error) = self.start_track(&bin, key, &track, &keyframes, &clock) {
             self.receiver.failed(&error);
         }
     }
@@ -232,12 +240,17 @@ impl<R: Receiver> Worker<R> {
         }
     }
 
-    fn count_losses(&mut self) {
+    fn report(&self, now: Option<Now>, number: u64, track: usize, report: &SenderReport) {
+        if let (Some(now), Some(live)) = (now, self.live.as_ref().filter(|live| live.number == number)) {
+            live.clock.report(track, report, now);
+        }
+    }
+
+    /// Takes over what chains have counted, and how far they are.
+    fn look_at_chains(&mut self) {
+        let counts = &self.shared.counts;
         for pad in self.pads.values_mut() {
-            let Some(chain) = &pad.chain else { continue };
-            let lost = chain.lost();
-            self.shared.counts.lost.fetch_add(lost.saturating_sub(pad.lost), Relaxed);
-            pad.lost = lost;
+            pad.look_at_chain(counts);
         }
     }
 
@@ -246,15 +259,17 @@ impl<R: Receiver> Worker<R> {
         let Some(now) = self.now().map(|now| now.running_time).filter(|_| !self.ended) else { return };
         let latency = gst::ClockTime::from_mseconds(self.latency.into());
         for (key, pad) in &mut self.pads {
-            let is_live = self.live.as_ref().is_some_and(|live| live.tracks.iter().any(|(live, _)| live == key));
-            // What a jitter buffer still holds must not be overtaken.
-            let until = if is_live { now.saturating_sub(latency) } else { now };
-            let Some(last) = pad.last.filter(|last| *last < until) else { continue };
-            if is_live && now.saturating_sub(last) < SILENCE {
-                continue;
-            }
-            pad.ghost.push_event(gst::event::Gap::builder(last).duration(until.saturating_sub(last)).build());
-            pad.last = Some(until);
+            let track = self.live.as_ref().and_then(|live| {
+                let (_, track) = live.tracks.iter().find(|(live, _)| live == key)?;
+                Some((&live.clock, track.index))
+            });
+            let until = match track {
+                None => now,
+                Some(_) if pad.heard.is_some_and(|heard| now.saturating_sub(heard) < SILENCE) => continue,
+                // What is late must not be overtaken.
+                Some((clock, track)) => clock.expected(track, now).saturating_sub(latency),
+            };
+            pad.bridge(until, now);
         }
     }
 
@@ -275,7 +290,7 @@ impl<R: Receiver> Worker<R> {
     }
 
     fn stop_chains(&mut self, bin: &gst::Bin) {
-        self.count_losses();
+        self.look_at_chains();
         for pad in self.pads.values_mut() {
             pad.stop_chain(bin);
         }
@@ -283,10 +298,36 @@ impl<R: Receiver> Worker<R> {
 }
 
 impl Pad {
+    fn look_at_chain(&mut self, counts: &Counts) {
+        let Some(chain) = &self.chain else { return };
+        self.last = self.last.max(chain.position());
+        let (new, old) = (chain.jitter_buffer_counts(), self.counted);
+        counts.lost.fetch_add(new.lost.saturating_sub(old.lost), Relaxed);
+        counts.late.fetch_add(new.late.saturating_sub(old.late), Relaxed);
+        counts.duplicates.fetch_add(new.duplicates.saturating_sub(old.duplicates), Relaxed);
+        counts.padding.fetch_add(new.padding.saturating_sub(old.padding), Relaxed);
+        self.counted = new;
+    }
+
+    /// Says downstream that nothing comes up to `until`, if that is so.
+    fn bridge(&mut self, until: gst::ClockTime, now: gst::ClockTime) {
+        let Some(last) = self.last.filter(|last| *last < until) else { return };
+        match &mut self.chain {
+            // Behind the frames before the pause: downstream may still be busy with these.
+            Some(chain) if chain.position().is_some() => chain.bridge(last, until, now),
+            // A parser that has seen nothing yet could not pass it on.
+            _ => {
+                self.ghost.push_event(gst::event::Gap::builder(last).duration(until.saturating_sub(last)).build());
+                self.last = Some(until);
+            }
+        }
+    }
+
     fn stop_chain(&mut self, bin: &gst::Bin) {
         if let Some(chain) = self.chain.take() {
             let _ = self.ghost.set_target(None::<&gst::Pad>);
             chain.stop(bin);
+            self.counted = JitterBufferCounts::default();
         }
     }
 }

@@ -84,6 +84,8 @@ pub struct RtpPacket {
 /// The timing half of an RTCP sender report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SenderReport {
+    /// The stream that it is of.
+    pub ssrc: u32,
     /// NTP timestamp, 32.32 fixed point.
     pub ntp_time: u64,
     /// The RTP timestamp of the same instant.

@@ -213,9 +213,8 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
             Packet::Rtcp(packets) => {
                 for report in packets.iter().filter_map(|packet| packet.as_any().downcast_ref::<RtcpReport>()) {
                     if let Some(&track) = self.streams.get(&report.ssrc) {
-                        let report =
-                            SenderReport { ntp_time: report.ntp_time, rtp_time: report.rtp_time, arrival: now };
-                        self.sink.sender_report(track, report);
+                        let RtcpReport { ssrc, ntp_time, rtp_time, .. } = *report;
+                        self.sink.sender_report(track, SenderReport { ssrc, ntp_time, rtp_time, arrival: now });
                     }
                 }
                 self.read.push_back(tagged);

@@ -10,13 +10,17 @@ use crate::{
 pub(super) fn structure(started: Option<(&Mount, &Mux, &Crossing, Option<Session>)>) -> gst::Structure {
     let mut stats = gst::Structure::builder("webrtcingest-stats");
     let Some((mount, mux, crossing, session)) = started else { return stats.build() };
-    let (crossing, port) = (crossing.stats(), mux.stats());
+    let (sync, crossing, port) = (crossing.sync_stats(), crossing.stats(), mux.stats());
     stats = stats
         .field("url", mount.url())
         .field("frames", crossing.frames)
         .field("dropped-packets", crossing.dropped_packets)
         .field("dropped-backlog", crossing.dropped_backlog)
         .field("lost-packets", crossing.lost_packets)
+        .field("late-packets", crossing.late_packets)
+        .field("duplicate-packets", crossing.duplicate_packets)
+        .field("recovered-packets", crossing.recovered_packets)
+        .field("padding-packets", crossing.padding_packets)
         .field("dropped-unlinked", crossing.dropped_unlinked)
         .field("dropped-waiting-for-keyframe", crossing.dropped_waiting)
         .field("udp-port", u32::from(mux.port()))
@@ -28,6 +32,16 @@ pub(super) fn structure(started: Option<(&Mount, &Mux, &Crossing, Option<Session
         .field("udp-rebinds", port.rebinds)
         .field("udp-checks-held", port.checks_held)
         .field("udp-sent", port.sent);
+    stats = stats
+        .field("in-sync", sync.in_sync)
+        .field("sender-reports", sync.reports)
+        .field("sender-reports-rejected", sync.rejected_reports)
+        .field("sync-steps", sync.steps)
+        .field("timestamp-restarts", sync.restarts)
+        .field_if_some("sync-offset", sync.offset);
+    for (kind, ppm) in &sync.drift {
+        stats = stats.field_if_some(format!("{kind}-clock-drift"), *ppm);
+    }
     if let Some(session) = session.map(|session| session.stats()) {
         stats = stats
             .field("packets", session.packets)

@@ -14,6 +14,7 @@ use std::{
 pub mod bridge;
 pub mod browser;
 pub mod clip;
+pub mod crossing;
 pub mod flv;
 pub mod half_open;
 pub mod ingest;

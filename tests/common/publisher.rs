@@ -33,6 +33,8 @@ pub struct Options {
     pub setup: Option<&'static str>,
     /// The network that media goes through, if not loopback itself.
     pub path: Option<LossyPath>,
+    /// How much longer audio takes from its capture to being sent.
+    pub audio_delay: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,15 @@ pub enum Video {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { video: Some(Video::H264), audio: true, candidates: true, token: None, setup: None, path: None }
+        Self {
+            video: Some(Video::H264),
+            audio: true,
+            candidates: true,
+            token: None,
+            setup: None,
+            path: None,
+            audio_delay: Duration::ZERO,
+        }
     }
 }
 
@@ -204,6 +214,7 @@ struct Feed {
     clip: &'static Clip,
     filter: &'static str,
     interval: Duration,
+    delay: Duration,
     video: bool,
     next: usize,
     pushed: u32,
@@ -241,7 +252,16 @@ fn feeds(pipeline: &gst::Pipeline, options: &Options, started: &Arc<AtomicBool>,
     let mut feed = |name: &str, filter: &'static str, clip: &'static Clip, interval: Duration, video: bool| {
         let source = pipeline.by_name(name).and_downcast::<gst_app::AppSrc>().expect("appsrc");
         source.set_caps(Some(&clip.caps));
-        feeds.push(Feed { source, clip, filter, interval, video, next: 0, pushed: 0 });
+        feeds.push(Feed {
+            source,
+            clip,
+            filter,
+            interval,
+            delay: if video { Duration::ZERO } else { options.audio_delay },
+            video,
+            next: 0,
+            pushed: 0,
+        });
     };
     if let Some(video) = options.video {
         let clip = if video == Video::H264 { clip::h264() } else { clip::vp8() };
@@ -340,7 +360,7 @@ fn pump(pipeline: &gst::Pipeline, mut feeds: Vec<Feed>, started: &AtomicBool, sh
         }
         if let Some((from, base)) = start {
             for feed in &mut feeds {
-                while from + feed.interval * feed.pushed <= Instant::now() {
+                while from + feed.delay + feed.interval * feed.pushed <= Instant::now() {
                     feed.push(base, shared);
                 }
             }
