@@ -12,6 +12,7 @@
 
 mod answerer;
 mod auth;
+pub mod client;
 mod connection;
 mod cors;
 mod mount;
