@@ -9,13 +9,13 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionState,
-    RTCSessionDescription,
+    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
+    RTCPeerConnectionState, RTCSessionDescription, Registry,
 };
 
 use super::{
     ConnectionState, EndReason, KeyframeControl, KeyframePolicy, PacketSink, candidates,
-    mux::{IceCredentials, Mux},
+    mux::{IceCredentials, Mux, MuxHandle},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
     stack::{interceptors, media_engine, settings},
     stats::{self, SessionStats},
@@ -95,42 +95,38 @@ impl Session {
         let tracks = negotiate(offer, &config.codecs)?;
         let sink = make_sink(&tracks);
         let tap = Arc::new(TapState::new(tracks.len()));
-        let (events, events_out) = mpsc::channel(16);
-        let (gathered, gathered_out) = oneshot::channel();
-        let handler = Handler { events, gathered: Mutex::new(Some(gathered)) };
-        let runtime = config.mux.runtime();
-        let routes = runtime.handle();
+        let (handler, events, gathered) = Handler::new();
         let mut engine = media_engine(&tracks)?;
-        let registry = interceptors(&mut engine, MediaTap::new(tracks.clone(), sink.clone(), tap.clone()))?;
-        let building = PeerConnectionBuilder::new()
-            .with_media_engine(engine)
-            .with_interceptor_registry(registry)
-            .with_setting_engine(settings(config.connect_timeout))
-            .with_handler(Arc::new(handler))
-            .with_udp_addrs(vec!["127.0.0.1:0".to_owned()]) // a placeholder, see MuxRuntime
-            .with_runtime(Arc::new(runtime))
-            .build();
-        let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(building).await?); // boxed: 20 KB
-        let sdp = match describe(&*connection, offer, gathered_out).await {
+        let tapping = MediaTap::new(tracks.clone(), sink.clone(), tap.clone());
+        let registry = interceptors(&mut engine, tapping)?;
+        let (connection, routes) = build(config, engine, registry, handler).await?;
+        let sdp = match describe(&*connection, offer, gathered).await {
             Ok(sdp) => sdp,
             Err(error) => {
                 let _ = connection.close().await;
                 return Err(error);
             }
         };
-        if let Some(credentials) = IceCredentials::of_description(&sdp) {
-            routes.add_credentials(credentials);
-        }
-        let addresses = candidates::announced(&config.public_addresses, peer_is_local);
-        let sdp = candidates::rewrite(&sdp, &addresses, config.mux.port());
+        let sdp = announce(config, &routes, &sdp, peer_is_local);
+        let session = Self::watched(connection, sink, events, tap, tracks.clone(), config.connect_timeout, guard);
+        Ok(Answered { session, sdp, tracks })
+    }
 
+    /// The session of a connection that has both descriptions: it runs from here on.
+    pub(super) fn watched(
+        connection: Arc<dyn PeerConnection>,
+        sink: Arc<dyn PacketSink>,
+        events: mpsc::Receiver<RTCPeerConnectionState>,
+        tap: Arc<TapState>,
+        tracks: Vec<Track>,
+        connect_timeout: Duration,
+        guard: impl Send + 'static,
+    ) -> Self {
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
         let (close, close_out) = mpsc::channel(4);
-        let watcher = Watcher { connection, sink, state, events: events_out, close: close_out };
-        let deadline = Instant::now() + config.connect_timeout;
-        tokio::spawn(watcher.run(deadline, guard));
-        let shared = Shared { tap, tracks: tracks.clone(), state: state_out, close };
-        Ok(Answered { session: Self { shared: Arc::new(shared) }, sdp, tracks })
+        let watcher = Watcher { connection, sink, state, events, close: close_out };
+        tokio::spawn(watcher.run(Instant::now() + connect_timeout, guard));
+        Self { shared: Arc::new(Shared { tap, tracks, state: state_out, close }) }
     }
 
     /// Ends the session; returns when it has ended.
@@ -144,6 +140,11 @@ impl Session {
     /// The state of its connection.
     pub fn state(&self) -> ConnectionState {
         *self.shared.state.borrow()
+    }
+
+    /// Follows the state of its connection, to the end.
+    pub fn states(&self) -> watch::Receiver<ConnectionState> {
+        self.shared.state.clone()
     }
 
     /// When the last media packet came; `None` before the first.
@@ -174,6 +175,35 @@ impl KeyframeControl for Session {
     }
 }
 
+/// A connection on the shared port, and what routes to it.
+pub(super) async fn build(
+    config: &SessionConfig,
+    engine: MediaEngine,
+    registry: Registry,
+    handler: Handler,
+) -> Result<(Arc<dyn PeerConnection>, MuxHandle), SessionError> {
+    let runtime = config.mux.runtime();
+    let routes = runtime.handle();
+    let building = PeerConnectionBuilder::new()
+        .with_media_engine(engine)
+        .with_interceptor_registry(registry)
+        .with_setting_engine(settings(config.connect_timeout))
+        .with_handler(Arc::new(handler))
+        .with_udp_addrs(vec!["127.0.0.1:0".to_owned()]) // a placeholder, see MuxRuntime
+        .with_runtime(Arc::new(runtime))
+        .build();
+    Ok((Arc::new(Box::pin(building).await?), routes)) // boxed: 20 KB
+}
+
+/// Makes a local description reachable: its requests are routed here, its candidates are the shared port's.
+pub(super) fn announce(config: &SessionConfig, routes: &MuxHandle, sdp: &str, peer_is_local: bool) -> String {
+    if let Some(credentials) = IceCredentials::of_description(sdp) {
+        routes.add_credentials(credentials);
+    }
+    let addresses = candidates::announced(&config.public_addresses, peer_is_local);
+    candidates::rewrite(sdp, &addresses, config.mux.port())
+}
+
 async fn describe(
     connection: &dyn PeerConnection,
     offer: &str,
@@ -181,16 +211,34 @@ async fn describe(
 ) -> Result<String, SessionError> {
     connection.set_remote_description(RTCSessionDescription::offer(offer.to_owned())?).await?;
     let answer = connection.create_answer(None).await?;
-    connection.set_local_description(answer).await?;
+    gathered_description(connection, answer, gathered).await
+}
+
+/// Sets a local description and returns it with its placeholder candidates.
+pub(super) async fn gathered_description(
+    connection: &dyn PeerConnection,
+    description: RTCSessionDescription,
+    gathered: oneshot::Receiver<()>,
+) -> Result<String, SessionError> {
+    connection.set_local_description(description).await?;
     let _ = tokio::time::timeout(GATHERING, gathered).await;
     let description = connection.local_description().await;
     description.map(|description| description.sdp).ok_or_else(|| SessionError::Stack("no local description".into()))
 }
 
 /// Passes the stack's callbacks on; they run on its driver and must not wait.
-struct Handler {
+pub(super) struct Handler {
     events: mpsc::Sender<RTCPeerConnectionState>,
     gathered: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl Handler {
+    /// The handler, the states that it passes on, and the end of gathering.
+    pub(super) fn new() -> (Self, mpsc::Receiver<RTCPeerConnectionState>, oneshot::Receiver<()>) {
+        let (events, events_out) = mpsc::channel(16);
+        let (gathered, gathered_out) = oneshot::channel();
+        (Self { events, gathered: Mutex::new(Some(gathered)) }, events_out, gathered_out)
+    }
 }
 
 #[async_trait]

@@ -5,11 +5,15 @@
 //! no HTTP. What the WebRTC stack below does not do well by itself is done here: one UDP port for all sessions and the
 //! repeating of lost handshake flights (`mux`), retransmissions before loss detection (`rtx`).
 
+mod accepted;
 mod candidates;
 mod connection;
 mod keyframe;
+mod late_tap;
 mod mux;
 mod negotiate;
+mod offered;
+mod offerer;
 mod rtx;
 mod stack;
 mod stats;
@@ -26,6 +30,7 @@ pub use {
     keyframe::{Due, KeyframePolicy, SHORTEST_PAUSE},
     mux::{Mux, MuxStats},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    offerer::Offering,
     stats::SessionStats,
 };
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rtc::{
     ice::mdns::MulticastDnsMode,
-    interceptor::{NackGeneratorBuilder, Slot},
+    interceptor::{Interceptor, NackGeneratorBuilder, Slot},
     rtp_transceiver::rtp_sender::{RTCRtpHeaderExtensionCapability, RtpCodecKind},
 };
 use webrtc::peer_connection::{
@@ -16,7 +16,7 @@ use super::{
     connection::SessionError,
     negotiate::Track,
     rtx::{self, RtxUnwrap},
-    tap::{self, MediaTap},
+    tap,
     watcher::DISCONNECTED_FOR,
 };
 use crate::codec::MediaKind;
@@ -47,7 +47,10 @@ pub(super) fn media_engine(tracks: &[Track]) -> Result<MediaEngine, SessionError
 }
 
 /// From the wire to the application: RTX unwrapped, losses asked for, arrivals reported, media tapped.
-pub(super) fn interceptors(engine: &mut MediaEngine, tap: MediaTap) -> Result<Registry, SessionError> {
+pub(super) fn interceptors(
+    engine: &mut MediaEngine,
+    tap: impl Interceptor + 'static,
+) -> Result<Registry, SessionError> {
     configure_simulcast_extension_headers(engine)?;
     engine.register_header_extension(
         RTCRtpHeaderExtensionCapability { uri: rtc::sdp::extmap::SDES_MID_URI.to_owned() },
