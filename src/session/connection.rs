@@ -14,17 +14,20 @@ use webrtc::peer_connection::{
 };
 
 use super::{
-    ConnectionState, EndReason, KeyframeControl, KeyframePolicy, PacketSink, candidates,
+    ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, PacketSink, RemoteIce, bandwidth,
+    candidates,
     mux::{IceCredentials, Mux, MuxHandle},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    remote_candidates::RemoteCandidates,
+    restart::IceAgent,
     stack::{interceptors, media_engine, settings},
     stats::{self, SessionStats},
     tap::{MediaTap, TapState},
-    watcher::Watcher,
+    watcher::{Command, Watcher},
 };
 use crate::codec::MediaKind;
 
-/// Gathering is one placeholder on loopback; longer than this means that the machine has no loopback.
+/// Gathering is a placeholder on loopback for each family; longer than this means that the machine has no loopback.
 const GATHERING: Duration = Duration::from_secs(1);
 
 /// How sessions of one endpoint are made.
@@ -38,6 +41,8 @@ pub struct SessionConfig {
     pub public_addresses: Vec<IpAddr>,
     /// How long the peer has from the answer to being connected.
     pub connect_timeout: Duration,
+    /// The most that the peer shall send as video, in bit/s; 0 for no limit.
+    pub max_bitrate: u32,
 }
 
 /// Why there is no session.
@@ -77,7 +82,18 @@ struct Shared {
     tap: Arc<TapState>,
     tracks: Vec<Track>,
     state: watch::Receiver<ConnectionState>,
-    close: mpsc::Sender<(EndReason, oneshot::Sender<()>)>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// What a session is made of.
+pub(super) struct Parts {
+    pub(super) connection: Arc<dyn PeerConnection>,
+    /// What the peer may tell of its ICE goes here; `None` where it has no say after the descriptions.
+    pub(super) ice: Option<IceAgent>,
+    pub(super) sink: Arc<dyn PacketSink>,
+    pub(super) events: mpsc::Receiver<RTCPeerConnectionState>,
+    pub(super) tap: Arc<TapState>,
+    pub(super) tracks: Vec<Track>,
 }
 
 impl Session {
@@ -93,6 +109,8 @@ impl Session {
         guard: impl Send + 'static,
     ) -> Result<Answered, SessionError> {
         let tracks = negotiate(offer, &config.codecs)?;
+        let mut remote_candidates = RemoteCandidates::new(peer_is_local);
+        let offer = &remote_candidates.keep_admitted(offer);
         let sink = make_sink(&tracks);
         let tap = Arc::new(TapState::new(tracks.len()));
         let (handler, events, gathered) = Handler::new();
@@ -107,34 +125,40 @@ impl Session {
                 return Err(error);
             }
         };
-        let sdp = announce(config, &routes, &sdp, peer_is_local);
-        let session = Self::watched(connection, sink, events, tap, tracks.clone(), config.connect_timeout, guard);
-        Ok(Answered { session, sdp, tracks })
+        if let Some(credentials) = IceCredentials::of_description(offer) {
+            routes.set_remote_credentials(credentials);
+        }
+        let Announced { sdp, candidates } = announce(config, &routes, &sdp, peer_is_local);
+        let sdp = bandwidth::limit(&sdp, config.max_bitrate);
+        let ice = IceAgent::new(offer, remote_candidates, routes, candidates);
+        let parts = Parts { connection, ice: Some(ice), sink, events, tap, tracks: tracks.clone() };
+        Ok(Answered { session: Self::watched(parts, config.connect_timeout, guard), sdp, tracks })
     }
 
     /// The session of a connection that has both descriptions: it runs from here on.
-    pub(super) fn watched(
-        connection: Arc<dyn PeerConnection>,
-        sink: Arc<dyn PacketSink>,
-        events: mpsc::Receiver<RTCPeerConnectionState>,
-        tap: Arc<TapState>,
-        tracks: Vec<Track>,
-        connect_timeout: Duration,
-        guard: impl Send + 'static,
-    ) -> Self {
+    pub(super) fn watched(parts: Parts, connect_timeout: Duration, guard: impl Send + 'static) -> Self {
+        let Parts { connection, ice, sink, events, tap, tracks } = parts;
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
-        let (close, close_out) = mpsc::channel(4);
-        let watcher = Watcher { connection, sink, state, events, close: close_out };
-        tokio::spawn(watcher.run(Instant::now() + connect_timeout, guard));
-        Self { shared: Arc::new(Shared { tap, tracks, state: state_out, close }) }
+        let (commands, commands_out) = mpsc::channel(4);
+        let watcher = Watcher { connection, ice, sink, state, events, commands: commands_out, connect_timeout };
+        tokio::spawn(watcher.run(guard));
+        Self { shared: Arc::new(Shared { tap, tracks, state: state_out, commands }) }
     }
 
     /// Ends the session; returns when it has ended.
     pub async fn close(&self, reason: EndReason) {
         let (done, ended) = oneshot::channel();
-        if self.shared.close.send((reason, done)).await.is_ok() {
+        if self.shared.commands.send(Command::Close(reason, done)).await.is_ok() {
             let _ = ended.await;
         }
+    }
+
+    /// Takes what the peer tells of its ICE after its offer: further candidates, or a restart. On an error the session goes
+    /// on as it was.
+    pub async fn update_ice(&self, told: RemoteIce) -> Result<IceChange, IceError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.commands.send(Command::Ice(told, answer)).await.map_err(|_| IceError::Over)?;
+        answered.await.unwrap_or(Err(IceError::Over))
     }
 
     /// The state of its connection.
@@ -189,19 +213,27 @@ pub(super) async fn build(
         .with_interceptor_registry(registry)
         .with_setting_engine(settings(config.connect_timeout))
         .with_handler(Arc::new(handler))
-        .with_udp_addrs(vec!["127.0.0.1:0".to_owned()]) // a placeholder, see MuxRuntime
+        .with_udp_addrs(config.mux.placeholders())
         .with_runtime(Arc::new(runtime))
         .build();
     Ok((Arc::new(Box::pin(building).await?), routes)) // boxed: 20 KB
 }
 
+/// A local description that a peer can reach us by.
+pub(super) struct Announced {
+    pub(super) sdp: String,
+    /// Its candidates, as `candidate:…`.
+    pub(super) candidates: Vec<String>,
+}
+
 /// Makes a local description reachable: its requests are routed here, its candidates are the shared port's.
-pub(super) fn announce(config: &SessionConfig, routes: &MuxHandle, sdp: &str, peer_is_local: bool) -> String {
+pub(super) fn announce(config: &SessionConfig, routes: &MuxHandle, sdp: &str, peer_is_local: bool) -> Announced {
     if let Some(credentials) = IceCredentials::of_description(sdp) {
         routes.add_credentials(credentials);
     }
-    let addresses = candidates::announced(&config.public_addresses, peer_is_local);
-    candidates::rewrite(sdp, &addresses, config.mux.port())
+    let addresses = candidates::announced(&config.public_addresses, peer_is_local, config.mux.is_dual_stack());
+    let port = config.mux.port();
+    Announced { sdp: candidates::rewrite(sdp, &addresses, port), candidates: candidates::lines(&addresses, port) }
 }
 
 async fn describe(

@@ -6,14 +6,18 @@
 //! repeating of lost handshake flights (`mux`), retransmissions before loss detection (`rtx`).
 
 mod accepted;
+mod bandwidth;
 mod candidates;
 mod connection;
+mod ice;
 mod keyframe;
 mod late_tap;
 mod mux;
 mod negotiate;
 mod offered;
 mod offerer;
+mod remote_candidates;
+mod restart;
 mod rtx;
 mod stack;
 mod stats;
@@ -27,8 +31,9 @@ use bytes::Bytes;
 pub use {
     candidates::local_addresses,
     connection::{Answered, Session, SessionConfig, SessionError},
+    ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Due, KeyframePolicy, SHORTEST_PAUSE},
-    mux::{Mux, MuxStats},
+    mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
     offerer::Offering,
     stats::SessionStats,
@@ -46,8 +51,11 @@ pub trait PacketSink: Send + Sync + 'static {
     /// The connection's state changed.
     fn state_changed(&self, state: ConnectionState);
 
-    /// The session is over; nothing comes after this.
+    /// The session is over; nothing comes after this, unless it is [`resumed`](Self::resumed).
     fn ended(&self, reason: EndReason);
+
+    /// A peer that was lost, and for which [`ended`](Self::ended) was called, is back on the same connection.
+    fn resumed(&self);
 }
 
 /// Asks a session for keyframes; what takes its packets tells it what it needs and what it got.

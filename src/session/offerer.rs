@@ -10,10 +10,15 @@ use webrtc::peer_connection::{MediaEngine, PeerConnection, RTCPeerConnectionStat
 use super::{
     PacketSink,
     accepted::{Choice, accepted},
-    connection::{Handler, Session, SessionConfig, SessionError, announce, build, gathered_description},
+    bandwidth,
+    connection::{
+        Announced, Handler, Parts, Session, SessionConfig, SessionError, announce, build, gathered_description,
+    },
     late_tap::{LateTap, Slot},
+    mux::{IceCredentials, MuxHandle},
     negotiate::Track,
     offered::offered,
+    remote_candidates::RemoteCandidates,
     stack::interceptors,
     tap::{MediaTap, TapState},
 };
@@ -25,6 +30,8 @@ pub struct Offering {
     /// The runtime that it was made on.
     media: Handle,
     config: SessionConfig,
+    server_is_local: bool,
+    routes: MuxHandle,
     sdp: String,
     tap: Slot,
     events: Option<mpsc::Receiver<RTCPeerConnectionState>>,
@@ -46,6 +53,8 @@ impl Offering {
             connection: Some(connection.clone()),
             media: Handle::current(),
             config: config.clone(),
+            server_is_local,
+            routes,
             sdp: String::new(),
             tap,
             events: Some(events),
@@ -58,7 +67,8 @@ impl Offering {
         }
         let offer = connection.create_offer(None).await?;
         let offer = gathered_description(&*connection, offer, gathered).await?;
-        offering.sdp = mux_only(&announce(config, &routes, &offer, server_is_local));
+        let Announced { sdp, .. } = announce(config, &offering.routes, &offer, server_is_local);
+        offering.sdp = mux_only(&bandwidth::limit(&sdp, config.max_bitrate));
         Ok(offering)
     }
 
@@ -80,7 +90,11 @@ impl Offering {
         let choice = Choice::new(accepted(answer, &self.config.codecs)?);
         let gone = || SessionError::Stack("the offer has been answered before".into());
         let connection = self.connection.clone().ok_or_else(gone)?;
-        let description = RTCSessionDescription::answer(answer.to_owned())?;
+        let answer = RemoteCandidates::of_server(self.server_is_local).keep_admitted(answer);
+        if let Some(credentials) = IceCredentials::of_description(&answer) {
+            self.routes.set_remote_credentials(credentials);
+        }
+        let description = RTCSessionDescription::answer(answer)?;
 
         // The kinds are known, and that is all that the session itself looks at.
         let tracks = choice.first_formats();
@@ -88,8 +102,8 @@ impl Offering {
         connection.set_remote_description(description).await?;
         let events = self.events.take().ok_or_else(gone)?;
         self.connection = None; // the session's from here on
-        let timeout = self.config.connect_timeout;
-        let session = Session::watched(connection, sink.clone(), events, tap.clone(), tracks, timeout, guard);
+        let parts = Parts { connection, ice: None, sink: sink.clone(), events, tap: tap.clone(), tracks };
+        let session = Session::watched(parts, self.config.connect_timeout, guard);
         // In time for the first packet: keys are agreed upon after what is on its way now.
         let begun = session.clone();
         self.tap.fill(

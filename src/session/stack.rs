@@ -17,7 +17,7 @@ use super::{
     negotiate::Track,
     rtx::{self, RtxUnwrap},
     tap,
-    watcher::DISCONNECTED_FOR,
+    watcher::LINGER,
 };
 use crate::codec::MediaKind;
 
@@ -64,7 +64,7 @@ pub(super) fn interceptors(
 
 pub(super) fn settings(connect_timeout: Duration) -> SettingEngine {
     // ICE would fail a peer that has not connected after the sum of both; the watcher's own times are to be the shorter.
-    let failed = connect_timeout.max(DISCONNECTED_FOR) + ICE_KEEPALIVE;
+    let failed = connect_timeout.max(LINGER) + LINGER;
     SettingEngineBuilder::new()
         .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(ICE_CHECKS))
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(failed), Some(ICE_KEEPALIVE))

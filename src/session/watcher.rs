@@ -1,4 +1,7 @@
-//! Watches one connection until it is over: connected in time, gone silent, closed.
+//! Watches one connection until it is over: connected in time, gone silent, back again, closed.
+//!
+//! A peer that falls silent is given up after seconds, as far as anyone outside can see. The connection itself is kept for
+//! [`LINGER`] more, so that the peer can come back: by itself while its consent lasts, or by an ICE restart.
 
 use std::{
     sync::Arc,
@@ -8,58 +11,119 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 use webrtc::peer_connection::{PeerConnection, RTCPeerConnectionState};
 
-use super::{ConnectionState, EndReason, PacketSink};
+use super::{ConnectionState, EndReason, IceChange, IceError, PacketSink, RemoteIce, restart::IceAgent};
 
 /// ICE sees a disconnect after 3 s of silence; after so much more the peer is given up.
 pub(super) const DISCONNECTED_FOR: Duration = Duration::from_secs(4);
 
+/// How long a peer that was given up may come back: somebody changes networks, or drives through a tunnel.
+pub(super) const LINGER: Duration = Duration::from_secs(60);
+
+/// What the session's handle asks of the watcher.
+pub(super) enum Command {
+    /// End it; the sender is dropped when that is done.
+    Close(EndReason, oneshot::Sender<()>),
+    /// The peer tells more of its ICE.
+    Ice(RemoteIce, oneshot::Sender<Result<IceChange, IceError>>),
+}
+
 /// Owns the connection until the session is over.
 pub(super) struct Watcher {
     pub(super) connection: Arc<dyn PeerConnection>,
+    /// `None`: the peer cannot change its ICE.
+    pub(super) ice: Option<IceAgent>,
     pub(super) sink: Arc<dyn PacketSink>,
     pub(super) state: watch::Sender<ConnectionState>,
     pub(super) events: mpsc::Receiver<RTCPeerConnectionState>,
-    pub(super) close: mpsc::Receiver<(EndReason, oneshot::Sender<()>)>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) connect_timeout: Duration,
+}
+
+/// How it stands with the peer, and until when it may stay so.
+enum Phase {
+    /// Not connected yet.
+    Connecting { until: Instant },
+    /// Connected.
+    Connected,
+    /// Silent, or restarting.
+    Interrupted { until: Instant },
+    /// Given up, but kept.
+    Lingering { until: Instant },
+}
+
+/// The last word on a session.
+struct End {
+    reason: EndReason,
+    /// Whoever asked for it; answered by being dropped.
+    asked: Option<oneshot::Sender<()>>,
+    /// The sink has been told already.
+    told: bool,
 }
 
 impl Watcher {
-    pub(super) async fn run(mut self, deadline: Instant, guard: impl Send + 'static) {
+    pub(super) async fn run(mut self, guard: impl Send + 'static) {
         self.sink.state_changed(ConnectionState::Connecting);
-        let (reason, asked) = self.until_the_end(deadline).await;
+        let end = self.until_the_end().await;
         // Dropping a connection does not stop it.
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "closing a connection");
         }
-        let failed = matches!(reason, EndReason::ConnectTimeout | EndReason::ConnectionLost);
+        let failed = matches!(end.reason, EndReason::ConnectTimeout | EndReason::ConnectionLost);
         self.enter(if failed { ConnectionState::Failed } else { ConnectionState::Closed });
-        self.sink.ended(reason);
+        if !end.told {
+            self.sink.ended(end.reason);
+        }
         drop(guard);
-        drop(asked); // answers whoever asked; later askers find the channel closed
+        drop(end.asked); // later askers find the channel closed
     }
 
-    async fn until_the_end(&mut self, deadline: Instant) -> (EndReason, Option<oneshot::Sender<()>>) {
-        let mut connected = false;
-        let mut give_up = deadline;
+    async fn until_the_end(&mut self) -> End {
+        let mut phase = Phase::Connecting { until: Instant::now() + self.connect_timeout };
         loop {
+            let lingers = matches!(phase, Phase::Lingering { .. });
+            let end = |reason, asked| End { reason, asked, told: lingers };
+            let deadline = match phase {
+                Phase::Connected => None,
+                Phase::Connecting { until } | Phase::Interrupted { until } | Phase::Lingering { until } => Some(until),
+            };
             tokio::select! {
-                asked = self.close.recv() => {
-                    return asked.map_or((EndReason::Shutdown, None), |(reason, done)| (reason, Some(done)));
-                }
-                () = tokio::time::sleep_until(give_up.into()), if self.is_waiting(connected) => {
-                    let reason = if connected { EndReason::ConnectionLost } else { EndReason::ConnectTimeout };
-                    return (reason, None);
-                }
+                command = self.commands.recv() => match command {
+                    None => return end(EndReason::Shutdown, None),
+                    Some(Command::Close(reason, done)) => return end(reason, Some(done)),
+                    Some(Command::Ice(told, answer)) => {
+                        let change = match &mut self.ice {
+                            Some(ice) => ice.tell(&*self.connection, told).await,
+                            None => Err(IceError::Refused("this session takes no word of its peer".into())),
+                        };
+                        if matches!(change, Ok(IceChange::Restarted(_))) {
+                            phase = self.restarting(phase);
+                        }
+                        let _ = answer.send(change); // whoever asked may have given up
+                    }
+                },
+                () = at(deadline) => match phase {
+                    Phase::Connecting { .. } => return end(EndReason::ConnectTimeout, None),
+                    Phase::Lingering { .. } => return end(EndReason::ConnectionLost, None),
+                    Phase::Connected | Phase::Interrupted { .. } => {
+                        self.enter(ConnectionState::Failed);
+                        self.sink.ended(EndReason::ConnectionLost);
+                        phase = Phase::Lingering { until: Instant::now() + LINGER };
+                    }
+                },
                 state = self.events.recv() => match state {
                     Some(RTCPeerConnectionState::Connected) => {
-                        connected = true;
+                        if lingers {
+                            self.sink.resumed();
+                        }
                         self.enter(ConnectionState::Connected);
+                        phase = Phase::Connected;
                     }
-                    Some(RTCPeerConnectionState::Disconnected) => {
-                        give_up = Instant::now() + DISCONNECTED_FOR;
+                    Some(RTCPeerConnectionState::Disconnected) if matches!(phase, Phase::Connected) => {
                         self.enter(ConnectionState::Disconnected);
+                        phase = Phase::Interrupted { until: Instant::now() + DISCONNECTED_FOR };
                     }
                     Some(RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed) | None => {
-                        return (EndReason::ConnectionLost, None);
+                        return end(EndReason::ConnectionLost, None);
                     }
                     Some(_) => {}
                 },
@@ -67,14 +131,29 @@ impl Watcher {
         }
     }
 
-    /// Whether time is running out: nobody has connected yet, or the peer has gone silent.
-    fn is_waiting(&self, connected: bool) -> bool {
-        !connected || *self.state.borrow() == ConnectionState::Disconnected
+    /// The peer has as long to connect anew as it had at first; one that was given up stays so until it has.
+    fn restarting(&self, phase: Phase) -> Phase {
+        let until = Instant::now() + self.connect_timeout;
+        match phase {
+            Phase::Connecting { .. } => Phase::Connecting { until },
+            Phase::Lingering { until: end } => Phase::Lingering { until: end.max(until) },
+            Phase::Connected | Phase::Interrupted { .. } => {
+                self.enter(ConnectionState::Connecting);
+                Phase::Interrupted { until }
+            }
+        }
     }
 
     fn enter(&self, state: ConnectionState) {
         if self.state.send_replace(state) != state {
             self.sink.state_changed(state);
         }
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }

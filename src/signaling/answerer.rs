@@ -4,6 +4,8 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 
+use super::fragment::IceFragment;
+
 /// Answers offers that arrive at one endpoint. Implemented by the element (or bin) that owns the endpoint.
 #[async_trait]
 pub trait OfferAnswerer: Send + Sync + 'static {
@@ -37,8 +39,36 @@ pub struct Answer {
 pub trait SignaledSession: Send + Sync + 'static {
     /// Ends the session because its peer asked for it (DELETE); returns when its endpoint is free again.
     async fn close(&self);
-    /// Names the current ICE session (`ufrag:pwd` of the remote side, hashed or not), for the ETag (RFC 9725 section 4.3.1).
+    /// Takes further candidates of the peer, or restarts ICE with its new credentials. On an error nothing has changed.
+    async fn update_ice(&self, fragment: IceFragment) -> Result<IceUpdated, IceRefused>;
+    /// Names the current ICE session, for the ETag (RFC 9725 section 4.3.1): another one after each restart.
     fn ice_session_tag(&self) -> String;
+}
+
+/// What a fragment was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IceUpdated {
+    /// Candidates: 204.
+    Trickled,
+    /// A restart; our side of it: 200.
+    Restarted(IceFragment),
+}
+
+/// Why a fragment was refused. The session goes on as it was. The text is shown to the client.
+#[derive(Debug, thiserror::Error)]
+pub enum IceRefused {
+    /// It is of an ICE session that a restart has replaced: 412.
+    #[error("the fragment is of an ICE session that a restart has replaced")]
+    Stale,
+    /// It breaks a rule: 400.
+    #[error("the fragment is malformed: {0}")]
+    Malformed(String),
+    /// It cannot be done: 422.
+    #[error("{0}")]
+    Unacceptable(String),
+    /// The session has ended meanwhile: 404.
+    #[error("there is no such session; it may have ended")]
+    Over,
 }
 
 /// Why an offer was not answered. The text is shown to the client: it names what was wrong and holds no secret.

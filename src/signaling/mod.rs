@@ -6,26 +6,38 @@
 //! ```text
 //!   uri ──▶ EndpointConfig ──▶ mount ──▶ server     bind, TLS, accept; one per HOST:PORT
 //!                                          │ router
-//!                          page ◀──────────┴──────▶ whip ──▶ auth, sdp ──▶ table ──▶ OfferAnswerer
-//!                                                    │ errors: problem, on every answer: cors
+//!                          page ◀──────────┴──────▶ whip ──▶ limits, auth, body, sdp, rules ──▶ OfferAnswerer
+//!                                                    │   └─▶ whip_session ──▶ fragment ──▶ SignaledSession
+//!                                                    │ endpoints and sessions: table; errors: problem; always: cors
 //! ```
 
 mod answerer;
 mod auth;
+mod body;
 pub mod client;
 mod connection;
 mod cors;
+mod fragment;
+mod ice_server;
+mod limits;
 mod mount;
 mod page;
 mod problem;
+mod rules;
 mod sdp;
 mod server;
 mod table;
 mod tls;
 mod uri;
 mod whip;
+mod whip_session;
 
-pub use answerer::{Answer, AnswerError, Offer, OfferAnswerer, SessionId, SessionLease, SignaledSession, abbreviate};
+pub use answerer::{
+    Answer, AnswerError, IceRefused, IceUpdated, Offer, OfferAnswerer, SessionId, SessionLease, SignaledSession,
+    abbreviate,
+};
+pub use fragment::{FragmentError, IceCandidate, IceCredentials, IceFragment};
+pub use ice_server::{IceServer, IceServerError};
 pub use mount::{EndpointConfig, Mount, MountError, mount};
 pub use tls::TlsFiles;
 pub use uri::{EndpointUri, ListenAddress, Scheme, UriError};

@@ -13,6 +13,7 @@ use tracing::debug;
 use super::{
     answerer::OfferAnswerer,
     auth::RequiredToken,
+    ice_server::IceServer,
     server::{self, Server},
     table::Endpoint,
     tls::{self, TlsFiles},
@@ -29,6 +30,8 @@ pub struct EndpointConfig {
     pub tls: Option<TlsFiles>,
     /// The bearer token to require. An empty one lets nobody in.
     pub auth_token: Option<String>,
+    /// STUN and TURN servers that clients are told of.
+    pub ice_servers: Vec<IceServer>,
 }
 
 impl fmt::Debug for EndpointConfig {
@@ -38,6 +41,7 @@ impl fmt::Debug for EndpointConfig {
             .field("path", &self.path)
             .field("tls", &self.tls)
             .field("auth_token", &self.auth_token.as_ref().map(|_| "***"))
+            .field("ice_servers", &self.ice_servers)
             .finish()
     }
 }
@@ -109,7 +113,7 @@ pub fn mount(
     config: EndpointConfig,
     answerer: Arc<dyn OfferAnswerer>,
 ) -> Result<Mount, MountError> {
-    let EndpointConfig { listen, path, tls, auth_token } = config;
+    let EndpointConfig { listen, path, tls, auth_token, ice_servers } = config;
     let addresses = resolve(&listen)?;
     let path = normalise_path(&path);
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -130,7 +134,8 @@ pub fn mount(
     let address = server.address;
     let origin =
         format!("{scheme}://{}", ListenAddress { host: host_for_urls(&listen, address), port: address.port() });
-    let endpoint = Endpoint::new(path.clone(), auth_token.as_deref().map(RequiredToken::new), answerer);
+    let links = ice_servers.iter().filter_map(IceServer::link).collect();
+    let endpoint = Endpoint::new(path.clone(), auth_token.as_deref().map(RequiredToken::new), links, answerer);
     if !server.table.insert(Arc::new(endpoint)) {
         return Err(MountError::PathTaken { path, address: listen.to_string() });
     }

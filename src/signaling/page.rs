@@ -27,6 +27,7 @@ const ASSETS: &[(&str, &str, &str)] = &[
     ("style.css", CSS, include_str!("../page/style.css")),
     ("main.js", JS, include_str!("../page/main.js")),
     ("whip.js", JS, include_str!("../page/whip.js")),
+    ("ice.js", JS, include_str!("../page/ice.js")),
     ("camera.js", JS, include_str!("../page/camera.js")),
     ("player.js", JS, include_str!("../page/player.js")),
     ("words.js", JS, include_str!("../page/words.js")),

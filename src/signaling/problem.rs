@@ -1,12 +1,19 @@
 //! Refusals as RFC 9457 problem documents: the one map from errors to HTTP statuses.
 
+use std::time::Duration;
+
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 
-use super::{answerer::AnswerError, auth::Denied, sdp::SdpError};
+use super::{
+    answerer::{AnswerError, IceRefused},
+    auth::Denied,
+    fragment::FragmentError,
+    sdp::SdpError,
+};
 
 /// Why a request is refused. The text is for the client: it names what was wrong and holds no secret.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +29,8 @@ pub(crate) enum Refusal {
         Denied::Wrong => "the bearer token is not the right one",
     })]
     Unauthorized(Denied),
-    #[error("the Content-Type must be application/sdp, not {0}")]
-    ContentType(String),
+    #[error("the Content-Type must be {must}, not {came}")]
+    ContentType { must: &'static str, came: String },
     #[error("the body is larger than {max} bytes")]
     TooLarge { max: usize },
     #[error("the body did not arrive within {seconds} s")]
@@ -34,8 +41,18 @@ pub(crate) enum Refusal {
     Sdp(#[from] SdpError),
     #[error("this endpoint has {0} sessions already")]
     TooManySessions(usize),
+    #[error("a PATCH needs If-Match: the session's ETag, or * for an ICE restart")]
+    NoCondition,
+    #[error("If-Match is not the session's ETag: its ICE has been restarted meanwhile")]
+    ConditionFailed,
+    #[error("the fragment is malformed: {0}")]
+    Fragment(#[from] FragmentError),
+    #[error("too many requests from this address; come back in {} s", seconds(*.wait))]
+    TooOften { wait: Duration },
     #[error(transparent)]
     Answer(#[from] AnswerError),
+    #[error(transparent)]
+    Ice(#[from] IceRefused),
 }
 
 impl Refusal {
@@ -44,10 +61,13 @@ impl Refusal {
             Self::NoEndpoint(_) | Self::NoSession => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Body(_) | Self::Sdp(_) => StatusCode::BAD_REQUEST,
+            Self::Body(_) | Self::Sdp(_) | Self::Fragment(_) => StatusCode::BAD_REQUEST,
+            Self::NoCondition => StatusCode::PRECONDITION_REQUIRED,
+            Self::ConditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TooManySessions(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Answer(error) => match error {
                 AnswerError::Malformed(_) => StatusCode::BAD_REQUEST,
@@ -55,6 +75,12 @@ impl Refusal {
                 AnswerError::Conflict => StatusCode::CONFLICT,
                 AnswerError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
                 AnswerError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+            Self::Ice(error) => match error {
+                IceRefused::Stale => StatusCode::PRECONDITION_FAILED,
+                IceRefused::Malformed(_) => StatusCode::BAD_REQUEST,
+                IceRefused::Unacceptable(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                IceRefused::Over => StatusCode::NOT_FOUND,
             },
         }
     }
@@ -71,12 +97,18 @@ impl Refusal {
                     Denied::Wrong => "Bearer realm=\"webrtcbridge\", error=\"invalid_token\"",
                 }),
             )),
+            Self::TooOften { wait } => Some((header::RETRY_AFTER, HeaderValue::from(seconds(*wait)))),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
             }
             _ => None,
         }
     }
+}
+
+/// Whole seconds, at least one: Retry-After knows no fractions (RFC 9110 section 10.2.3).
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + 1
 }
 
 /// About what a session takes to end when its peer has gone silently.
@@ -112,6 +144,18 @@ mod tests {
             (AnswerError::Conflict, 409),
             (AnswerError::Unavailable("x".into()), 503),
             (AnswerError::Internal("x".into()), 500),
+        ] {
+            assert_eq!(Refusal::from(error).into_response().status().as_u16(), status);
+        }
+    }
+
+    #[test]
+    fn every_refused_fragment_has_its_status() {
+        for (error, status) in [
+            (IceRefused::Stale, 412),
+            (IceRefused::Malformed("x".into()), 400),
+            (IceRefused::Unacceptable("x".into()), 422),
+            (IceRefused::Over, 404),
         ] {
             assert_eq!(Refusal::from(error).into_response().status().as_u16(), status);
         }

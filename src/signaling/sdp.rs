@@ -63,23 +63,6 @@ pub(crate) fn check(body: &[u8]) -> Result<&str, SdpError> {
     Ok(sdp)
 }
 
-/// Passes an SDP fragment of an ICE restart on as text if it could be one (RFC 8840 section 4.4).
-pub(crate) fn check_fragment(body: &[u8]) -> Result<&str, SdpError> {
-    let sdp = str::from_utf8(body).map_err(|_| SdpError::NotText)?;
-    if sdp.lines().count() > MAX_LINES {
-        return Err(SdpError::Lines);
-    }
-    for attribute in ["ice-ufrag", "ice-pwd"] {
-        if attributes(sdp, attribute).next().is_none() {
-            return Err(SdpError::Attribute(attribute));
-        }
-    }
-    if attributes(sdp, "candidate").count() > MAX_CANDIDATES {
-        return Err(SdpError::Candidates);
-    }
-    Ok(sdp)
-}
-
 /// The values of `a=name:value` lines.
 fn attributes<'a>(sdp: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     sdp.lines().filter_map(move |line| line.strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'))

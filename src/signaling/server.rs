@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     http::{HeaderValue, header},
     routing::get,
 };
@@ -24,6 +24,7 @@ use tracing::{debug, error};
 
 use super::{
     connection::{Listener, Peer},
+    limits::Limits,
     page,
     table::Table,
     tls::TlsFiles,
@@ -106,6 +107,7 @@ fn router(table: Arc<Table>) -> Router {
         .route("/endpoints.json", get(page::endpoints))
         .route("/page/{file}", get(page::asset))
         .fallback(whip::serve)
+        .layer(Extension(Arc::new(Limits::default())))
         .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .with_state(table)
 }

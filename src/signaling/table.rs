@@ -6,6 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use axum::http::HeaderValue;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
+
 use super::{
     answerer::{OfferAnswerer, SessionId, SessionLease, SignaledSession},
     auth::RequiredToken,
@@ -66,16 +69,40 @@ pub(crate) struct Endpoint {
     pub(crate) path: String,
     pub(crate) token: Option<RequiredToken>,
     pub(crate) answerer: Arc<dyn OfferAnswerer>,
+    /// What accepted offers are told, as Link headers.
+    pub(crate) links: Vec<HeaderValue>,
     /// `None` while the offer is being answered.
-    sessions: Mutex<HashMap<String, Option<Arc<dyn SignaledSession>>>>,
+    sessions: Mutex<HashMap<String, Option<Arc<Established>>>>,
+}
+
+/// A session behind its URL.
+pub(crate) struct Established {
+    session: Arc<dyn SignaledSession>,
+    changing: AsyncMutex<()>,
+}
+
+impl Established {
+    pub(crate) fn inner(&self) -> &dyn SignaledSession {
+        &*self.session
+    }
+
+    /// Held from comparing the session's tag until it is changed, by one request at a time.
+    pub(crate) async fn turn(&self) -> AsyncMutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
 }
 
 /// Far above what an endpoint with one publisher needs; the answerer has tighter limits of its own.
 pub(crate) const MAX_SESSIONS: usize = 128;
 
 impl Endpoint {
-    pub(crate) fn new(path: String, token: Option<RequiredToken>, answerer: Arc<dyn OfferAnswerer>) -> Self {
-        Self { path, token, answerer, sessions: Mutex::default() }
+    pub(crate) fn new(
+        path: String,
+        token: Option<RequiredToken>,
+        links: Vec<HeaderValue>,
+        answerer: Arc<dyn OfferAnswerer>,
+    ) -> Self {
+        Self { path, token, answerer, links, sessions: Mutex::default() }
     }
 
     /// Makes a session's URL, which lasts as long as the lease.
@@ -99,16 +126,16 @@ impl Endpoint {
     /// Puts a session behind its URL, unless it has ended meanwhile.
     pub(crate) fn establish(&self, id: &SessionId, session: Arc<dyn SignaledSession>) {
         if let Some(slot) = lock(&self.sessions).get_mut(id.as_str()) {
-            *slot = Some(session);
+            *slot = Some(Arc::new(Established { session, changing: AsyncMutex::default() }));
         }
     }
 
-    pub(crate) fn session(&self, id: &str) -> Option<Arc<dyn SignaledSession>> {
+    pub(crate) fn session(&self, id: &str) -> Option<Arc<Established>> {
         lock(&self.sessions).get(id)?.clone()
     }
 
     /// Takes a session's URL away. What it held is dropped outside the lock, as it may hold the last lease.
-    pub(crate) fn take(&self, id: &str) -> Option<Arc<dyn SignaledSession>> {
+    pub(crate) fn take(&self, id: &str) -> Option<Arc<Established>> {
         let slot = lock(&self.sessions).remove(id);
         slot.flatten()
     }
@@ -131,7 +158,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::signaling::{Answer, AnswerError, Offer};
+    use crate::signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer};
 
     struct Never;
 
@@ -148,13 +175,16 @@ mod tests {
     #[async_trait]
     impl SignaledSession for Holder {
         async fn close(&self) {}
+        async fn update_ice(&self, _: IceFragment) -> Result<IceUpdated, IceRefused> {
+            Err(IceRefused::Over)
+        }
         fn ice_session_tag(&self) -> String {
             String::new()
         }
     }
 
     fn endpoint(path: &str) -> Arc<Endpoint> {
-        Arc::new(Endpoint::new(path.into(), None, Arc::new(Never)))
+        Arc::new(Endpoint::new(path.into(), None, Vec::new(), Arc::new(Never)))
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Offers that come to the element's endpoint become its session.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -14,8 +17,14 @@ use super::{
 };
 use crate::{
     rtp::{Crossing, SessionFeed},
-    session::{EndReason, NegotiationError, PacketSink, Session, SessionConfig, SessionError, negotiate},
-    signaling::{Answer, AnswerError, Offer, OfferAnswerer, SignaledSession},
+    session::{
+        EndReason, IceChange, IceError, LocalIce, NegotiationError, PacketSink, RemoteCandidate, RemoteIce, Session,
+        SessionConfig, SessionError, negotiate,
+    },
+    signaling::{
+        Answer, AnswerError, IceCandidate, IceCredentials, IceFragment, IceRefused, IceUpdated, Offer, OfferAnswerer,
+        SignaledSession,
+    },
 };
 
 /// Answers for one element while it is started.
@@ -144,7 +153,8 @@ async fn answer(
     }
     // The pads are on their way before the peer can read the answer.
     feed.begin(Arc::new(session.clone()), answered.tracks);
-    Ok(Answer { sdp: answered.sdp, session: Arc::new(Published { session, tag: offer.id.to_string() }) })
+    let published = Published { session, id: offer.id.to_string(), restarts: AtomicU64::new(0) };
+    Ok(Answer { sdp: answered.sdp, session: Arc::new(published) })
 }
 
 impl From<SessionError> for AnswerError {
@@ -161,7 +171,34 @@ impl From<SessionError> for AnswerError {
 /// The session as its URL sees it.
 struct Published {
     session: Session,
-    tag: String,
+    id: String,
+    restarts: AtomicU64,
+}
+
+impl From<IceError> for IceRefused {
+    fn from(error: IceError) -> Self {
+        match error {
+            IceError::Stale => Self::Stale,
+            IceError::Malformed(why) => Self::Malformed(why),
+            IceError::Refused(_) => Self::Unacceptable(error.to_string()),
+            IceError::Over => Self::Over,
+        }
+    }
+}
+
+fn told(fragment: IceFragment) -> RemoteIce {
+    let (ufrag, password) = fragment.credentials.map(|c| (c.ufrag, c.password)).unzip();
+    let candidates = fragment.candidates.into_iter().map(|c| RemoteCandidate { mid: c.mid, line: c.line }).collect();
+    RemoteIce { ufrag, password: password.flatten(), candidates }
+}
+
+fn ours(ice: LocalIce) -> IceFragment {
+    let LocalIce { ufrag, password, mid, candidates } = ice;
+    IceFragment {
+        credentials: Some(IceCredentials { ufrag, password: Some(password) }),
+        candidates: candidates.into_iter().map(|line| IceCandidate { mid: mid.clone(), line }).collect(),
+        end_of_candidates: true,
+    }
 }
 
 #[async_trait]
@@ -170,7 +207,17 @@ impl SignaledSession for Published {
         self.session.close(EndReason::ClosedByPeer).await;
     }
 
+    async fn update_ice(&self, fragment: IceFragment) -> Result<IceUpdated, IceRefused> {
+        match self.session.update_ice(told(fragment)).await? {
+            IceChange::Trickled => Ok(IceUpdated::Trickled),
+            IceChange::Restarted(ice) => {
+                self.restarts.fetch_add(1, Relaxed);
+                Ok(IceUpdated::Restarted(ours(ice)))
+            }
+        }
+    }
+
     fn ice_session_tag(&self) -> String {
-        self.tag.clone()
+        format!("{} {}", self.id, self.restarts.load(Relaxed))
     }
 }

@@ -32,6 +32,11 @@ pub struct WebrtcIngest {
         blurb = "Where to serve: whip(s)://HOST:PORT/PATH, port 0 picks a free one; or where to pull from: whep(s)://HOST:PORT/PATH; a query is shown redacted")]
     #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
         nick = "Bearer token", blurb = "Bearer token that publishers must have, or that is sent to the server; shown redacted")]
+    #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
+        blurb = "STUN server that publishers are told of: stun://host:port")]
+    #[property(name = "turn-servers", get = Self::redacted_turn_servers, set, type = gst::Array, member = turn_servers,
+        nick = "TURN servers",
+        blurb = "TURN servers that publishers are told of: turn(s)://user:password@host:port?transport=udp; shown redacted")]
     #[property(name = "video-codecs", get, set, type = gst::Array, member = video_codecs, nick = "Video codecs",
         blurb = "Video codecs in order of preference")]
     #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, nick = "Audio codecs",
@@ -41,12 +46,16 @@ pub struct WebrtcIngest {
     #[property(name = "on-disconnect", get, set, type = OnDisconnect, member = on_disconnect, builder(OnDisconnect::Auto).nick("On disconnect").blurb("What the end of the stream means"))]
     #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, maximum = 65535, nick = "UDP port",
         blurb = "UDP port for the media of all sessions; 0 picks a free one")]
+    #[property(name = "ice-udp-port-range", get, set, type = Option<String>, member = ice_udp_port_range,
+        nick = "UDP port range", blurb = "from-to: takes the first free port of these; who sets the same range shares it")]
     #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses,
         nick = "Public addresses", blurb = "IP addresses to announce in place of this machine's")]
     #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate,
         nick = "TLS certificate", blurb = "PEM file with the certificate chain, for whips://; or with certificates to trust beside the system's, for wheps://")]
     #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
         nick = "TLS key", blurb = "PEM file with the private key, for whips://")]
+    #[property(name = "max-bitrate", get, set, type = u32, member = max_bitrate, nick = "Most bitrate",
+        blurb = "Upper bound that publishers are told for video, in bit/s; 0 for none")]
     #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, default = 10_000,
         nick = "Connect timeout", blurb = "How long the peer has from the answer to being connected, in ms")]
     settings: Mutex<Settings>,
@@ -243,9 +252,8 @@ impl WebrtcIngest {
         let codecs = codecs::receivable(resolved.codecs)?;
         let runtime = |error: std::io::Error| format!("a thread could not be started: {error}");
         let media = runtime::media().map_err(runtime)?;
-        let port = resolved.ice_udp_port;
-        let mux = Mux::shared(media, port).map_err(|error| {
-            format!("UDP port {port} cannot be used for media: {error}; choose another ice-udp-port, or 0 for any")
+        let mux = Mux::shared(media, resolved.udp_ports).map_err(|error| {
+            format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out")
         })?;
         let receiver = ElementReceiver(self.obj().downgrade());
         let name = format!("{}:rtp", self.obj().name());
@@ -261,6 +269,7 @@ impl WebrtcIngest {
                 codecs,
                 public_addresses: resolved.public_addresses,
                 connect_timeout: resolved.connect_timeout,
+                max_bitrate: resolved.max_bitrate,
             },
             crossing: crossing.clone(),
             eos: resolved.eos_on_disconnect,
@@ -326,6 +335,10 @@ impl WebrtcIngest {
         let uri = self.settings().uri.clone()?;
         let query = matches!(parse_uri(&uri), Ok(IngestUri::Call(_))).then(|| uri.find('?')).flatten();
         Some(query.map_or(uri.clone(), |query| format!("{}?…", uri.get(..query).unwrap_or_default())))
+    }
+
+    fn redacted_turn_servers(&self) -> gst::Array {
+        self.settings().redacted_turn_servers()
     }
 
     fn redacted_token(&self) -> Option<String> {

@@ -6,9 +6,9 @@ use gst::glib;
 
 use crate::{
     codec::{Codec, MediaKind},
-    session::CodecPreferences,
+    session::{CodecPreferences, UdpPorts},
     signaling::{
-        EndpointConfig, EndpointUri, Scheme, TlsFiles, UriError,
+        EndpointConfig, EndpointUri, IceServer, Scheme, TlsFiles, UriError,
         client::{ClientConfig, ServerUrl},
     },
 };
@@ -73,14 +73,18 @@ impl From<crate::session::ConnectionState> for ConnectionState {
 pub(super) struct Settings {
     pub(super) uri: Option<String>,
     pub(super) auth_token: Option<String>,
+    pub(super) stun_server: Option<String>,
+    pub(super) turn_servers: gst::Array,
     pub(super) video_codecs: gst::Array,
     pub(super) audio_codecs: gst::Array,
     pub(super) latency: u32,
     pub(super) on_disconnect: OnDisconnect,
     pub(super) ice_udp_port: u32,
+    pub(super) ice_udp_port_range: Option<String>,
     pub(super) public_addresses: gst::Array,
     pub(super) tls_certificate: Option<String>,
     pub(super) tls_key: Option<String>,
+    pub(super) max_bitrate: u32,
     pub(super) connect_timeout: u32,
 }
 
@@ -91,14 +95,18 @@ impl Default for Settings {
         Self {
             uri: None,
             auth_token: None,
+            stun_server: None,
+            turn_servers: gst::Array::default(),
             video_codecs: names(video),
             audio_codecs: names(audio),
             latency: 200,
             on_disconnect: OnDisconnect::default(),
             ice_udp_port: 0,
+            ice_udp_port_range: None,
             public_addresses: gst::Array::default(),
             tls_certificate: None,
             tls_key: None,
+            max_bitrate: 0,
             connect_timeout: 10_000,
         }
     }
@@ -110,8 +118,9 @@ pub(super) struct ResolvedSettings {
     pub(super) codecs: CodecPreferences,
     pub(super) latency: u32,
     pub(super) eos_on_disconnect: bool,
-    pub(super) ice_udp_port: u16,
+    pub(super) udp_ports: UdpPorts,
     pub(super) public_addresses: Vec<IpAddr>,
+    pub(super) max_bitrate: u32,
     pub(super) connect_timeout: Duration,
 }
 
@@ -135,7 +144,8 @@ impl Settings {
             IngestUri::Serve(uri) => {
                 let has_token = auth_token.is_some();
                 let tls = self.server_tls(uri.scheme)?;
-                let endpoint = EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token };
+                let ice_servers = self.ice_servers()?;
+                let endpoint = EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token, ice_servers };
                 ResolvedRole::Server { endpoint, has_token }
             }
             IngestUri::Call(server) => {
@@ -155,8 +165,9 @@ impl Settings {
                 OnDisconnect::Wait => false,
                 OnDisconnect::Eos => true,
             },
-            ice_udp_port: u16::try_from(self.ice_udp_port).map_err(|_| "ice-udp-port is above 65535".to_owned())?,
+            udp_ports: self.udp_ports()?,
             public_addresses: addresses(&self.public_addresses)?,
+            max_bitrate: self.max_bitrate,
             connect_timeout: Duration::from_millis(self.connect_timeout.into()),
         })
     }
@@ -180,6 +191,47 @@ impl Settings {
             (_, certificate, None) => Ok(certificate.as_ref().map(PathBuf::from)),
         }
     }
+
+    fn udp_ports(&self) -> Result<UdpPorts, String> {
+        let port = u16::try_from(self.ice_udp_port).map_err(|_| "ice-udp-port is above 65535".to_owned())?;
+        // A launch line's empty default means none.
+        match (port, self.ice_udp_port_range.as_deref().filter(|range| !range.is_empty())) {
+            (0, None) => Ok(UdpPorts::Any),
+            (port, None) => Ok(UdpPorts::One(port)),
+            (0, Some(range)) => range.parse().map_err(|error| format!("ice-udp-port-range: {error}")),
+            (port, Some(range)) => {
+                Err(format!("ice-udp-port={port} and ice-udp-port-range={range} are both set: leave one of them out"))
+            }
+        }
+    }
+}
+
+impl Settings {
+    fn ice_servers(&self) -> Result<Vec<IceServer>, String> {
+        let mut servers = Vec::new();
+        if let Some(stun) = self.stun_server.as_deref().filter(|stun| !stun.is_empty()) {
+            servers.push(ice_server("stun-server", stun, &["stun"])?);
+        }
+        for turn in strings("turn-servers", &self.turn_servers) {
+            servers.push(ice_server("turn-servers", &turn?, &["turn", "turns"])?);
+        }
+        Ok(servers)
+    }
+
+    /// The TURN servers without their passwords.
+    pub(super) fn redacted_turn_servers(&self) -> gst::Array {
+        let redacted =
+            |server: &gst::glib::SendValue| server.get().map(|server: String| IceServer::redacted(&server)).ok();
+        gst::Array::new(self.turn_servers.iter().filter_map(redacted))
+    }
+}
+
+fn ice_server(property: &str, text: &str, schemes: &[&str]) -> Result<IceServer, String> {
+    let shown = IceServer::redacted(text);
+    if !schemes.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://"))) {
+        return Err(format!("{property}: \"{shown}\" must begin with {}://", schemes.join(":// or ")));
+    }
+    IceServer::parse(text).map_err(|error| format!("{property}: \"{shown}\": {error}"))
 }
 
 /// Where the `uri` property leads.
@@ -219,13 +271,7 @@ fn addresses(array: &gst::Array) -> Result<Vec<IpAddr>, String> {
     strings("public-addresses", array)
         .map(|address| {
             let address = address?;
-            match address.parse() {
-                Ok(IpAddr::V4(v4)) => Ok(IpAddr::V4(v4)),
-                Ok(IpAddr::V6(_)) => {
-                    Err(format!("public-addresses: {address} is IPv6, but media is received over IPv4"))
-                }
-                Err(_) => Err(format!("public-addresses: \"{address}\" is no IP address")),
-            }
+            address.parse().map_err(|_| format!("public-addresses: \"{address}\" is no IP address"))
         })
         .collect()
 }
@@ -286,7 +332,21 @@ mod tests {
         assert!(error(|s| s.video_codecs = gst::Array::new(["H266"])).contains("\"H266\""));
         assert!(error(|s| s.video_codecs = gst::Array::new(["OPUS"])).contains("OPUS is no video codec"));
         assert!(error(|s| s.public_addresses = gst::Array::new(["here"])).contains("\"here\""));
-        assert!(error(|s| s.public_addresses = gst::Array::new(["2001:db8::1"])).contains("IPv6"));
+        assert!(error(|s| s.ice_udp_port_range = Some("50000".into())).contains("ice-udp-port-range: \"50000\""));
+        assert!(error(|s| s.ice_udp_port_range = Some("2-1".into())).contains("2-1 is empty"));
+        let both = error(|s| (s.ice_udp_port, s.ice_udp_port_range) = (50_000, Some("50000-50100".into())));
+        assert!(both.contains("ice-udp-port=50000") && both.contains("ice-udp-port-range=50000-50100"), "{both}");
         assert!(error(|s| s.ice_udp_port = 70_000).contains("ice-udp-port"));
+        assert!(error(|s| s.stun_server = Some("turn://a:b@h".into())).contains("stun://"));
+        let turn = error(|s| s.turn_servers = gst::Array::new(["turn://me:sec,ret@h"]));
+        assert!(turn.contains("turn-servers") && turn.contains("comma") && !turn.contains("sec,ret"), "{turn}");
+    }
+
+    #[test]
+    fn addresses_of_both_families_and_ranges_of_ports_are_taken() {
+        gst::init().unwrap();
+        assert_eq!(error(|s| s.public_addresses = gst::Array::new(["203.0.113.7", "2001:db8::1"])), "");
+        assert_eq!(error(|s| s.ice_udp_port_range = Some("50000-50100".into())), "");
+        assert_eq!(error(|s| (s.ice_udp_port, s.ice_udp_port_range) = (50_000, Some(String::new()))), "");
     }
 }

@@ -24,7 +24,10 @@ pub(super) fn structure(started: Option<(&Role, &Mux, &Crossing)>) -> gst::Struc
         .field("udp-dropped-forged", port.forged)
         .field("udp-dropped-overflow", port.overflowed)
         .field("udp-dropped-send", port.send_dropped)
-        .field("udp-handshakes-repeated", port.repeated);
+        .field("udp-handshakes-repeated", port.repeated)
+        .field("udp-rebinds", port.rebinds)
+        .field("udp-checks-held", port.checks_held)
+        .field("udp-sent", port.sent);
     if let Some(session) = role.current().map(|session| session.stats()) {
         stats = stats
             .field("packets", session.packets)

@@ -1,6 +1,9 @@
 //! The element in the test's own process, for what can only be seen from there: signals, statistics, states.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use gst::prelude::*;
 
@@ -11,6 +14,7 @@ pub struct Ingest {
     pub pipeline: gst::Pipeline,
     element: gst::Element,
     ended: Arc<Mutex<Vec<String>>>,
+    started: Arc<AtomicUsize>,
 }
 
 impl Ingest {
@@ -34,8 +38,14 @@ impl Ingest {
             reasons.lock().expect("lock").push(values[2].get::<String>().expect("a reason"));
             None
         });
+        let started = Arc::new(AtomicUsize::new(0));
+        let starts = started.clone();
+        element.connect("session-started", false, move |_| {
+            starts.fetch_add(1, SeqCst);
+            None
+        });
         pipeline.set_state(gst::State::Playing).expect("playing");
-        Self { pipeline, element, ended }
+        Self { pipeline, element, ended, started }
     }
 
     pub fn url(&self) -> String {
@@ -46,12 +56,32 @@ impl Ingest {
         self.element.property("stats")
     }
 
+    pub fn element(&self) -> &gst::Element {
+        &self.element
+    }
+
+    /// Why a session ended, if one has.
+    pub fn has_ended(&self) -> Option<String> {
+        self.ended.lock().expect("lock").last().cloned()
+    }
+
     pub fn frames(&self) -> u64 {
         self.stats().get("frames").unwrap_or(0)
     }
 
     pub fn wait_ended(&self) -> String {
         wait_until("the end of the session", SOON, || self.ended.lock().expect("lock").pop())
+    }
+
+    /// How many sessions have started, or come back.
+    pub fn started(&self) -> usize {
+        self.started.load(SeqCst)
+    }
+
+    /// The nick of `connection-state`.
+    pub fn state(&self) -> String {
+        let value = self.element.property_value("connection-state");
+        gst::glib::EnumValue::from_value(&value).expect("an enum").1.nick().to_owned()
     }
 
     pub fn saw_eos(&self) -> bool {

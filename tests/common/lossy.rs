@@ -1,4 +1,5 @@
-//! A bad network between publisher and bridge: a UDP relay that loses what it is told to.
+//! A bad network between publisher and bridge: a UDP relay that loses, doubles and delays what it is told to, and that
+//! may get another address as behind a NAT that forgets.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -9,8 +10,18 @@ use std::{
     time::Duration,
 };
 
-/// Which datagrams get lost. Called for each with its direction; repeatable, so that a failure can be looked into.
-type Loses = Box<dyn FnMut(Direction, &[u8]) -> bool + Send>;
+/// What becomes of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Arrives,
+    IsLost,
+    ArrivesTwice,
+    /// After the two that follow it.
+    ArrivesLate,
+}
+
+/// Decides for each datagram by its direction; repeatable, so that a failure can be looked into.
+type Decides = Box<dyn FnMut(Direction, &[u8]) -> Fate + Send>;
 
 /// Which way a datagram goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,80 +33,178 @@ pub enum Direction {
 /// A relay on this machine. The publisher is led to it by the candidate in the answer.
 #[derive(Clone)]
 pub struct LossyPath {
-    loses: Arc<Mutex<Loses>>,
-    lost: Arc<AtomicU64>,
-    stopped: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    ipv6: bool,
+}
+
+struct Shared {
+    decides: Mutex<Decides>,
+    lost: AtomicU64,
+    stopped: AtomicBool,
+    /// The relay's side towards the bridge, and which one it is.
+    back: Mutex<Option<Arc<Back>>>,
+}
+
+struct Back {
+    socket: UdpSocket,
+    bridge: SocketAddr,
 }
 
 impl LossyPath {
-    pub fn new(loses: impl FnMut(Direction, &[u8]) -> bool + Send + 'static) -> Self {
-        Self { loses: Arc::new(Mutex::new(Box::new(loses))), lost: Arc::default(), stopped: Arc::default() }
+    pub fn new(mut loses: impl FnMut(Direction, &[u8]) -> bool + Send + 'static) -> Self {
+        Self::deciding(move |direction, datagram| if loses(direction, datagram) { Fate::IsLost } else { Fate::Arrives })
+    }
+
+    pub fn deciding(decides: impl FnMut(Direction, &[u8]) -> Fate + Send + 'static) -> Self {
+        let shared = Shared {
+            decides: Mutex::new(Box::new(decides)),
+            lost: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            back: Mutex::new(None),
+        };
+        Self { shared: Arc::new(shared), ipv6: false }
+    }
+
+    /// Loses `percent` of everything, both ways; each seed other ones.
+    pub fn percent_seeded(percent: u64, seed: u64) -> Self {
+        let mut random = dice(seed);
+        Self::new(move |_, _| random() % 100 < percent)
     }
 
     /// Loses `percent` of everything, both ways.
     pub fn percent(percent: u64) -> Self {
-        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-        Self::new(move |_, _| {
-            // xorshift64*
-            random ^= random >> 12;
-            random ^= random << 25;
-            random ^= random >> 27;
-            (random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % 100 < percent
+        Self::percent_seeded(percent, 0)
+    }
+
+    /// Loses nothing, but doubles `doubled` and delays `delayed` percent of everything, both ways.
+    pub fn disorderly(doubled: u64, delayed: u64) -> Self {
+        let mut random = dice(0);
+        Self::deciding(move |_, _| match random() % 100 {
+            n if n < doubled => Fate::ArrivesTwice,
+            n if n < doubled + delayed => Fate::ArrivesLate,
+            _ => Fate::Arrives,
         })
+    }
+
+    /// Takes the answer's IPv6 candidate instead of its first IPv4 one.
+    pub fn over_ipv6(self) -> Self {
+        Self { ipv6: true, ..self }
     }
 
     /// Datagrams lost so far.
     pub fn lost(&self) -> u64 {
-        self.lost.load(SeqCst)
+        self.shared.lost.load(SeqCst)
     }
 
-    /// Starts relaying to the answer's first candidate, and puts the relay in its place.
+    /// The address that the bridge sees.
+    pub fn back_address(&self) -> SocketAddr {
+        self.back().socket.local_addr().expect("its address")
+    }
+
+    /// Goes on from another port towards the bridge; what comes to the old one is not relayed any more.
+    pub fn rebind(&self) {
+        let bridge = self.back().bridge;
+        *self.shared.back.lock().expect("lock") = Some(Arc::new(Back::new(bridge)));
+    }
+
+    /// Starts relaying to the answer's first candidate of the family, and puts the relay in its place.
     pub fn reroute(&self, answer: &str) -> String {
         // Not loopback where there is anything else: libnice never sends there.
-        let candidate = answer.lines().find(|line| line.starts_with("a=candidate:")).expect("a candidate").to_owned();
-        let mut fields = candidate.split(' ').skip(4);
-        let host: IpAddr = fields.next().and_then(|host| host.parse().ok()).expect("its address");
-        let port: u16 = fields.next().and_then(|port| port.parse().ok()).expect("its port");
-        let front = UdpSocket::bind((host, 0)).expect("a socket");
-        let back = UdpSocket::bind((host, 0)).expect("a socket");
-        back.connect((host, port)).expect("the bridge's port");
-        let relayed =
-            candidate.replace(&format!(" {port} "), &format!(" {} ", front.local_addr().expect("port").port()));
-        self.relay(front, back);
+        let address = |line: &str| -> Option<SocketAddr> {
+            let mut fields = line.strip_prefix("a=candidate:")?.split(' ').skip(4);
+            Some(SocketAddr::new(fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+        };
+        let wanted = |line: &&str| address(line).is_some_and(|address| address.is_ipv6() == self.ipv6);
+        let candidate = answer.lines().find(wanted).expect("a candidate of the family").to_owned();
+        let bridge = address(&candidate).expect("its address");
+        let front = UdpSocket::bind((bridge.ip(), 0)).expect("a socket");
+        let front_port = front.local_addr().expect("its address").port();
+        let relayed = candidate.replace(&format!(" {} ", bridge.port()), &format!(" {front_port} "));
+        *self.shared.back.lock().expect("lock") = Some(Arc::new(Back::new(bridge)));
+        self.relay(&front);
         let keeps = |line: &&str| !line.starts_with("a=candidate:") || *line == candidate;
         answer.lines().filter(keeps).map(|line| line.replace(&candidate, &relayed) + "\r\n").collect()
     }
 
-    fn relay(&self, front: UdpSocket, back: UdpSocket) {
+    fn relay(&self, front: &UdpSocket) {
         let publisher: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
+        front.set_read_timeout(Some(TICK)).expect("a timeout");
         for direction in [Direction::ToBridge, Direction::ToPublisher] {
-            let (path, publisher) = (self.clone(), publisher.clone());
-            let (front, back) = (front.try_clone().expect("socket"), back.try_clone().expect("socket"));
+            let (path, publisher, front) = (self.clone(), publisher.clone(), front.try_clone().expect("socket"));
             std::thread::spawn(move || {
-                let from = if direction == Direction::ToBridge { &front } else { &back };
-                from.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
                 let mut buffer = [0; 2048];
-                while !path.stopped.load(SeqCst) {
+                let mut late: Option<(Vec<u8>, u8)> = None;
+                while !path.shared.stopped.load(SeqCst) {
+                    let back = path.back();
+                    let from = if direction == Direction::ToBridge { &front } else { &back.socket };
                     let Ok((length, address)) = from.recv_from(&mut buffer) else { continue };
                     let datagram = &buffer[..length];
-                    if (path.loses.lock().expect("lock"))(direction, datagram) {
-                        path.lost.fetch_add(1, SeqCst);
-                        continue;
-                    }
                     if direction == Direction::ToBridge {
                         *publisher.lock().expect("lock") = Some(address);
-                        let _ = back.send(datagram);
-                    } else if let Some(publisher) = *publisher.lock().expect("lock") {
-                        let _ = front.send_to(datagram, publisher);
+                    } else if !Arc::ptr_eq(&back, &path.back()) {
+                        continue; // it came to the old port
+                    }
+                    let deliver = |datagram: &[u8]| {
+                        let _ = match (direction, *publisher.lock().expect("lock")) {
+                            (Direction::ToBridge, _) => path.back().socket.send(datagram),
+                            (Direction::ToPublisher, Some(publisher)) => front.send_to(datagram, publisher),
+                            (Direction::ToPublisher, None) => Ok(0),
+                        };
+                    };
+                    match (path.shared.decides.lock().expect("lock"))(direction, datagram) {
+                        Fate::IsLost => _ = path.shared.lost.fetch_add(1, SeqCst),
+                        Fate::ArrivesLate if late.is_none() => {
+                            late = Some((datagram.to_vec(), 2));
+                            continue;
+                        }
+                        Fate::Arrives | Fate::ArrivesLate => deliver(datagram),
+                        Fate::ArrivesTwice => {
+                            deliver(datagram);
+                            deliver(datagram);
+                        }
+                    }
+                    if let Some((_, after)) = &mut late {
+                        *after -= 1;
+                    }
+                    if let Some((datagram, _)) = late.take_if(|(_, after)| *after == 0) {
+                        deliver(&datagram);
                     }
                 }
             });
         }
     }
 
+    fn back(&self) -> Arc<Back> {
+        self.shared.back.lock().expect("lock").clone().expect("a path that is used")
+    }
+
     /// Ends the relaying.
     pub fn stop(&self) {
-        self.stopped.store(true, SeqCst);
+        self.shared.stopped.store(true, SeqCst);
+    }
+}
+
+/// How long a thread takes to notice that it is over, or that there is another socket.
+const TICK: Duration = Duration::from_millis(100);
+
+impl Back {
+    fn new(bridge: SocketAddr) -> Self {
+        let host: IpAddr = bridge.ip();
+        let socket = UdpSocket::bind((host, 0)).expect("a socket");
+        socket.connect(bridge).expect("the bridge's port");
+        socket.set_read_timeout(Some(TICK)).expect("a timeout");
+        Self { socket, bridge }
+    }
+}
+
+/// xorshift64*: the same numbers for the same seed.
+fn dice(seed: u64) -> impl FnMut() -> u64 + Send {
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64 ^ seed.wrapping_mul(0xD134_2543_DE82_EF95);
+    move || {
+        random ^= random >> 12;
+        random ^= random << 25;
+        random ^= random >> 27;
+        random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33
     }
 }
 

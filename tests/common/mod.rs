@@ -15,6 +15,7 @@ pub mod bridge;
 pub mod browser;
 pub mod clip;
 pub mod flv;
+pub mod half_open;
 pub mod ingest;
 pub mod launch;
 pub mod lossy;

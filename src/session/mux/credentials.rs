@@ -17,6 +17,16 @@ impl IceCredentials {
             |name: &str| sdp.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
         Some(Self { ufrag: value("a=ice-ufrag:")?, password: value("a=ice-pwd:")? })
     }
+
+    /// The user fragment.
+    pub(in crate::session) fn ufrag(&self) -> &str {
+        &self.ufrag
+    }
+
+    /// The password; for the peer only.
+    pub(in crate::session) fn password(&self) -> &str {
+        &self.password
+    }
 }
 
 impl std::fmt::Debug for IceCredentials {

@@ -131,7 +131,8 @@ pub(super) async fn repeat(shared: Arc<Shared>, channel: Weak<Channel>, flight: 
                         let Some(channel) = channel.upgrade() else { return };
                         for (destination, datagram) in flight.take_due(Instant::now()) {
                             shared.counters.repeated.fetch_add(1, Relaxed);
-                            shared.send(destination, channel.source_for(destination), &datagram);
+                            let source = channel.peer().source_for(destination);
+                            shared.send(destination, source, &datagram);
                         }
                     }
                 }

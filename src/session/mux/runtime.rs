@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,10 @@ use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime, TokioRuntime,
 };
 
-use super::{MuxHandle, Shared, socket::Channel};
+use super::{
+    MuxHandle, Shared,
+    socket::{Channel, Membership, VirtualSocket},
+};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -21,23 +24,34 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(in crate::session) struct MuxRuntime {
     shared: Arc<Shared>,
     channel: Arc<Channel>,
+    /// Shared by the connection's sockets, one for each family.
+    membership: Mutex<Weak<Membership>>,
 }
 
 impl MuxRuntime {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, channel: Arc::default() }
+        Self { shared, channel: Arc::default(), membership: Mutex::default() }
     }
 
     /// What the session keeps when the runtime goes to the peer connection.
     pub(in crate::session) fn handle(&self) -> MuxHandle {
         MuxHandle { shared: Arc::downgrade(&self.shared), channel: self.channel.clone() }
     }
+
+    fn membership(&self) -> Arc<Membership> {
+        let mut membership = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
+        membership.upgrade().unwrap_or_else(|| {
+            let new = Membership::begin(self.shared.clone(), self.channel.clone());
+            *membership = Arc::downgrade(&new);
+            new
+        })
+    }
 }
 
 impl Runtime for MuxRuntime {
     /// Keeps the placeholder's address, drops the placeholder, and returns a socket on the shared port.
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        Ok(Arc::new(self.shared.open(self.channel.clone(), socket.local_addr()?)))
+        Ok(Arc::new(VirtualSocket::new(self.membership(), socket.local_addr()?)))
     }
 
     fn spawn(&self, future: BoxFuture<'static, ()>) -> Box<dyn JoinHandle> {

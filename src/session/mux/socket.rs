@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSliceMut},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -14,7 +14,12 @@ use std::{
 
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-use super::{Shared, flight::Flight};
+use super::{
+    Shared,
+    flight::{self, Flight},
+    peer::Peer,
+    stun,
+};
 
 /// Datagrams that wait for one session: half a second at 20 Mbit/s. More are dropped and counted.
 const QUEUE: usize = 1024;
@@ -27,9 +32,9 @@ pub(super) struct Channel {
     pub(super) flight: Arc<Flight>,
     /// The session is over. Changed with the routes locked.
     closed: AtomicBool,
-    queue: Mutex<Queue>,
-    /// Peer addresses, oldest first, each with the address of ours that it wrote to.
-    addresses: Mutex<Vec<(SocketAddr, Option<IpAddr>)>>,
+    /// One for each family, as the peer connection has a socket for each.
+    queues: [Mutex<Queue>; 2],
+    peer: Mutex<Peer>,
 }
 
 #[derive(Default)]
@@ -49,21 +54,13 @@ impl Channel {
         self.closed.load(Relaxed)
     }
 
-    /// Remembers an address of the peer; returns the oldest one if there are now more than `most`.
-    pub(super) fn learn(&self, from: SocketAddr, to: Option<IpAddr>, most: usize) -> Option<SocketAddr> {
-        let mut addresses = lock(&self.addresses);
-        addresses.push((from, to));
-        (addresses.len() > most).then(|| addresses.remove(0).0)
-    }
-
-    /// The address of ours that `peer` wrote to: a multi-homed host must answer from that one.
-    pub(super) fn source_for(&self, peer: SocketAddr) -> Option<IpAddr> {
-        lock(&self.addresses).iter().rev().find(|(address, _)| *address == peer).and_then(|(_, ours)| *ours)
+    pub(super) fn peer(&self) -> MutexGuard<'_, Peer> {
+        lock(&self.peer)
     }
 
     /// Queues a datagram; false if it was dropped because the queue is full.
     pub(super) fn push(&self, from: SocketAddr, datagram: &[u8]) -> bool {
-        let mut queue = lock(&self.queue);
+        let mut queue = lock(self.queue(from));
         if queue.waiting.len() >= QUEUE {
             return false;
         }
@@ -75,42 +72,92 @@ impl Channel {
     }
 
     pub(super) fn wake(&self) {
-        let waker = lock(&self.queue).waker.take();
-        if let Some(waker) = waker {
-            waker.wake();
+        for queue in &self.queues {
+            let mut queue = lock(queue);
+            let waker = if queue.waiting.is_empty() { None } else { queue.waker.take() };
+            drop(queue);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
         }
+    }
+
+    fn queue(&self, address: SocketAddr) -> &Mutex<Queue> {
+        let [v4, v6] = &self.queues;
+        if address.is_ipv6() { v6 } else { v4 }
     }
 }
 
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Channel({} waiting)", lock(&self.queue).waiting.len())
+        let [v4, v6] = &self.queues;
+        write!(f, "Channel({} waiting)", lock(v4).waiting.len() + lock(v6).waiting.len())
     }
 }
 
-/// Held by the peer connection; its end is the end of the session's routes.
-pub(super) struct VirtualSocket {
+/// A session's place on the shared port; its end is the end of the session's routes.
+#[derive(Debug)]
+pub(super) struct Membership {
     shared: Arc<Shared>,
     channel: Arc<Channel>,
-    local: SocketAddr,
 }
 
-impl VirtualSocket {
-    pub(super) fn new(shared: Arc<Shared>, channel: Arc<Channel>, local: SocketAddr) -> Self {
-        Self { shared, channel, local }
+impl Membership {
+    pub(super) fn begin(shared: Arc<Shared>, channel: Arc<Channel>) -> Arc<Self> {
+        tokio::spawn(flight::repeat(shared.clone(), Arc::downgrade(&channel), channel.flight.clone()));
+        Arc::new(Self { shared, channel })
     }
 }
 
-impl Drop for VirtualSocket {
+impl Membership {
+    /// Sends what the peer connection wants to send there to where that is, unless it is a check too many.
+    fn send(&self, destination: SocketAddr, datagram: &[u8], now: Instant) {
+        let Self { shared, channel } = self;
+        let mut peer = channel.peer();
+        let check = match stun::kind(datagram) {
+            Some((stun::Kind::Request, transaction)) => Some(transaction),
+            Some((stun::Kind::Response, _)) => None,
+            None => {
+                peer.path.selected(destination, now);
+                None
+            }
+        };
+        let destination = peer.path.outward(destination);
+        if let Some(transaction) = check
+            && !peer.may_check(destination, transaction, datagram, || shared.checks().take(now), now)
+        {
+            shared.counters.checks_held.fetch_add(1, Relaxed);
+            return;
+        }
+        let source = peer.source_for(destination);
+        drop(peer);
+        channel.flight.sent(destination, datagram, now);
+        shared.send(destination, source, datagram);
+    }
+}
+
+impl Drop for Membership {
     fn drop(&mut self) {
         self.shared.routes().remove(&self.channel);
         self.channel.flight.finish();
     }
 }
 
+/// Held by the peer connection, one for each family.
+pub(super) struct VirtualSocket {
+    membership: Arc<Membership>,
+    local: SocketAddr,
+}
+
+impl VirtualSocket {
+    pub(super) fn new(membership: Arc<Membership>, local: SocketAddr) -> Self {
+        Self { membership, local }
+    }
+}
+
 impl std::fmt::Debug for VirtualSocket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "VirtualSocket({:?} at {})", self.channel, self.local)
+        write!(f, "VirtualSocket({:?} at {})", self.membership.channel, self.local)
     }
 }
 
@@ -121,8 +168,7 @@ impl AsyncUdpSocket for VirtualSocket {
 
     /// Never pending: one waker cannot be shared by all sessions, so what the kernel has no room for is dropped.
     fn poll_send(&self, _: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        self.channel.flight.sent(transmit.destination, transmit.contents, Instant::now());
-        self.shared.send(transmit.destination, self.channel.source_for(transmit.destination), transmit.contents);
+        self.membership.send(transmit.destination, transmit.contents, Instant::now());
         Poll::Ready(Ok(transmit.contents.len()))
     }
 
@@ -132,7 +178,7 @@ impl AsyncUdpSocket for VirtualSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut queue = lock(&self.channel.queue);
+        let mut queue = lock(self.membership.channel.queue(self.local));
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
             let Some((from, datagram)) = queue.waiting.pop_front() else { break };

@@ -7,22 +7,51 @@ use rtc::{
     stun::{integrity::MessageIntegrity, message::Message},
 };
 
+use super::checks::Transaction;
+
 const HEADER: usize = 20;
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
 const USERNAME: u16 = 0x0006;
+const USE_CANDIDATE: u16 = 0x0025;
+
+/// A STUN message about a binding, as far as its header says so (RFC 8489 section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Request,
+    /// A success or an error.
+    Response,
+}
+
+/// What kind of STUN message a datagram is, and its transaction ID. `None` for anything else.
+pub(super) fn kind(datagram: &[u8]) -> Option<(Kind, Transaction)> {
+    let (header, _) = datagram.split_at_checked(HEADER)?;
+    let kind = match header.get(..2)? {
+        [0x00, 0x01] => Kind::Request,
+        [0x01, 0x01 | 0x11] => Kind::Response,
+        _ => return None,
+    };
+    let transaction = header.get(8..).and_then(|id| id.try_into().ok())?;
+    (header.get(4..8)? == MAGIC_COOKIE).then_some((kind, transaction))
+}
 
 /// Our user fragment in a binding request: what stands before the colon of its USERNAME. `None` for anything else.
 pub(super) fn local_ufrag(datagram: &[u8]) -> Option<&str> {
-    // Binding request: class 0, method 1 (section 5).
-    if datagram.len() < HEADER || datagram[..2] != [0x00, 0x01] || datagram[4..8] != MAGIC_COOKIE {
-        return None;
-    }
-    let mut rest = &datagram[HEADER..];
+    let (Kind::Request, _) = kind(datagram)? else { return None };
+    std::str::from_utf8(attribute(datagram, USERNAME)?).ok()?.split(':').next()
+}
+
+/// Whether a request nominates its pair (RFC 8445 section 7.1.2).
+pub(super) fn nominates(datagram: &[u8]) -> bool {
+    attribute(datagram, USE_CANDIDATE).is_some()
+}
+
+fn attribute(datagram: &[u8], wanted: u16) -> Option<&[u8]> {
+    let mut rest = datagram.get(HEADER..)?;
     while let [t0, t1, l0, l1, tail @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*l0, *l1]));
         let value = tail.get(..length)?;
-        if u16::from_be_bytes([*t0, *t1]) == USERNAME {
-            return std::str::from_utf8(value).ok()?.split(':').next();
+        if u16::from_be_bytes([*t0, *t1]) == wanted {
+            return Some(value);
         }
         rest = tail.get(length.next_multiple_of(4)..)?;
     }
@@ -73,5 +102,27 @@ mod tests {
     #[test]
     fn a_request_without_integrity_is_not_believed() {
         assert!(!integrity_holds(&request("ours:theirs"), "password"));
+    }
+
+    #[test]
+    fn requests_and_responses_are_told_apart() {
+        let mut datagram = request("ours:theirs");
+        assert_eq!(kind(&datagram), Some((Kind::Request, [7; 12])));
+        for class in [0x01, 0x11] {
+            datagram[..2].copy_from_slice(&[0x01, class]);
+            assert_eq!(kind(&datagram), Some((Kind::Response, [7; 12])));
+        }
+        assert_eq!(local_ufrag(&datagram), None, "a response names nobody");
+        datagram[..2].copy_from_slice(&[0x00, 0x11]);
+        assert_eq!(kind(&datagram), None, "an indication");
+        assert_eq!(kind(&[0; 64]), None, "no cookie");
+    }
+
+    #[test]
+    fn a_nomination_is_an_attribute_without_a_value() {
+        let mut datagram = request("ours:theirs");
+        assert!(!nominates(&datagram));
+        datagram.extend_from_slice(&[0x00, 0x25, 0, 0]);
+        assert!(nominates(&datagram));
     }
 }

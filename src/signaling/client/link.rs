@@ -1,26 +1,11 @@
 //! STUN and TURN servers from `Link: <…>; rel="ice-server"` header fields (RFC 8288, RFC 9725 section 4.6). Pure.
 
-use std::{fmt, iter::Peekable, str::CharIndices};
+use std::{iter::Peekable, str::CharIndices};
+
+use crate::signaling::IceServer;
 
 /// ICE servers that are kept of one reply; a server that names more is not served better.
 const MOST: usize = 16;
-
-/// A STUN or TURN server. Its credential is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct IceServer {
-    /// Such as `stun:host:3478` or `turn:host?transport=udp`.
-    pub url: String,
-    /// For TURN.
-    pub username: Option<String>,
-    /// For TURN.
-    pub credential: Option<String>,
-}
-
-impl fmt::Debug for IceServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.url, if self.credential.is_some() { " (with a credential)" } else { "" })
-    }
-}
 
 /// The ICE servers of some Link header fields. What is malformed ends its own field, and harms no other.
 pub(super) fn ice_servers<'a>(fields: impl Iterator<Item = &'a str>) -> Vec<IceServer> {
@@ -46,11 +31,7 @@ fn ice_server(target: &str, parameters: Parameters) -> Option<IceServer> {
     let find = |name: &str| parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
     let is_ice = find("rel")?.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("ice-server"));
     let known = matches!(scheme.as_str(), "stun" | "stuns" | "turn" | "turns");
-    (is_ice && known).then(|| IceServer {
-        url: target.to_owned(),
-        username: find("username"),
-        credential: find("credential"),
-    })
+    (is_ice && known).then(|| IceServer::named(target, find("username").zip(find("credential"))))
 }
 
 /// Reads one field: `<target>; name=value; name="value", <target> …` (RFC 8288 section 3, appendix B.2).
@@ -130,7 +111,7 @@ mod tests {
     }
 
     fn stun(url: &str) -> IceServer {
-        IceServer { url: url.into(), username: None, credential: None }
+        IceServer::named(url, None)
     }
 
     #[test]
@@ -148,11 +129,8 @@ mod tests {
     #[test]
     fn quoted_values_may_hold_commas_semicolons_and_escaped_quotes() {
         let field = r#"<turn:t?transport=udp>; rel="ice-server"; username="a,b;c"; credential="p\"w\\d, <x>"; credential-type="password", <stun:s>; rel="ice-server""#;
-        let turn = IceServer {
-            url: "turn:t?transport=udp".into(),
-            username: Some("a,b;c".into()),
-            credential: Some(r#"p"w\d, <x>"#.into()),
-        };
+        let login = ("a,b;c".to_owned(), r#"p"w\d, <x>"#.to_owned());
+        let turn = IceServer::named("turn:t?transport=udp", Some(login));
         assert_eq!(servers(&[field]), [turn, stun("stun:s")]);
     }
 
@@ -178,11 +156,5 @@ mod tests {
     #[test]
     fn many_servers_are_cut_short() {
         assert_eq!(servers(&["<stun:a>;rel=ice-server,".repeat(1000).as_str()]).len(), MOST);
-    }
-
-    #[test]
-    fn a_credential_is_never_printed() {
-        let server = IceServer { url: "turn:t".into(), username: Some("u".into()), credential: Some("s3cret".into()) };
-        assert!(!format!("{server:?}").contains("s3cret"));
     }
 }

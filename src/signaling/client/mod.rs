@@ -17,7 +17,6 @@ mod whep;
 
 pub use {
     error::{ClientError, Verdict},
-    link::IceServer,
     target::{ServerUrl, ServerUrlError},
     whep::{ClientConfig, Negotiated, Resource, WhepClient},
 };

@@ -8,17 +8,20 @@ use hyper::{HeaderMap, Method, StatusCode, header};
 use super::{
     error::{self, ClientError},
     http::{self, Http, Outgoing, Reply},
-    link::{self, IceServer},
+    link,
     target::ServerUrl,
     tls,
 };
-use crate::signaling::sdp;
+use crate::signaling::{
+    IceServer,
+    fragment::{IceFragment, MEDIA_TYPE as FRAGMENT},
+    sdp,
+};
 
 /// Servers that one offer is passed on to.
 const MOST_REDIRECTS: usize = 5;
 
 const SDP: &str = "application/sdp";
-const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
 /// How a server is called.
 #[derive(Clone, Debug)]
@@ -160,16 +163,19 @@ impl Resource {
 
     /// Restarts ICE: our new credentials and candidates as an SDP fragment (RFC 8840), and the server's in return.
     /// `None`: the server cannot do that.
-    pub async fn restart_ice(&self, fragment: &str) -> Result<Option<String>, ClientError> {
+    pub async fn restart_ice(&self, fragment: &IceFragment) -> Result<Option<IceFragment>, ClientError> {
         let Some(url) = &self.url else { return Ok(None) };
-        let mut patch = outgoing(Method::PATCH, FRAGMENT, fragment);
+        let mut patch = outgoing(Method::PATCH, FRAGMENT, &fragment.to_string());
         // Whatever ICE session it has is to be replaced (section 4.4.3), so its entity tag does not matter.
         patch.if_match = Some("*".to_owned());
         let reply = self.http.send(url, patch, self.with_token).await?;
         match reply.status.as_u16() {
-            200 if !reply.body.is_empty() => {
-                Ok(Some(sdp::check_fragment(&reply.body).map_err(|error| ClientError::sdp(url, error))?.to_owned()))
-            }
+            200 if !reply.body.is_empty() => match IceFragment::parse(&reply.body) {
+                Ok(fragment) => Ok(Some(fragment)),
+                Err(error) => {
+                    Err(ClientError::Reply { server: url.clone(), why: format!("its fragment is malformed: {error}") })
+                }
+            },
             // Not there, not supported, not now: the session goes on without.
             200..=299 | 405 | 415 | 422 | 501 => Ok(None),
             _ => Err(refused(&self.http, url, &reply, self.with_token)),
