@@ -9,14 +9,14 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionState,
-    RTCSessionDescription,
+    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
+    RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngine,
 };
 
 use super::{
     ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, PacketSink, RemoteIce, bandwidth,
     candidates,
-    mux::{IceCredentials, Mux},
+    mux::{IceCredentials, Mux, MuxHandle},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
     remote_candidates::RemoteCandidates,
     restart::IceAgent,
@@ -85,6 +85,17 @@ struct Shared {
     commands: mpsc::Sender<Command>,
 }
 
+/// What a session is made of.
+pub(super) struct Parts {
+    pub(super) connection: Arc<dyn PeerConnection>,
+    /// What the peer may tell of its ICE goes here; `None` where it has no say after the descriptions.
+    pub(super) ice: Option<IceAgent>,
+    pub(super) sink: Arc<dyn PacketSink>,
+    pub(super) events: mpsc::Receiver<RTCPeerConnectionState>,
+    pub(super) tap: Arc<TapState>,
+    pub(super) tracks: Vec<Track>,
+}
+
 impl Session {
     /// Answers an offer. Must run on the runtime that reads the mux; everything of the session then does.
     ///
@@ -102,53 +113,37 @@ impl Session {
         let offer = &remote_candidates.keep_admitted(offer);
         let sink = make_sink(&tracks);
         let tap = Arc::new(TapState::new(tracks.len()));
-        let (events, events_out) = mpsc::channel(16);
-        let (gathered, gathered_out) = oneshot::channel();
-        let handler = Handler { events, gathered: Mutex::new(Some(gathered)) };
-        let runtime = config.mux.runtime();
-        let routes = runtime.handle();
+        let (handler, events, gathered) = Handler::new();
         let mut engine = media_engine(&tracks)?;
-        let registry = interceptors(&mut engine, MediaTap::new(tracks.clone(), sink.clone(), tap.clone()))?;
-        let building = PeerConnectionBuilder::new()
-            .with_media_engine(engine)
-            .with_interceptor_registry(registry)
-            .with_setting_engine(settings(offer, config.connect_timeout))
-            .with_handler(Arc::new(handler))
-            .with_udp_addrs(config.mux.placeholders())
-            .with_runtime(Arc::new(runtime))
-            .build();
-        let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(building).await?); // boxed: 20 KB
-        let sdp = match describe(&*connection, offer, gathered_out).await {
+        let tapping = MediaTap::new(tracks.clone(), sink.clone(), tap.clone());
+        let registry = interceptors(&mut engine, tapping)?;
+        let (connection, routes) =
+            build(config, settings(offer, config.connect_timeout), engine, registry, handler).await?;
+        let sdp = match describe(&*connection, offer, gathered).await {
             Ok(sdp) => sdp,
             Err(error) => {
                 let _ = connection.close().await;
                 return Err(error);
             }
         };
-        if let Some(credentials) = IceCredentials::of_description(&sdp) {
-            routes.add_credentials(credentials);
-        }
         if let Some(credentials) = IceCredentials::of_description(offer) {
             routes.set_remote_password(credentials.password().to_owned());
         }
-        let addresses = candidates::announced(&config.public_addresses, peer_is_local, config.mux.is_dual_stack());
-        let sdp = candidates::rewrite(&sdp, &addresses, config.mux.port());
+        let Announced { sdp, candidates } = announce(config, &routes, &sdp, peer_is_local);
         let sdp = bandwidth::limit(&sdp, config.max_bitrate);
+        let ice = IceAgent::new(offer, remote_candidates, routes, candidates);
+        let parts = Parts { connection, ice: Some(ice), sink, events, tap, tracks: tracks.clone() };
+        Ok(Answered { session: Self::watched(parts, config.connect_timeout, guard), sdp, tracks })
+    }
 
+    /// The session of a connection that has both descriptions: it runs from here on.
+    pub(super) fn watched(parts: Parts, connect_timeout: Duration, guard: impl Send + 'static) -> Self {
+        let Parts { connection, ice, sink, events, tap, tracks } = parts;
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
         let (commands, commands_out) = mpsc::channel(4);
-        let watcher = Watcher {
-            connection,
-            ice: IceAgent::new(offer, remote_candidates, routes, candidates::lines(&addresses, config.mux.port())),
-            sink,
-            state,
-            events: events_out,
-            commands: commands_out,
-            connect_timeout: config.connect_timeout,
-        };
+        let watcher = Watcher { connection, ice, sink, state, events, commands: commands_out, connect_timeout };
         tokio::spawn(watcher.run(guard));
-        let shared = Shared { tap, tracks: tracks.clone(), state: state_out, commands };
-        Ok(Answered { session: Self { shared: Arc::new(shared) }, sdp, tracks })
+        Self { shared: Arc::new(Shared { tap, tracks, state: state_out, commands }) }
     }
 
     /// Ends the session; returns when it has ended.
@@ -170,6 +165,11 @@ impl Session {
     /// The state of its connection.
     pub fn state(&self) -> ConnectionState {
         *self.shared.state.borrow()
+    }
+
+    /// Follows the state of its connection, to the end.
+    pub fn states(&self) -> watch::Receiver<ConnectionState> {
+        self.shared.state.clone()
     }
 
     /// When the last media packet came; `None` before the first.
@@ -200,6 +200,44 @@ impl KeyframeControl for Session {
     }
 }
 
+/// A connection on the shared port, and what routes to it.
+pub(super) async fn build(
+    config: &SessionConfig,
+    settings: SettingEngine,
+    engine: MediaEngine,
+    registry: Registry,
+    handler: Handler,
+) -> Result<(Arc<dyn PeerConnection>, MuxHandle), SessionError> {
+    let runtime = config.mux.runtime();
+    let routes = runtime.handle();
+    let building = PeerConnectionBuilder::new()
+        .with_media_engine(engine)
+        .with_interceptor_registry(registry)
+        .with_setting_engine(settings)
+        .with_handler(Arc::new(handler))
+        .with_udp_addrs(config.mux.placeholders())
+        .with_runtime(Arc::new(runtime))
+        .build();
+    Ok((Arc::new(Box::pin(building).await?), routes)) // boxed: 20 KB
+}
+
+/// A local description that a peer can reach us by.
+pub(super) struct Announced {
+    pub(super) sdp: String,
+    /// Its candidates, as `candidate:…`.
+    pub(super) candidates: Vec<String>,
+}
+
+/// Makes a local description reachable: its requests are routed here, its candidates are the shared port's.
+pub(super) fn announce(config: &SessionConfig, routes: &MuxHandle, sdp: &str, peer_is_local: bool) -> Announced {
+    if let Some(credentials) = IceCredentials::of_description(sdp) {
+        routes.add_credentials(credentials);
+    }
+    let addresses = candidates::announced(&config.public_addresses, peer_is_local, config.mux.is_dual_stack());
+    let port = config.mux.port();
+    Announced { sdp: candidates::rewrite(sdp, &addresses, port), candidates: candidates::lines(&addresses, port) }
+}
+
 async fn describe(
     connection: &dyn PeerConnection,
     offer: &str,
@@ -207,16 +245,34 @@ async fn describe(
 ) -> Result<String, SessionError> {
     connection.set_remote_description(RTCSessionDescription::offer(offer.to_owned())?).await?;
     let answer = connection.create_answer(None).await?;
-    connection.set_local_description(answer).await?;
+    gathered_description(connection, answer, gathered).await
+}
+
+/// Sets a local description and returns it with its placeholder candidates.
+pub(super) async fn gathered_description(
+    connection: &dyn PeerConnection,
+    description: RTCSessionDescription,
+    gathered: oneshot::Receiver<()>,
+) -> Result<String, SessionError> {
+    connection.set_local_description(description).await?;
     let _ = tokio::time::timeout(GATHERING, gathered).await;
     let description = connection.local_description().await;
     description.map(|description| description.sdp).ok_or_else(|| SessionError::Stack("no local description".into()))
 }
 
 /// Passes the stack's callbacks on; they run on its driver and must not wait.
-struct Handler {
+pub(super) struct Handler {
     events: mpsc::Sender<RTCPeerConnectionState>,
     gathered: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl Handler {
+    /// The handler, the states that it passes on, and the end of gathering.
+    pub(super) fn new() -> (Self, mpsc::Receiver<RTCPeerConnectionState>, oneshot::Receiver<()>) {
+        let (events, events_out) = mpsc::channel(16);
+        let (gathered, gathered_out) = oneshot::channel();
+        (Self { events, gathered: Mutex::new(Some(gathered)) }, events_out, gathered_out)
+    }
 }
 
 #[async_trait]

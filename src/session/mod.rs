@@ -5,13 +5,17 @@
 //! no HTTP. What the WebRTC stack below does not do well by itself is done here: one UDP port for all sessions and the
 //! repeating of lost handshake flights (`mux`), retransmissions before loss detection (`rtx`).
 
+mod accepted;
 mod bandwidth;
 mod candidates;
 mod connection;
 mod ice;
 mod keyframe;
+mod late_tap;
 mod mux;
 mod negotiate;
+mod offered;
+mod offerer;
 mod remote_candidates;
 mod restart;
 mod rtx;
@@ -31,6 +35,7 @@ pub use {
     keyframe::{Due, KeyframePolicy, SHORTEST_PAUSE},
     mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    offerer::Offering,
     stats::SessionStats,
 };
 

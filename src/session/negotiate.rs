@@ -130,9 +130,9 @@ pub fn negotiate(offer: &str, preferences: &CodecPreferences) -> Result<Vec<Trac
 }
 
 /// ICE credentials and a fingerprint must be there, at session or media level (RFC 8839 section 5.4, RFC 8122 section 5).
-fn check_transport(description: &SessionDescription) -> Result<(), NegotiationError> {
+pub(super) fn check_transport(description: &SessionDescription) -> Result<(), NegotiationError> {
     if description.media_descriptions.is_empty() {
-        return Err(NegotiationError::Malformed("the offer has no media section (m=)".into()));
+        return Err(NegotiationError::Malformed("it has no media section (m=)".into()));
     }
     for name in ["ice-ufrag", "ice-pwd", "fingerprint"] {
         let everywhere = description.attribute(name).is_some()
@@ -150,12 +150,12 @@ fn check_transport(description: &SessionDescription) -> Result<(), NegotiationEr
 
 /// A payload type as a section describes it.
 #[derive(Debug, Default)]
-struct Format<'a> {
-    payload_type: u8,
+pub(super) struct Format<'a> {
+    pub(super) payload_type: u8,
     encoding: &'a str,
     clock_rate: u32,
     channels: u16,
-    fmtp: &'a str,
+    pub(super) fmtp: &'a str,
     feedback: Vec<(&'a str, &'a str)>,
 }
 
@@ -188,12 +188,24 @@ fn track(
             names(&accepted)
         )));
     };
+    Ok(describe(index, kind, section, &formats, codec, format))
+}
+
+/// The track of a section that is sent in this format.
+pub(super) fn describe(
+    index: usize,
+    kind: MediaKind,
+    section: &MediaDescription,
+    formats: &[Format<'_>],
+    codec: Codec,
+    format: &Format<'_>,
+) -> Track {
     let apt = format!("apt={}", format.payload_type);
     let rtx = formats
         .iter()
         .find(|other| other.encoding.eq_ignore_ascii_case("rtx") && other.fmtp.split(';').any(|p| p.trim() == apt))
         .map(|rtx| rtx.payload_type);
-    Ok(Track {
+    Track {
         index,
         mid: section.attribute("mid").flatten().map(str::to_owned),
         codec,
@@ -203,7 +215,7 @@ fn track(
         rtx,
         ssrcs: ssrcs(section),
         feedback: format.feedback.iter().filter(|(typ, parameter)| wanted(typ, parameter)).map(owned).collect(),
-    })
+    }
 }
 
 /// Feedback that we make: NACK, PLI, FIR and transport-wide congestion control; not REMB.
@@ -216,13 +228,13 @@ fn owned((a, b): &(&str, &str)) -> (String, String) {
 }
 
 impl Format<'_> {
-    fn is(&self, codec: Codec) -> bool {
+    pub(super) fn is(&self, codec: Codec) -> bool {
         self.encoding.eq_ignore_ascii_case(codec.name()) && self.clock_rate == codec.clock_rate()
     }
 }
 
 /// The formats of a section in the order of its media line (RFC 8866 section 5.14).
-fn formats(section: &MediaDescription) -> Vec<Format<'_>> {
+pub(super) fn formats(section: &MediaDescription) -> Vec<Format<'_>> {
     let mut formats: Vec<Format<'_>> = section
         .media_name
         .formats

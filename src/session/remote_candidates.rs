@@ -15,18 +15,25 @@ const LOWEST_PORT: u16 = 1024;
 #[derive(Clone, Debug)]
 pub(super) struct RemoteCandidates {
     peer_is_local: bool,
+    lowest_port: u16,
     admitted: Vec<SocketAddr>,
 }
 
 impl RemoteCandidates {
     /// `peer_is_local`: its offer came over loopback, so that its candidates may be there.
     pub(super) fn new(peer_is_local: bool) -> Self {
-        Self { peer_is_local, admitted: Vec::new() }
+        Self { peer_is_local, lowest_port: LOWEST_PORT, admitted: Vec::new() }
+    }
+
+    /// Those of a server that we have called. It was not the one who chose to begin, and servers take ports that firewalls
+    /// let through, such as 443.
+    pub(super) fn of_server(server_is_local: bool) -> Self {
+        Self { lowest_port: 1, ..Self::new(server_is_local) }
     }
 
     /// The same peer after an ICE restart, which begins with none.
     pub(super) fn restarted(&self) -> Self {
-        Self::new(self.peer_is_local)
+        Self { admitted: Vec::new(), ..*self }
     }
 
     /// A description, or a trickled fragment of one, without the candidates that are not checked.
@@ -44,7 +51,9 @@ impl RemoteCandidates {
         if self.admitted.contains(&address) {
             return true; // each section of a bundle names the same ones
         }
-        let admits = self.admitted.len() < MOST_CANDIDATES && is_reachable(address, self.peer_is_local);
+        let admits = self.admitted.len() < MOST_CANDIDATES
+            && address.port() >= self.lowest_port
+            && is_reachable(address, self.peer_is_local);
         if admits {
             self.admitted.push(address);
         } else {
@@ -66,17 +75,13 @@ fn udp_address(candidate: &str) -> Option<SocketAddr> {
 }
 
 fn is_reachable(address: SocketAddr, peer_is_local: bool) -> bool {
-    let (ip, port) = (address.ip(), address.port());
+    let ip = address.ip();
     let of_no_peer = match ip {
         // 0.0.0.0/8 is "this network", 240.0.0.0/4 reserved up to the broadcast address (RFC 6890 section 2.2.2).
         IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.octets()[0] >= 240 || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
-    port >= LOWEST_PORT
-        && !of_no_peer
-        && !ip.is_unspecified()
-        && !ip.is_multicast()
-        && (peer_is_local || !ip.is_loopback())
+    !of_no_peer && !ip.is_unspecified() && !ip.is_multicast() && (peer_is_local || !ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -97,6 +102,12 @@ mod tests {
             assert!(admits(address, 50_000, false), "{address}");
         }
         assert!(admits("192.0.2.1", 1024, false));
+    }
+
+    #[test]
+    fn a_server_that_was_called_may_take_any_port() {
+        let admits = |port| RemoteCandidates::of_server(false).admits(&candidate("192.0.2.1", port));
+        assert!(admits(443) && !admits(0));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rtc::{
     ice::mdns::MulticastDnsMode,
-    interceptor::{NackGeneratorBuilder, Slot},
+    interceptor::{Interceptor, NackGeneratorBuilder, Slot},
     peer_connection::transport::RTCDtlsRole,
     rtp_transceiver::rtp_sender::{RTCRtpHeaderExtensionCapability, RtpCodecKind},
 };
@@ -17,7 +17,7 @@ use super::{
     connection::SessionError,
     negotiate::Track,
     rtx::{self, RtxUnwrap},
-    tap::{self, MediaTap},
+    tap,
     watcher::LINGER,
 };
 use crate::codec::MediaKind;
@@ -48,7 +48,10 @@ pub(super) fn media_engine(tracks: &[Track]) -> Result<MediaEngine, SessionError
 }
 
 /// From the wire to the application: RTX unwrapped, losses asked for, arrivals reported, media tapped.
-pub(super) fn interceptors(engine: &mut MediaEngine, tap: MediaTap) -> Result<Registry, SessionError> {
+pub(super) fn interceptors(
+    engine: &mut MediaEngine,
+    tap: impl Interceptor + 'static,
+) -> Result<Registry, SessionError> {
     configure_simulcast_extension_headers(engine)?;
     engine.register_header_extension(
         RTCRtpHeaderExtensionCapability { uri: rtc::sdp::extmap::SDES_MID_URI.to_owned() },

@@ -36,7 +36,8 @@ pub(super) enum Command {
 /// Owns the connection until the session is over.
 pub(super) struct Watcher {
     pub(super) connection: Arc<dyn PeerConnection>,
-    pub(super) ice: IceAgent,
+    /// `None`: the peer cannot change its ICE.
+    pub(super) ice: Option<IceAgent>,
     pub(super) sink: Arc<dyn PacketSink>,
     pub(super) state: watch::Sender<ConnectionState>,
     pub(super) events: mpsc::Receiver<RTCPeerConnectionState>,
@@ -97,7 +98,10 @@ impl Watcher {
                     None => return end(EndReason::Shutdown, None),
                     Some(Command::Close(reason, done)) => return end(reason, Some(done)),
                     Some(Command::Ice(told, answer)) => {
-                        let change = self.ice.tell(&*self.connection, told).await;
+                        let change = match &mut self.ice {
+                            Some(ice) => ice.tell(&*self.connection, told).await,
+                            None => Err(IceError::Refused("this session takes no word of its peer".into())),
+                        };
                         if matches!(change, Ok(IceChange::Restarted(_))) {
                             phase = self.restarting(phase);
                         }
@@ -108,7 +112,9 @@ impl Watcher {
                     Phase::Connecting { .. } => return end(EndReason::ConnectTimeout, None),
                     Phase::Lingering { consent: None, .. } => return end(EndReason::ConnectionLost, None),
                     Phase::Lingering { consent: Some(_), until } => {
-                        self.ice.consent_expired();
+                        if let Some(ice) = &self.ice {
+                            ice.consent_expired();
+                        }
                         phase = Phase::Lingering { consent: None, until };
                     }
                     Phase::Connected | Phase::Interrupted { .. } => {

@@ -53,6 +53,21 @@ impl IceServer {
         Ok(Self { uri: format!("{scheme}:{host}{port}{query}"), login })
     }
 
+    /// As a server named it in a Link header; taken at its word, and used only by a client that checks it.
+    pub(super) fn named(uri: &str, login: Option<(String, String)>) -> Self {
+        Self { uri: uri.to_owned(), login }
+    }
+
+    /// RFC 7064 or RFC 7065.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Username and credential, for TURN.
+    pub fn login(&self) -> Option<(&str, &str)> {
+        self.login.as_ref().map(|(username, credential)| (username.as_str(), credential.as_str()))
+    }
+
     /// The value of a Link header. It has no comma, at which some clients split header values.
     pub fn link(&self) -> Option<HeaderValue> {
         let mut link = format!("<{}>; rel=\"ice-server\"", self.uri);

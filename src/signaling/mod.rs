@@ -14,6 +14,7 @@
 mod answerer;
 mod auth;
 mod body;
+pub mod client;
 mod connection;
 mod cors;
 mod fragment;

@@ -76,7 +76,7 @@ pub(crate) fn load(files: &TlsFiles) -> Result<RustlsConfig, BadFile> {
 /// Chains and keys are a few KiB; a device or a log file named by mistake must not fill memory.
 const MAX_PEM: u64 = 1024 * 1024;
 
-fn read(path: &Path) -> Result<Vec<u8>, BadFile> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, BadFile> {
     let bad = |what: String| BadFile { path: path.to_owned(), what };
     let mut pem = Vec::new();
     File::open(path)

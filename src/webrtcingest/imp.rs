@@ -1,27 +1,23 @@
 //! The GObject shell: properties, templates, state changes, events.
 #![allow(missing_docs)] // the derive makes public accessors; each property is documented by its blurb
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use once_cell::sync::Lazy;
 
 use super::{
-    answerer::{Answerer, Slot},
     codecs,
     pads::ElementReceiver,
-    settings::{ConnectionState, OnDisconnect, ResolvedSettings, Settings, parse_uri},
+    role::{Parts, Role},
+    settings::{ConnectionState, IngestUri, OnDisconnect, ResolvedRole, ResolvedSettings, Settings, parse_uri},
     stats,
 };
 use crate::{
     codec::{Codec, MediaKind},
     rtp::{Crossing, announced_caps},
     runtime,
-    session::{EndReason, Mux, Session, SessionConfig},
-    signaling::{Mount, mount},
+    session::{Mux, SessionConfig},
 };
 
 pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
@@ -32,10 +28,10 @@ pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
 #[derive(Default, glib::Properties)]
 #[properties(wrapper_type = super::WebrtcIngest)]
 pub struct WebrtcIngest {
-    #[property(name = "uri", get, set, type = Option<String>, member = uri, nick = "URI",
-        blurb = "Where to serve: whip://HOST:PORT/PATH, or whips:// with TLS; port 0 picks a free one")]
+    #[property(name = "uri", get = Self::redacted_uri, set, type = Option<String>, member = uri, nick = "URI",
+        blurb = "Where to serve: whip(s)://HOST:PORT/PATH, port 0 picks a free one; or where to pull from: whep(s)://HOST:PORT/PATH; a query is shown redacted")]
     #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
-        nick = "Bearer token", blurb = "Bearer token that publishers must have; shown redacted")]
+        nick = "Bearer token", blurb = "Bearer token that publishers must have, or that is sent to the server; shown redacted")]
     #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
         blurb = "STUN server that publishers are told of: stun://host:port")]
     #[property(name = "turn-servers", get = Self::redacted_turn_servers, set, type = gst::Array, member = turn_servers,
@@ -47,7 +43,7 @@ pub struct WebrtcIngest {
         blurb = "Audio codecs in order of preference")]
     #[property(name = "latency", get, set, type = u32, member = latency, default = 200, nick = "Latency",
         blurb = "Most that the jitter buffer may hold, in ms; in-order packets pass at once")]
-    #[property(name = "on-disconnect", get, set, type = OnDisconnect, member = on_disconnect, builder(OnDisconnect::Wait).nick("On disconnect").blurb("What the end of a session means"))]
+    #[property(name = "on-disconnect", get, set, type = OnDisconnect, member = on_disconnect, builder(OnDisconnect::Auto).nick("On disconnect").blurb("What the end of the stream means"))]
     #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, maximum = 65535, nick = "UDP port",
         blurb = "UDP port for the media of all sessions; 0 picks a free one")]
     #[property(name = "ice-udp-port-range", get, set, type = Option<String>, member = ice_udp_port_range,
@@ -55,13 +51,13 @@ pub struct WebrtcIngest {
     #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses,
         nick = "Public addresses", blurb = "IP addresses to announce in place of this machine's")]
     #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate,
-        nick = "TLS certificate", blurb = "PEM file with the certificate chain, for whips://")]
+        nick = "TLS certificate", blurb = "PEM file with the certificate chain, for whips://; or with certificates to trust beside the system's, for wheps://")]
     #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
         nick = "TLS key", blurb = "PEM file with the private key, for whips://")]
     #[property(name = "max-bitrate", get, set, type = u32, member = max_bitrate, nick = "Most bitrate",
         blurb = "Upper bound that publishers are told for video, in bit/s; 0 for none")]
     #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, default = 10_000,
-        nick = "Connect timeout", blurb = "How long a publisher has from the answer to being connected, in ms")]
+        nick = "Connect timeout", blurb = "How long the peer has from the answer to being connected, in ms")]
     settings: Mutex<Settings>,
     #[property(name = "connection-state", get, type = ConnectionState, builder(ConnectionState::New).nick("Connection state").blurb("State of the current session's connection"))]
     state: Mutex<ConnectionState>,
@@ -70,10 +66,9 @@ pub struct WebrtcIngest {
 
 /// What exists between READY→PAUSED and PAUSED→READY.
 struct Started {
-    mount: Mount,
+    role: Role,
     mux: Arc<Mux>,
     crossing: Arc<Crossing>,
-    slot: Arc<Slot>,
 }
 
 #[glib::object_subclass]
@@ -146,7 +141,7 @@ impl ElementImpl for WebrtcIngest {
             gst::subclass::ElementMetadata::new(
                 "WebRTC ingest",
                 "Source/Network/WebRTC",
-                "Receives audio and video that a browser or an encoder publishes by WHIP",
+                "Receives audio and video that a browser or an encoder publishes by WHIP, or pulls them from a WHEP server",
                 "The webrtcbridge authors",
             )
         });
@@ -201,11 +196,13 @@ impl ElementImpl for WebrtcIngest {
         if event.type_() != gst::EventType::Eos {
             return self.parent_send_event(event);
         }
-        let Some((crossing, slot)) = self.started().as_ref().map(|s| (s.crossing.clone(), s.slot.clone())) else {
+        let Some(crossing) = self.started().as_ref().map(|started| {
+            started.role.end();
+            started.crossing.clone()
+        }) else {
             return false;
         };
         gst::debug!(CAT, imp = self, "end of stream was asked for");
-        close(slot.end(), EndReason::Shutdown);
         crossing.end_of_stream();
         true
     }
@@ -217,11 +214,11 @@ impl URIHandlerImpl for WebrtcIngest {
     const URI_TYPE: gst::URIType = gst::URIType::Src;
 
     fn protocols() -> &'static [&'static str] {
-        &["whip", "whips"]
+        &["whip", "whips", "whep", "wheps"]
     }
 
     fn uri(&self) -> Option<String> {
-        self.settings().uri.clone()
+        self.redacted_uri()
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
@@ -241,10 +238,12 @@ impl WebrtcIngest {
             gst::element_imp_error!(self, gst::ResourceError::OpenRead, ("{}", error));
             gst::StateChangeError
         })?;
-        let (url, page) = (started.mount.url(), started.mount.page_url());
-        gst::info!(CAT, imp = self, "serving {url}; page: {page}");
-        let listening = gst::Structure::builder("webrtcbridge-listening").field("url", url).field("page", page).build();
-        let _ = self.obj().post_message(gst::message::Element::builder(listening).src(&*self.obj()).build());
+        if let Some((url, page)) = started.role.listening() {
+            gst::info!(CAT, imp = self, "serving {url}; page: {page}");
+            let listening =
+                gst::Structure::builder("webrtcbridge-listening").field("url", url).field("page", page).build();
+            let _ = self.obj().post_message(gst::message::Element::builder(listening).src(&*self.obj()).build());
+        }
         *self.started() = Some(started);
         Ok(())
     }
@@ -258,11 +257,13 @@ impl WebrtcIngest {
         })?;
         let receiver = ElementReceiver(self.obj().downgrade());
         let name = format!("{}:rtp", self.obj().name());
-        let crossing =
-            Crossing::start(&name, receiver, resolved.latency, resolved.eos_on_disconnect).map_err(runtime)?;
-        let (crossing, slot) = (Arc::new(crossing), Arc::new(Slot::default()));
-        let answerer = Answerer {
+        // A client ends the stream itself: what is lost may come back.
+        let eos_on_end = resolved.eos_on_disconnect && matches!(resolved.role, ResolvedRole::Server { .. });
+        let crossing = Crossing::start(&name, receiver, resolved.latency, eos_on_end).map_err(runtime)?;
+        let crossing = Arc::new(crossing);
+        let parts = Parts {
             media: media.clone(),
+            http: runtime::signaling().map_err(runtime)?.clone(),
             config: SessionConfig {
                 mux: mux.clone(),
                 codecs,
@@ -270,38 +271,35 @@ impl WebrtcIngest {
                 connect_timeout: resolved.connect_timeout,
                 max_bitrate: resolved.max_bitrate,
             },
-            has_token: resolved.has_token,
             crossing: crossing.clone(),
-            slot: slot.clone(),
+            eos: resolved.eos_on_disconnect,
             element: self.obj().downgrade(),
         };
-        let mounted = mount(runtime::signaling().map_err(runtime)?, resolved.endpoint, Arc::new(answerer));
-        match mounted {
-            Ok(mount) => Ok(Started { mount, mux, crossing, slot }),
+        match Role::start(resolved.role, parts) {
+            Ok(role) => Ok(Started { role, mux, crossing }),
             Err(error) => {
                 crossing.stop();
-                Err(error.to_string())
+                Err(error)
             }
         }
     }
 
     fn stop(&self) {
-        let Some(Started { mount, mux, crossing, slot }) = self.started().take() else { return };
-        drop(mount); // no offer after this
-        let closing = close(slot.end(), EndReason::Shutdown);
+        let Some(Started { role, mux, crossing }) = self.started().take() else { return };
+        let ending = role.end();
         crossing.stop();
-        // The port of the last session is to be free again when this returns.
-        if let Some(closed) = closing {
-            let _: Result<(), _> = closed.recv_timeout(CLOSE_TIMEOUT);
-        }
+        // The port of the last session is to be free again when this returns, and the server told.
+        ending.wait();
+        drop(role);
         drop(mux);
         self.set_connection_state(ConnectionState::New);
     }
 
     /// The stream has ended: a newcomer would be received for nobody.
     pub(super) fn refuse_offers(&self) {
-        let slot = self.started().as_ref().map(|started| started.slot.clone());
-        close(slot.and_then(|slot| slot.end()), EndReason::Shutdown);
+        if let Some(started) = &*self.started() {
+            started.role.end();
+        }
     }
 
     fn remove_pads(&self) {
@@ -313,7 +311,7 @@ impl WebrtcIngest {
     }
 
     fn request_keyframe(&self) {
-        let session = self.started().as_ref().and_then(|started| started.slot.current());
+        let session = self.started().as_ref().and_then(|started| started.role.current());
         if let Some(session) = session {
             session.request_keyframes();
         }
@@ -329,7 +327,14 @@ impl WebrtcIngest {
 
     fn stats(&self) -> gst::Structure {
         let started = self.started();
-        stats::structure(started.as_ref().map(|s| (&s.mount, &*s.mux, &*s.crossing, s.slot.current())))
+        stats::structure(started.as_ref().map(|s| (&s.role, &*s.mux, &*s.crossing)))
+    }
+
+    /// A client's query may hold a key.
+    fn redacted_uri(&self) -> Option<String> {
+        let uri = self.settings().uri.clone()?;
+        let query = matches!(parse_uri(&uri), Ok(IngestUri::Call(_))).then(|| uri.find('?')).flatten();
+        Some(query.map_or(uri.clone(), |query| format!("{}?…", uri.get(..query).unwrap_or_default())))
     }
 
     fn redacted_turn_servers(&self) -> gst::Array {
@@ -347,18 +352,4 @@ impl WebrtcIngest {
     fn started(&self) -> MutexGuard<'_, Option<Started>> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// How long stopping waits for a session to close, which takes the network's part 100 ms at most.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Closes a session in the background. The receiver is disconnected when that is done.
-fn close(session: Option<Session>, reason: EndReason) -> Option<mpsc::Receiver<()>> {
-    let (session, media) = (session?, runtime::media().ok()?);
-    let (done, closed) = mpsc::channel();
-    media.spawn(async move {
-        session.close(reason).await;
-        drop(done);
-    });
-    Some(closed)
 }

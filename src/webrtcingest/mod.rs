@@ -1,19 +1,24 @@
-//! `webrtcingest`: media from a peer that publishes by WHIP, as pads.
+//! `webrtcingest`: media from a peer as pads: from one that publishes here by WHIP, or pulled from a WHEP server.
 //!
 //! ```text
 //! gst-launch-1.0 -e webrtcingest uri=whip://127.0.0.1:8080/whip/live : rtmpbridgesink location=rtmp://127.0.0.1/live/key
+//! gst-launch-1.0 -e webrtcingest uri=whep://127.0.0.1:8889/live/whep : rtmpbridgesink location=rtmp://127.0.0.1/live/key
 //! ```
 //!
-//! It serves its endpoint and a page to publish from, takes one publisher at a time, and adds `video_%u` and `audio_%u`
-//! when it answers. Pads stay until READY: the next publisher's tracks come out of the same ones.
+//! As a server it serves its endpoint and a page to publish from, takes one publisher at a time, and adds `video_%u` and `audio_%u`
+//! when it answers; as a client it calls until it is answered, and again when the connection is lost. Pads stay until READY: the next publisher's tracks come out of the same ones.
 
 use gst::{glib, prelude::*};
 
 mod answerer;
+mod client;
 mod codecs;
 mod imp;
+mod notices;
 mod pads;
 mod publisher;
+mod reconnect;
+mod role;
 mod settings;
 mod stats;
 

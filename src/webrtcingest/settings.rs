@@ -7,16 +7,22 @@ use gst::glib;
 use crate::{
     codec::{Codec, MediaKind},
     session::{CodecPreferences, UdpPorts},
-    signaling::{EndpointConfig, EndpointUri, IceServer, Scheme, TlsFiles},
+    signaling::{
+        EndpointConfig, EndpointUri, IceServer, Scheme, TlsFiles, UriError,
+        client::{ClientConfig, ServerUrl},
+    },
 };
 
-/// What the end of a session means for the pads.
+/// What the end of a stream means for the pads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstWebrtcIngestOnDisconnect")]
 pub enum OnDisconnect {
-    /// Wait for the next publisher.
+    /// As a server wait, as a client end.
     #[default]
-    #[enum_value(name = "Wait for the next publisher", nick = "wait")]
+    #[enum_value(name = "As a server wait for the next publisher, as a client end the stream", nick = "auto")]
+    Auto,
+    /// Wait for the next publisher, or for the server to have the stream again.
+    #[enum_value(name = "Wait for the next publisher, or for the server to have the stream again", nick = "wait")]
     Wait,
     /// End the stream.
     #[enum_value(name = "End the stream", nick = "eos")]
@@ -108,8 +114,7 @@ impl Default for Settings {
 
 /// What the settings mean, checked.
 pub(super) struct ResolvedSettings {
-    pub(super) endpoint: EndpointConfig,
-    pub(super) has_token: bool,
+    pub(super) role: ResolvedRole,
     pub(super) codecs: CodecPreferences,
     pub(super) latency: u32,
     pub(super) eos_on_disconnect: bool,
@@ -119,42 +124,72 @@ pub(super) struct ResolvedSettings {
     pub(super) connect_timeout: Duration,
 }
 
+/// Where media comes from.
+pub(super) enum ResolvedRole {
+    /// From whoever publishes here.
+    Server { endpoint: EndpointConfig, has_token: bool },
+    /// From a WHEP server.
+    Client(ClientConfig),
+}
+
 impl Settings {
     /// Checks everything; the error says which property is wrong, why, and what to do.
     pub(super) fn resolve(&self) -> Result<ResolvedSettings, String> {
         let uri = self.uri.as_deref().ok_or("uri is not set; for example uri=whip://127.0.0.1:8080/whip/live")?;
         let uri = parse_uri(uri)?;
-        let tls = match (uri.scheme.is_secure(), &self.tls_certificate, &self.tls_key) {
-            (true, Some(certificate), Some(key)) => {
-                Some(TlsFiles { certificate: PathBuf::from(certificate), key: PathBuf::from(key) })
-            }
-            (true, _, _) => return Err("whips:// needs tls-certificate and tls-key, both PEM files".into()),
-            (false, None, None) => None,
-            (false, _, _) => return Err("tls-certificate and tls-key are set, but uri is whip://: use whips://".into()),
-        };
         // A launch line's empty default means none.
         let auth_token = self.auth_token.clone().filter(|token| !token.is_empty());
-        let has_token = auth_token.is_some();
+        let is_client = matches!(uri, IngestUri::Call(_));
+        let role = match uri {
+            IngestUri::Serve(uri) => {
+                let has_token = auth_token.is_some();
+                let tls = self.server_tls(uri.scheme)?;
+                let ice_servers = self.ice_servers()?;
+                let endpoint = EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token, ice_servers };
+                ResolvedRole::Server { endpoint, has_token }
+            }
+            IngestUri::Call(server) => {
+                let trusted = self.trusted(&server)?;
+                ResolvedRole::Client(ClientConfig { server, auth_token, trusted })
+            }
+        };
         Ok(ResolvedSettings {
-            endpoint: EndpointConfig {
-                listen: uri.listen,
-                path: uri.path,
-                tls,
-                auth_token,
-                ice_servers: self.ice_servers()?,
-            },
-            has_token,
+            role,
             codecs: CodecPreferences {
                 video: codecs("video-codecs", &self.video_codecs, MediaKind::Video)?,
                 audio: codecs("audio-codecs", &self.audio_codecs, MediaKind::Audio)?,
             },
             latency: self.latency,
-            eos_on_disconnect: self.on_disconnect == OnDisconnect::Eos,
+            eos_on_disconnect: match self.on_disconnect {
+                OnDisconnect::Auto => is_client,
+                OnDisconnect::Wait => false,
+                OnDisconnect::Eos => true,
+            },
             udp_ports: self.udp_ports()?,
             public_addresses: addresses(&self.public_addresses)?,
             max_bitrate: self.max_bitrate,
             connect_timeout: Duration::from_millis(self.connect_timeout.into()),
         })
+    }
+
+    fn server_tls(&self, scheme: Scheme) -> Result<Option<TlsFiles>, String> {
+        match (scheme.is_secure(), &self.tls_certificate, &self.tls_key) {
+            (true, Some(certificate), Some(key)) => {
+                Ok(Some(TlsFiles { certificate: PathBuf::from(certificate), key: PathBuf::from(key) }))
+            }
+            (true, _, _) => Err("whips:// needs tls-certificate and tls-key, both PEM files".into()),
+            (false, None, None) => Ok(None),
+            (false, _, _) => Err("tls-certificate and tls-key are set, but uri is whip://: use whips://".into()),
+        }
+    }
+
+    /// The file of certificates to trust as a client.
+    fn trusted(&self, server: &ServerUrl) -> Result<Option<PathBuf>, String> {
+        match (server.is_secure(), &self.tls_certificate, &self.tls_key) {
+            (_, _, Some(_)) => Err("tls-key is set, but a WHEP server asks for no certificate of ours".into()),
+            (false, Some(_), _) => Err("tls-certificate is set, but uri is without TLS: use wheps://".into()),
+            (_, certificate, None) => Ok(certificate.as_ref().map(PathBuf::from)),
+        }
     }
 
     fn udp_ports(&self) -> Result<UdpPorts, String> {
@@ -199,13 +234,22 @@ fn ice_server(property: &str, text: &str, schemes: &[&str]) -> Result<IceServer,
     IceServer::parse(text).map_err(|error| format!("{property}: \"{shown}\": {error}"))
 }
 
-/// Reads a `whip://` or `whips://` URI.
-pub(super) fn parse_uri(uri: &str) -> Result<EndpointUri, String> {
-    let parsed: EndpointUri = uri.parse().map_err(|error| format!("uri: {error}"))?;
-    match parsed.scheme {
-        Scheme::Whip | Scheme::Whips => Ok(parsed),
-        other => Err(format!("uri: {}:// is not served by webrtcingest; use whip:// or whips://", other.as_str())),
+/// Where the `uri` property leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum IngestUri {
+    /// `whip(s)://`: a place to publish to.
+    Serve(EndpointUri),
+    /// `whep(s)://`, or pasted as http(s)://: a server to pull from.
+    Call(ServerUrl),
+}
+
+/// Reads the `uri` property.
+pub(super) fn parse_uri(uri: &str) -> Result<IngestUri, String> {
+    let scheme = uri.split("://").next().unwrap_or_default().to_ascii_lowercase();
+    if matches!(scheme.as_str(), "whep" | "wheps" | "http" | "https") {
+        return uri.parse().map(IngestUri::Call).map_err(|error| format!("uri: {error}"));
     }
+    uri.parse().map(IngestUri::Serve).map_err(|error: UriError| format!("uri: {error}"))
 }
 
 fn strings<'a>(property: &'a str, array: &'a gst::Array) -> impl Iterator<Item = Result<String, String>> + 'a {
@@ -249,10 +293,40 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_called_by_whep_or_http_and_its_end_is_eos_unless_told_otherwise() {
+        gst::init().unwrap();
+        let resolve = |uri: &str, on_disconnect| {
+            let settings = Settings { uri: Some(uri.into()), on_disconnect, ..Settings::default() };
+            let resolved = settings.resolve().unwrap();
+            (matches!(resolved.role, ResolvedRole::Client(_)), resolved.eos_on_disconnect)
+        };
+        assert_eq!(resolve("wheps://host/whep/live", OnDisconnect::Auto), (true, true));
+        assert_eq!(resolve("HTTP://host:1985/rtc/?stream=1", OnDisconnect::Wait), (true, false));
+        assert_eq!(resolve("whip://127.0.0.1:0/whip/live", OnDisconnect::Auto), (false, false));
+        assert_eq!(resolve("whip://127.0.0.1:0/whip/live", OnDisconnect::Eos), (false, true));
+    }
+
+    #[test]
+    fn a_client_takes_certificates_to_trust_and_no_key() {
+        gst::init().unwrap();
+        let client = |uri: &str, certificate: Option<&str>, key: Option<&str>| {
+            error(|s| {
+                s.uri = Some(uri.into());
+                s.tls_certificate = certificate.map(str::to_owned);
+                s.tls_key = key.map(str::to_owned);
+            })
+        };
+        assert_eq!(client("wheps://h/x", Some("ca.pem"), None), "");
+        assert!(client("whep://h/x", Some("ca.pem"), None).contains("wheps://"));
+        assert!(client("wheps://h/x", Some("ca.pem"), Some("key.pem")).contains("tls-key"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         gst::init().unwrap();
         assert!(error(|s| s.uri = None).contains("uri is not set"));
-        assert!(error(|s| s.uri = Some("whep://127.0.0.1:8080/x".into())).contains("whep://"));
+        assert!(error(|s| s.uri = Some("rtsp://127.0.0.1:8080/x".into())).contains("\"rtsp\" is not supported"));
+        assert!(error(|s| s.uri = Some("whep://me:pw@127.0.0.1/x".into())).contains("auth-token"));
         assert!(error(|s| s.uri = Some("whips://127.0.0.1:8080/x".into())).contains("tls-certificate"));
         assert!(error(|s| s.tls_key = Some("key.pem".into())).contains("whips://"));
         assert!(error(|s| s.video_codecs = gst::Array::new(["H266"])).contains("\"H266\""));

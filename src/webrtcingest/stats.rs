@@ -1,18 +1,18 @@
 //! The `stats` property.
 
-use crate::{
-    rtp::Crossing,
-    session::{Mux, Session},
-    signaling::Mount,
-};
+use super::role::Role;
+use crate::{rtp::Crossing, session::Mux};
 
 /// Counters of a started element, and of the session that is there; nothing but the name when it is stopped.
-pub(super) fn structure(started: Option<(&Mount, &Mux, &Crossing, Option<Session>)>) -> gst::Structure {
+pub(super) fn structure(started: Option<(&Role, &Mux, &Crossing)>) -> gst::Structure {
     let mut stats = gst::Structure::builder("webrtcingest-stats");
-    let Some((mount, mux, crossing, session)) = started else { return stats.build() };
+    let Some((role, mux, crossing)) = started else { return stats.build() };
+    if let Some((attempts, sessions)) = role.client_counts() {
+        stats = stats.field("connect-attempts", attempts).field("sessions", sessions);
+    }
     let (sync, crossing, port) = (crossing.sync_stats(), crossing.stats(), mux.stats());
     stats = stats
-        .field("url", mount.url())
+        .field("url", role.url())
         .field("frames", crossing.frames)
         .field("dropped-packets", crossing.dropped_packets)
         .field("dropped-backlog", crossing.dropped_backlog)
@@ -42,7 +42,7 @@ pub(super) fn structure(started: Option<(&Mount, &Mux, &Crossing, Option<Session
     for (kind, ppm) in &sync.drift {
         stats = stats.field_if_some(format!("{kind}-clock-drift"), *ppm);
     }
-    if let Some(session) = session.map(|session| session.stats()) {
+    if let Some(session) = role.current().map(|session| session.stats()) {
         stats = stats
             .field("packets", session.packets)
             .field("bytes", session.bytes)

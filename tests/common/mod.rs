@@ -23,6 +23,7 @@ pub mod lossy;
 pub mod nginx;
 pub mod publisher;
 pub mod recording;
+pub mod whep_server;
 
 /// Long enough for anything that should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);

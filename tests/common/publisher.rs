@@ -97,23 +97,9 @@ impl Publisher {
 
     /// Makes an offer and posts it.
     pub fn offer(url: &str, options: Options) -> Result<Self, Refused> {
-        gst::init().expect("GStreamer");
-        let pipeline = gst::parse::launch(&description(&options)).expect("pipeline");
-        let pipeline = pipeline.downcast::<gst::Pipeline>().expect("pipeline");
-        let started = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Shared::default());
-        let feeds = feeds(&pipeline, &options, &started, &shared);
-
-        pipeline.set_state(gst::State::Playing).expect("playing");
-        let webrtc = pipeline.by_name("webrtc").expect("webrtcbin");
-        prime(&pipeline, &feeds);
-        let mut offer = local_offer(&webrtc, options.candidates);
-        if let Some(setup) = options.setup {
-            offer = offer.replace("a=setup:actpass", &format!("a=setup:{setup}"));
-        }
-
+        let (mut publisher, offer) = Self::describe(options);
         let mut request = http().post(url).header("Content-Type", "application/sdp");
-        if let Some(token) = &options.token {
+        if let Some(token) = &publisher.options.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let mut response = request.send(offer.as_str()).expect("POST of the offer");
@@ -121,20 +107,50 @@ impl Publisher {
         let location = response.headers().get("location").map(|l| l.to_str().expect("Location").to_owned());
         let body = response.body_mut().read_to_string().expect("body");
         if status != 201 {
-            pipeline.set_state(gst::State::Null).expect("null");
+            publisher.stop();
             return Err(Refused { status, body });
         }
         let resource = url::Url::parse(url).and_then(|u| u.join(&location.expect("201 with a Location"))).expect("URL");
-        let body = options.path.as_ref().map_or(body.clone(), |path| path.reroute(&body));
-        let answer = gst_sdp::SDPMessage::parse_buffer(body.as_bytes()).expect("answer");
-        let answer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Answer, answer);
-        webrtc.emit_by_name::<()>("set-remote-description", &[&answer, &None::<gst::Promise>]);
+        publisher.resource = resource.into();
+        publisher.accept(&body);
+        Ok(publisher)
+    }
 
-        let pump = {
-            let (pipeline, shared) = (pipeline.clone(), shared.clone());
-            std::thread::spawn(move || pump(&pipeline, feeds, &started, &shared))
+    /// Only makes an offer, for whoever signals in another way; [`Self::accept`] takes the answer.
+    pub fn describe(options: Options) -> (Self, String) {
+        let prepared = Prepared::new(&description(&options), &options);
+        let mut offer = local_description(&prepared.webrtc(), "offer", options.candidates);
+        if let Some(setup) = options.setup {
+            offer = offer.replace("a=setup:actpass", &format!("a=setup:{setup}"));
+        }
+        (prepared.start(options), offer)
+    }
+
+    /// Takes the answer to its offer.
+    pub fn accept(&self, answer: &str) {
+        let answer = self.options.path.as_ref().map_or(answer.to_owned(), |path| path.reroute(answer));
+        let webrtc = self.pipeline.by_name("webrtc").expect("webrtcbin");
+        set_remote_description(&webrtc, gst_webrtc::WebRTCSDPType::Answer, &answer);
+    }
+
+    /// Answers an offer to receive, as a WHEP server does.
+    pub fn answer(offer: &str, options: Options) -> (Self, String) {
+        // webrtcbin wants its payloaders to use the payload types of the offer.
+        let mut text = description(&options);
+        let video = match options.video {
+            Some(Video::Vp8) => (96, "VP8/90000", ""),
+            _ => (102, "H264/90000", "packetization-mode=1"),
         };
-        Ok(Self { pipeline, resource: resource.into(), options, shared, pump: Some(pump) })
+        for (ours, encoding, parameter) in [video, (111, "opus/48000", "")] {
+            if let Some(theirs) = offered_payload_type(offer, encoding, parameter) {
+                text = text.replace(&format!("pt={ours} "), &format!("pt={theirs} "));
+                text = text.replace(&format!("payload={ours},"), &format!("payload={theirs},"));
+            }
+        }
+        let prepared = Prepared::new(&text, &options);
+        set_remote_description(&prepared.webrtc(), gst_webrtc::WebRTCSDPType::Offer, offer);
+        let answer = local_description(&prepared.webrtc(), "answer", options.candidates);
+        (prepared.start(options), answer)
     }
 
     /// Waits for ICE and DTLS.
@@ -184,6 +200,11 @@ impl Publisher {
         drop(self);
     }
 
+    /// Ends with a goodbye of DTLS, as a server does whose client is gone.
+    pub fn end(mut self) {
+        self.stop();
+    }
+
     fn stop(&mut self) {
         self.shared.stop.store(true, SeqCst);
         if let Some(pump) = self.pump.take() {
@@ -206,6 +227,58 @@ impl Drop for Publisher {
         }
         self.stop();
     }
+}
+
+/// A pipeline with what it will send, before it is known to whom.
+struct Prepared {
+    pipeline: gst::Pipeline,
+    feeds: Vec<Feed>,
+    started: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+impl Prepared {
+    fn new(description: &str, options: &Options) -> Self {
+        gst::init().expect("GStreamer");
+        let pipeline = gst::parse::launch(description).expect("pipeline");
+        let pipeline = pipeline.downcast::<gst::Pipeline>().expect("pipeline");
+        let started = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared::default());
+        let feeds = feeds(&pipeline, options, &started, &shared);
+        pipeline.set_state(gst::State::Playing).expect("playing");
+        prime(&pipeline, &feeds);
+        Self { pipeline, feeds, started, shared }
+    }
+
+    fn webrtc(&self) -> gst::Element {
+        self.pipeline.by_name("webrtc").expect("webrtcbin")
+    }
+
+    fn start(self, options: Options) -> Publisher {
+        let Self { pipeline, feeds, started, shared } = self;
+        let pump = {
+            let (pipeline, shared) = (pipeline.clone(), shared.clone());
+            std::thread::spawn(move || pump(&pipeline, feeds, &started, &shared))
+        };
+        Publisher { pipeline, resource: String::new(), options, shared, pump: Some(pump) }
+    }
+}
+
+/// The first payload type that an offer has for an encoding.
+fn offered_payload_type(offer: &str, encoding: &str, parameter: &str) -> Option<String> {
+    let of_encoding = offer.lines().filter_map(|line| line.strip_prefix("a=rtpmap:")?.split_once(' '));
+    of_encoding.filter(|(_, name)| name.starts_with(encoding)).map(|(number, _)| number.to_owned()).find(|number| {
+        parameter.is_empty()
+            || offer.lines().any(|line| line.starts_with(&format!("a=fmtp:{number} ")) && line.contains(parameter))
+    })
+}
+
+fn set_remote_description(webrtc: &gst::Element, kind: gst_webrtc::WebRTCSDPType, sdp: &str) {
+    let sdp = gst_sdp::SDPMessage::parse_buffer(sdp.as_bytes()).expect("SDP");
+    let description = gst_webrtc::WebRTCSessionDescription::new(kind, sdp);
+    let promise = gst::Promise::new();
+    webrtc.emit_by_name::<()>("set-remote-description", &[&description, &promise]);
+    promise.wait();
 }
 
 /// One track: what is sent, at which pace, into which element.
@@ -309,12 +382,12 @@ fn prime(pipeline: &gst::Pipeline, feeds: &[Feed]) {
     }
 }
 
-fn local_offer(webrtc: &gst::Element, candidates: bool) -> String {
+fn local_description(webrtc: &gst::Element, kind: &str, candidates: bool) -> String {
     let promise = gst::Promise::new();
-    webrtc.emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
-    assert_eq!(promise.wait(), gst::PromiseResult::Replied, "create-offer");
+    webrtc.emit_by_name::<()>(&format!("create-{kind}"), &[&None::<gst::Structure>, &promise]);
+    assert_eq!(promise.wait(), gst::PromiseResult::Replied, "create-{kind}");
     let reply = promise.get_reply().expect("reply");
-    let offer = reply.get::<gst_webrtc::WebRTCSessionDescription>("offer").expect("offer");
+    let offer = reply.get::<gst_webrtc::WebRTCSessionDescription>(kind).expect("a description");
     let promise = gst::Promise::new();
     webrtc.emit_by_name::<()>("set-local-description", &[&offer, &promise]);
     promise.wait();

@@ -1,0 +1,127 @@
+//! What our offer says: every variant of every codec that is wanted, so that a server finds the one that it has. Pure.
+
+use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters};
+
+use super::negotiate::CodecPreferences;
+use crate::codec::{Codec, MediaKind};
+
+/// Dynamic payload types (RFC 3551 section 6), those that browsers use first.
+const PAYLOAD_TYPES: std::ops::RangeInclusive<u8> = 96..=127;
+
+/// The formats to offer, in order of preference, with a payload type each, and the one of its retransmissions behind it.
+pub(super) fn offered(preferences: &CodecPreferences) -> Vec<(MediaKind, RTCRtpCodecParameters)> {
+    let mut free = PAYLOAD_TYPES;
+    let mut offered = Vec::new();
+    for &codec in preferences.video.iter().chain(&preferences.audio) {
+        for fmtp in variants(codec) {
+            let fixed = match codec {
+                Codec::Pcmu => Some(0),
+                Codec::Pcma => Some(8),
+                _ => None,
+            };
+            let Some(payload_type) = fixed.or_else(|| free.next()) else { return offered };
+            offered.push((codec.kind(), format(codec, payload_type, fmtp)));
+            if codec.kind() == MediaKind::Video
+                && let Some(rtx) = free.next()
+            {
+                offered.push((codec.kind(), retransmissions(codec, rtx, payload_type)));
+            }
+        }
+    }
+    offered
+}
+
+/// Format parameters to offer a codec with, the preferred ones first.
+fn variants(codec: Codec) -> &'static [&'static str] {
+    match codec {
+        // Constrained baseline, baseline, main and high, as browsers have them: an answer keeps profile and mode (RFC 6184
+        // section 8.2.2). The level binds nobody (level-asymmetry-allowed).
+        Codec::H264 => &[
+            "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+            "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42001f",
+            "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=4d001f",
+            "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=64001f",
+            "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42e01f",
+            "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42001f",
+            "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=4d001f",
+        ],
+        Codec::Vp9 => &["profile-id=0"],
+        Codec::Opus => &["minptime=10;useinbandfec=1;stereo=1"],
+        _ => &[""],
+    }
+}
+
+fn format(codec: Codec, payload_type: u8, fmtp: &str) -> RTCRtpCodecParameters {
+    let feedback: &[(&str, &str)] = match codec.kind() {
+        MediaKind::Video => &[("nack", ""), ("nack", "pli"), ("ccm", "fir"), ("transport-cc", "")],
+        MediaKind::Audio => &[("nack", ""), ("transport-cc", "")],
+    };
+    let channels = match (codec.kind(), codec) {
+        (MediaKind::Video, _) => 0,
+        (MediaKind::Audio, Codec::Opus) => 2,
+        (MediaKind::Audio, _) => 1,
+    };
+    RTCRtpCodecParameters {
+        rtp_codec: RTCRtpCodec {
+            mime_type: codec.mime_type(),
+            clock_rate: codec.clock_rate(),
+            channels,
+            sdp_fmtp_line: fmtp.to_owned(),
+            rtcp_feedback: feedback
+                .iter()
+                .map(|(typ, parameter)| RTCPFeedback { typ: (*typ).to_owned(), parameter: (*parameter).to_owned() })
+                .collect(),
+        },
+        payload_type,
+    }
+}
+
+fn retransmissions(codec: Codec, payload_type: u8, of: u8) -> RTCRtpCodecParameters {
+    RTCRtpCodecParameters {
+        rtp_codec: RTCRtpCodec {
+            mime_type: "video/rtx".into(),
+            clock_rate: codec.clock_rate(),
+            channels: 0,
+            sdp_fmtp_line: format!("apt={of}"),
+            rtcp_feedback: Vec::new(),
+        },
+        payload_type,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_codec_has_a_payload_type_of_its_own() {
+        let offered = offered(&CodecPreferences::default());
+        let mut payload_types: Vec<u8> = offered.iter().map(|(_, format)| format.payload_type).collect();
+        for codec in Codec::ALL {
+            assert!(offered.iter().any(|(_, format)| format.rtp_codec.mime_type == codec.mime_type()), "{codec}");
+        }
+        let count = payload_types.len();
+        payload_types.sort_unstable();
+        payload_types.dedup();
+        assert_eq!(payload_types.len(), count);
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_preferences_and_retransmissions_follow_their_format() {
+        let offered = offered(&CodecPreferences { video: vec![Codec::Vp9, Codec::Vp8], audio: vec![Codec::Pcma] });
+        let names: Vec<_> = offered
+            .iter()
+            .map(|(_, f)| (f.rtp_codec.mime_type.as_str(), f.rtp_codec.sdp_fmtp_line.as_str(), f.payload_type))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("video/VP9", "profile-id=0", 96),
+                ("video/rtx", "apt=96", 97),
+                ("video/VP8", "", 98),
+                ("video/rtx", "apt=98", 99),
+                ("audio/PCMA", "", 8)
+            ]
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! A session that offers to receive: the way of a client, whose server answers (or makes an offer of its own, which
+//! [`Session::answer`] takes).
+
+use std::sync::Arc;
+
+use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit, rtp_sender::RtpCodecKind};
+use tokio::{runtime::Handle, sync::mpsc};
+use webrtc::peer_connection::{MediaEngine, PeerConnection, RTCPeerConnectionState, RTCSessionDescription};
+
+use super::{
+    PacketSink,
+    accepted::{Choice, accepted},
+    bandwidth,
+    connection::{
+        Announced, Handler, Parts, Session, SessionConfig, SessionError, announce, build, gathered_description,
+    },
+    late_tap::{LateTap, Slot},
+    mux::{IceCredentials, MuxHandle},
+    negotiate::Track,
+    offered::offered,
+    remote_candidates::RemoteCandidates,
+    stack::{interceptors, settings},
+    tap::{MediaTap, TapState},
+};
+use crate::codec::MediaKind;
+
+/// A connection with an offer, waiting for its answer. Dropping it closes the connection.
+pub struct Offering {
+    connection: Option<Arc<dyn PeerConnection>>,
+    /// The runtime that it was made on.
+    media: Handle,
+    config: SessionConfig,
+    server_is_local: bool,
+    routes: MuxHandle,
+    sdp: String,
+    tap: Slot,
+    events: Option<mpsc::Receiver<RTCPeerConnectionState>>,
+}
+
+impl Offering {
+    /// Makes an offer to receive one video and one audio track, of the codecs that `config` names. Must run on the runtime
+    /// that reads the mux; everything of the session then does. `server_is_local`: it is on this machine.
+    pub async fn new(config: &SessionConfig, server_is_local: bool) -> Result<Self, SessionError> {
+        let (handler, events, gathered) = Handler::new();
+        let mut engine = MediaEngine::default();
+        for (kind, format) in offered(&config.codecs) {
+            engine.register_codec(format, kind_of(kind))?;
+        }
+        let tap = Slot::default();
+        let registry = interceptors(&mut engine, LateTap::new(tap.clone()))?;
+        let (connection, routes) =
+            build(config, settings("", config.connect_timeout), engine, registry, handler).await?;
+        let mut offering = Self {
+            connection: Some(connection.clone()),
+            media: Handle::current(),
+            config: config.clone(),
+            server_is_local,
+            routes,
+            sdp: String::new(),
+            tap,
+            events: Some(events),
+        };
+        let wanted = [(MediaKind::Video, &config.codecs.video), (MediaKind::Audio, &config.codecs.audio)];
+        for (kind, _) in wanted.into_iter().filter(|(_, codecs)| !codecs.is_empty()) {
+            let receive =
+                RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Recvonly, ..Default::default() };
+            connection.add_transceiver_from_kind(kind_of(kind), Some(receive)).await?;
+        }
+        let offer = connection.create_offer(None).await?;
+        let offer = gathered_description(&*connection, offer, gathered).await?;
+        let Announced { sdp, .. } = announce(config, &offering.routes, &offer, server_is_local);
+        offering.sdp = mux_only(&bandwidth::limit(&sdp, config.max_bitrate));
+        Ok(offering)
+    }
+
+    /// The SDP offer, with all candidates.
+    pub fn sdp(&self) -> &str {
+        &self.sdp
+    }
+
+    /// Takes the answer. `begin` is called with the tracks once these are known: at once, or with the first packets if the
+    /// answer leaves formats open; then on the media thread, so it must hand over and return. `guard` is dropped when the
+    /// session has ended.
+    pub async fn answered(
+        mut self,
+        answer: &str,
+        sink: Arc<dyn PacketSink>,
+        begin: impl FnOnce(Session, Vec<Track>) + Send + Sync + 'static,
+        guard: impl Send + 'static,
+    ) -> Result<Session, SessionError> {
+        let choice = Choice::new(accepted(answer, &self.config.codecs)?);
+        let gone = || SessionError::Stack("the offer has been answered before".into());
+        let connection = self.connection.clone().ok_or_else(gone)?;
+        let answer = RemoteCandidates::of_server(self.server_is_local).keep_admitted(answer);
+        if let Some(credentials) = IceCredentials::of_description(&answer) {
+            self.routes.set_remote_password(credentials.password().to_owned());
+        }
+        let description = RTCSessionDescription::answer(answer)?;
+
+        // The kinds are known, and that is all that the session itself looks at.
+        let tracks = choice.first_formats();
+        let tap = Arc::new(TapState::new(tracks.len()));
+        connection.set_remote_description(description).await?;
+        let events = self.events.take().ok_or_else(gone)?;
+        self.connection = None; // the session's from here on
+        let parts = Parts { connection, ice: None, sink: sink.clone(), events, tap: tap.clone(), tracks };
+        let session = Session::watched(parts, self.config.connect_timeout, guard);
+        // In time for the first packet: keys are agreed upon after what is on its way now.
+        let begun = session.clone();
+        self.tap.fill(
+            choice,
+            Box::new(move |tracks| {
+                begin(begun, tracks.clone());
+                MediaTap::new(tracks, sink, tap)
+            }),
+        );
+        Ok(session)
+    }
+}
+
+impl Drop for Offering {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // Dropping a connection does not stop it.
+            self.media.spawn(async move {
+                let _ = connection.close().await;
+            });
+        }
+    }
+}
+
+fn kind_of(kind: MediaKind) -> RtpCodecKind {
+    match kind {
+        MediaKind::Audio => RtpCodecKind::Audio,
+        MediaKind::Video => RtpCodecKind::Video,
+    }
+}
+
+/// Says of each section that RTCP has no port of its own (RFC 8858 section 3), which the stack leaves out.
+fn mux_only(offer: &str) -> String {
+    offer.replace("a=rtcp-mux\r\n", "a=rtcp-mux\r\na=rtcp-mux-only\r\n")
+}

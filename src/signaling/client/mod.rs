@@ -1,0 +1,22 @@
+//! The client side of WHEP (draft-ietf-wish-whep-03): offers to a server, and what follows on the session's URL.
+//!
+//! ```text
+//!   uri ──▶ ServerUrl ──▶ WhepClient ──POST──▶ Negotiated ──▶ Resource ──PATCH, DELETE──▶
+//!                              └──── http: TCP, TLS, one bounded request ────┘
+//! ```
+//!
+//! It speaks HTTP and knows nothing of peer connections. When to try again, and when to give up, is the caller's decision;
+//! [`ClientError::verdict`] says what an error means for it.
+
+mod error;
+mod http;
+mod link;
+mod target;
+mod tls;
+mod whep;
+
+pub use {
+    error::{ClientError, Verdict},
+    target::{ServerUrl, ServerUrlError},
+    whep::{ClientConfig, Negotiated, Resource, WhepClient},
+};

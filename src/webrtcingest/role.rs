@@ -1,0 +1,130 @@
+//! What a started element does: serve a place to publish to, or call a server.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::{
+    answerer::{Answerer, Slot},
+    client::{self, Client},
+    settings::ResolvedRole,
+};
+use crate::{
+    rtp::Crossing,
+    session::{EndReason, Session, SessionConfig},
+    signaling::{Mount, client::WhepClient, mount},
+};
+
+/// What both roles are made of.
+pub(super) struct Parts {
+    pub(super) media: Handle,
+    pub(super) http: Handle,
+    pub(super) config: SessionConfig,
+    pub(super) crossing: Arc<Crossing>,
+    pub(super) eos: bool,
+    pub(super) element: gst::glib::WeakRef<super::WebrtcIngest>,
+}
+
+/// What a started element does.
+pub(super) enum Role {
+    /// Serves, and takes one publisher at a time.
+    Server { mount: Mount, slot: Arc<Slot>, media: Handle },
+    /// Calls.
+    Client(Client),
+}
+
+/// How long stopping waits for a session to close, which takes the network's part 100 ms at most.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+impl Role {
+    /// Begins to serve or to call; the error says which setting is wrong.
+    pub(super) fn start(resolved: ResolvedRole, parts: Parts) -> Result<Self, String> {
+        let Parts { media, http, config, crossing, eos, element } = parts;
+        match resolved {
+            ResolvedRole::Server { endpoint, has_token } => {
+                let slot = Arc::new(Slot::default());
+                let answerer =
+                    Answerer { media: media.clone(), config, has_token, crossing, slot: slot.clone(), element };
+                let mount = mount(&http, endpoint, Arc::new(answerer)).map_err(|error| error.to_string())?;
+                Ok(Self::Server { mount, slot, media })
+            }
+            ResolvedRole::Client(called) => {
+                let (server, url) = (WhepClient::new(&called)?, called.server.to_string());
+                let parts = client::Parts { media, server, url, config, crossing, eos, element };
+                Ok(Self::Client(Client::start(&http, parts)))
+            }
+        }
+    }
+
+    /// The endpoint and the page, if it serves any.
+    pub(super) fn listening(&self) -> Option<(String, String)> {
+        match self {
+            Self::Server { mount, .. } => Some((mount.url(), mount.page_url())),
+            Self::Client(_) => None,
+        }
+    }
+
+    /// Its own endpoint, or the one that it calls.
+    pub(super) fn url(&self) -> String {
+        match self {
+            Self::Server { mount, .. } => mount.url(),
+            Self::Client(client) => client.url().to_owned(),
+        }
+    }
+
+    /// How often a client has called, and how many sessions came of it.
+    pub(super) fn client_counts(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Server { .. } => None,
+            Self::Client(client) => Some(client.counts()),
+        }
+    }
+
+    /// The session that is there.
+    pub(super) fn current(&self) -> Option<Session> {
+        match self {
+            Self::Server { slot, .. } => slot.current(),
+            Self::Client(client) => client.current(),
+        }
+    }
+
+    /// Ends the session that is there, in the background, and lets no other follow.
+    pub(super) fn end(&self) -> Ending<'_> {
+        match self {
+            Self::Server { slot, media, .. } => {
+                let (done, closed) = mpsc::channel();
+                if let Some(session) = slot.end() {
+                    media.spawn(async move {
+                        session.close(EndReason::Shutdown).await;
+                        drop(done);
+                    });
+                }
+                Ending::Session(closed)
+            }
+            Self::Client(client) => {
+                client.stop();
+                Ending::Client(client)
+            }
+        }
+    }
+}
+
+/// An end under way.
+pub(super) enum Ending<'a> {
+    /// The receiver is disconnected when the session has closed.
+    Session(mpsc::Receiver<()>),
+    Client(&'a Client),
+}
+
+impl Ending<'_> {
+    /// Waits for it, not long.
+    pub(super) fn wait(self) {
+        match self {
+            Self::Session(closed) => {
+                let _: Result<(), _> = closed.recv_timeout(CLOSE_TIMEOUT);
+            }
+            Self::Client(client) => client.wait(),
+        }
+    }
+}
