@@ -126,6 +126,14 @@ impl LossyPath {
         answer.lines().filter(keeps).map(|line| line.replace(&candidate, &relayed) + "\r\n").collect()
     }
 
+    /// Starts relaying to the bridge's media port at this address; returns where publishers are to send to.
+    pub fn before(&self, bridge: SocketAddr) -> SocketAddr {
+        let front = UdpSocket::bind((bridge.ip(), 0)).expect("a socket");
+        *self.shared.back.lock().expect("lock") = Some(Arc::new(Back::new(bridge)));
+        self.relay(&front);
+        front.local_addr().expect("its address")
+    }
+
     fn relay(&self, front: &UdpSocket) {
         let publisher: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
         front.set_read_timeout(Some(TICK)).expect("a timeout");
