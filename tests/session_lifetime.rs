@@ -113,3 +113,22 @@ fn pipeline_error(pipeline: &gst::Pipeline) -> Option<String> {
         _ => None,
     }
 }
+
+#[test]
+fn each_change_of_a_sessions_state_is_told_on_the_bus_with_its_reason() {
+    let ingest = Ingest::start("");
+    let bus = ingest.pipeline.bus().expect("a bus");
+    let publisher = Publisher::start(&ingest.url());
+    wait_until("frames", SOON, || (ingest.frames() > 10).then_some(()));
+    publisher.delete();
+    ingest.wait_ended();
+    let mut told = Vec::new();
+    while let Some(message) = bus.pop_filtered(&[gst::MessageType::Element]) {
+        let Some(structure) = message.structure().filter(|s| s.name() == "webrtcbridge-session") else { continue };
+        assert!(structure.get::<String>("id").is_ok_and(|id| !id.is_empty()));
+        let field = |name: &str| structure.get::<String>(name).expect("a field");
+        told.push((field("state"), field("reason")));
+    }
+    let told: Vec<_> = told.iter().map(|(state, reason)| (state.as_str(), reason.as_str())).collect();
+    assert_eq!(told, [("connecting", ""), ("connected", ""), ("closed", "closed by the peer")]);
+}

@@ -61,6 +61,8 @@ pub struct WebrtcIngest {
     settings: Mutex<Settings>,
     #[property(name = "connection-state", get, type = ConnectionState, builder(ConnectionState::New).nick("Connection state").blurb("State of the current session's connection"))]
     state: Mutex<ConnectionState>,
+    /// The session that `state` is of.
+    session: Mutex<Option<String>>,
     started: Mutex<Option<Started>>,
 }
 
@@ -292,6 +294,7 @@ impl WebrtcIngest {
         ending.wait();
         drop(role);
         drop(mux);
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.set_connection_state(ConnectionState::New);
     }
 
@@ -322,7 +325,39 @@ impl WebrtcIngest {
         if previous != state {
             gst::info!(CAT, imp = self, "connection {:?} → {:?}", previous, state);
             self.obj().notify_connection_state();
+            // The ends are told with their reasons, by whoever knows these.
+            if state.is_under_way() {
+                self.post_session("");
+            }
         }
+    }
+
+    /// The session whose states are told from here on.
+    pub(super) fn set_session(&self, id: &str) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.to_owned());
+        if self.state.lock().unwrap_or_else(PoisonError::into_inner).is_under_way() {
+            self.post_session("");
+        }
+    }
+
+    /// The session is over.
+    pub(super) fn end_session(&self, reason: &str) {
+        self.post_session(reason);
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Tells the bus how it stands with the session.
+    fn post_session(&self, reason: &str) {
+        let Some(id) = self.session.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return };
+        let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let nick =
+            glib::EnumValue::from_value(&state.to_value()).map_or_else(String::new, |(_, v)| v.nick().to_owned());
+        let message = gst::Structure::builder("webrtcbridge-session")
+            .field("id", id)
+            .field("state", nick)
+            .field("reason", reason)
+            .build();
+        let _ = self.obj().post_message(gst::message::Element::builder(message).src(&*self.obj()).build());
     }
 
     fn stats(&self) -> gst::Structure {

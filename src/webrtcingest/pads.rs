@@ -56,6 +56,7 @@ impl Receiver for ElementReceiver {
     fn session_started(&self, id: &str) {
         if let Some(element) = self.element() {
             gst::info!(imp::CAT, obj = element, "session {} started", abbreviate(id));
+            element.imp().set_session(id);
             element.emit_by_name::<()>("session-started", &[&id]);
         }
     }
@@ -63,6 +64,7 @@ impl Receiver for ElementReceiver {
     fn session_ended(&self, id: &str, reason: EndReason) {
         if let Some(element) = self.element() {
             gst::info!(imp::CAT, obj = element, "session {} ended: {}", abbreviate(id), reason.as_str());
+            element.imp().end_session(reason.as_str());
             element.emit_by_name::<()>("session-ended", &[&id, &reason.as_str()]);
         }
     }

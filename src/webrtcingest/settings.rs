@@ -54,6 +54,13 @@ pub enum ConnectionState {
     Closed,
 }
 
+impl ConnectionState {
+    /// There is a session, and it is not over.
+    pub(super) fn is_under_way(self) -> bool {
+        matches!(self, Self::Connecting | Self::Connected | Self::Disconnected)
+    }
+}
+
 impl From<crate::session::ConnectionState> for ConnectionState {
     fn from(state: crate::session::ConnectionState) -> Self {
         use crate::session::ConnectionState as S;
