@@ -14,8 +14,8 @@ use common::{
 
 /// A publisher's own retransmissions wait 1, 2, 4 s (OpenSSL); several may get lost in a row.
 const PATIENCE: Duration = Duration::from_secs(25);
-const WORKERS: u64 = 10;
-const CONNECTS_EACH: u64 = 5;
+const WORKERS: u64 = 5;
+const CONNECTS_EACH: u64 = 10;
 
 #[test]
 fn fifty_connects_at_8_percent_loss_as_dtls_server() {

@@ -1,8 +1,8 @@
 //! Sends the last DTLS handshake flight again until the peer moves on.
 //!
 //! The DTLS stack below clears its retransmission timer on any handshake packet and never arms it again, so that one lost
-//! flight can hang a handshake for good (4.7 % of connects at 8 % loss). Repeating whole datagrams from outside cures it
-//! in both roles: a peer drops what it has had already (RFC 6347 section 4.2.4).
+//! flight can hang a handshake for good (4.7 % of connects at 8 % loss). Repeating the flight from outside, with new record
+//! numbers, cures it in both roles: a peer knows what it has had already (RFC 6347 section 4.2.4).
 
 use std::{
     net::SocketAddr,
@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Shared, socket::Channel};
+use super::{Shared, fragments::Fragments, records::Records, socket::Channel};
 
 /// RFC 6347 section 4.2.4.1 starts at 1 s; handshakes here are between machines that are milliseconds apart.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -33,6 +33,8 @@ pub(super) struct Flight {
     /// The same as in the state, to be asked for each packet.
     finished: AtomicBool,
     state: Mutex<State>,
+    records: Mutex<Records>,
+    fragments: Mutex<Fragments>,
     changed: Notify,
 }
 
@@ -47,10 +49,21 @@ struct State {
 }
 
 impl Flight {
-    /// Takes note of a datagram that goes out.
-    pub(super) fn sent(&self, destination: SocketAddr, datagram: &[u8], now: Instant) {
-        let Some(&first) = datagram.first() else { return };
-        if self.finished.load(Relaxed) || !is_dtls(first) || first == ALERT || first == APPLICATION_DATA {
+    /// Takes note of a datagram that goes out; returns what to send in its place, if it is DTLS.
+    pub(super) fn sent(&self, destination: SocketAddr, datagram: &[u8], now: Instant) -> Option<Vec<u8>> {
+        let first = *datagram.first().filter(|first| is_dtls(**first))?;
+        self.fragments.lock().unwrap_or_else(PoisonError::into_inner).answered();
+        self.remember(destination, first, datagram, now);
+        Some(self.numbered(datagram.to_vec()))
+    }
+
+    fn numbered(&self, mut datagram: Vec<u8>) -> Vec<u8> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).number(&mut datagram);
+        datagram
+    }
+
+    fn remember(&self, destination: SocketAddr, first: u8, datagram: &[u8], now: Instant) {
+        if self.finished.load(Relaxed) || first == ALERT || first == APPLICATION_DATA {
             return;
         }
         let mut state = self.lock();
@@ -69,15 +82,20 @@ impl Flight {
     }
 
     /// Takes note of a datagram that came in: media or application data mean that the handshake is over on both sides.
-    pub(super) fn received(&self, datagram: &[u8], _now: Instant) {
+    /// Returns what to hand on in its place, if anything else than itself.
+    pub(super) fn received(&self, datagram: &[u8], _now: Instant) -> Option<Vec<Vec<u8>>> {
         if self.finished.load(Relaxed) {
-            return;
+            return None;
         }
-        match datagram.first() {
-            Some(128..=191 | &APPLICATION_DATA) => self.finish(),
-            Some(&first) if is_dtls(first) => self.lock().answered = true,
+        match *datagram.first()? {
+            128..=191 | APPLICATION_DATA => self.finish(),
+            first if is_dtls(first) => {
+                self.lock().answered = true;
+                return Some(self.fragments.lock().unwrap_or_else(PoisonError::into_inner).take(datagram));
+            }
             _ => {}
         }
+        None
     }
 
     /// Nothing is repeated any more.
@@ -132,7 +150,7 @@ pub(super) async fn repeat(shared: Arc<Shared>, channel: Weak<Channel>, flight: 
                         for (destination, datagram) in flight.take_due(Instant::now()) {
                             shared.counters.repeated.fetch_add(1, Relaxed);
                             let source = channel.peer().source_for(destination);
-                            shared.send(destination, source, &datagram);
+                            shared.send(destination, source, &flight.numbered(datagram));
                         }
                     }
                 }

@@ -90,11 +90,13 @@ fn dispatch(
             return None;
         }
     };
-    channel.flight.received(datagram, now);
-    if channel.push(shown, datagram) {
-        Some(channel)
-    } else {
+    let instead = channel.flight.received(datagram, now);
+    let pushed = match instead {
+        None => channel.push(shown, datagram),
+        Some(datagrams) => datagrams.iter().all(|datagram| channel.push(shown, datagram)),
+    };
+    if !pushed {
         shared.counters.overflowed.fetch_add(1, Relaxed);
-        None
     }
+    Some(channel)
 }

@@ -141,8 +141,8 @@ impl Membership {
         }
         let source = peer.source_for(destination);
         drop(peer);
-        channel.flight.sent(destination, datagram, now);
-        shared.send(destination, source, datagram);
+        let numbered = channel.flight.sent(destination, datagram, now);
+        shared.send(destination, source, numbered.as_deref().unwrap_or(datagram));
     }
 }
 
