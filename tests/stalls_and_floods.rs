@@ -169,9 +169,12 @@ fn goes_on_after(fed: &Fed) {
     });
 }
 
+/// What happens to the numbers before a packet.
+type Jump = fn(u32, &mut Packets);
+
 #[test]
 fn floods_with_jumping_sequence_numbers_are_bounded_and_survived() {
-    let jumps: [(&str, fn(u32, &mut Packets)); 6] = [
+    let jumps: [(&str, Jump); 6] = [
         ("every other number missing", |_, video| video.sequence_number = video.sequence_number.wrapping_add(1)),
         ("500 missing", |_, video| video.sequence_number = video.sequence_number.wrapping_add(500)),
         ("2900 missing", |_, video| video.sequence_number = video.sequence_number.wrapping_add(2900)),
@@ -235,16 +238,17 @@ fn a_flood_that_nobody_takes_is_bounded() {
     let fed = Fed::start(200);
     send(&fed, VIDEO, Packets::video().frame(true, Instant::now()));
     fed.wait_frames(VIDEO, 1);
-    *fed.outputs[VIDEO].blocked_until.lock().unwrap() = Some(Instant::now() + 4000 * MS);
-    let grown = flood(&fed, 100_000, 1000, |number, video| {
+    *fed.outputs[VIDEO].blocked_until.lock().unwrap() = Some(Instant::now() + 6000 * MS);
+    // At a rate at which the jitter buffer takes all of it; in the time that it may be stopped up, 60 MB.
+    let grown = flood(&fed, 60_000, 20, |number, video| {
         if number == 0 {
             video.sequence_number = video.sequence_number.wrapping_add(3);
         }
         video.timestamp = video.timestamp.wrapping_add(u32::from(number % 3 == 0) * 30);
     });
-    assert!(grown <= MOST_MB, "{grown} MB");
     let stats = fed.crossing.stats();
-    assert!(stats.dropped_backlog + stats.dropped_packets > 50_000, "{stats:?}");
+    assert!(grown <= 30, "{grown} MB, {stats:?}");
+    assert!(stats.dropped_backlog > 1000, "{stats:?}");
 }
 
 #[test]

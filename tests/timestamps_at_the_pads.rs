@@ -97,6 +97,16 @@ fn audio_that_comes_150_ms_late_is_in_sync_10_s_after_the_reports() {
     let stats = fed.crossing.sync_stats();
     assert!(stats.in_sync && stats.offset.is_some_and(|offset| offset.abs() < 5.0), "{stats:?}");
     assert_eq!((stats.rejected_reports, stats.steps, stats.restarts), (0, 0, 0), "{stats:?}");
+
+    // A lost packet is concealed where it was, in these timestamps and not in those of its arrival.
+    let last = fed.frames(AUDIO).last().copied().expect("frames");
+    audio.sequence_number = audio.sequence_number.wrapping_add(1);
+    audio.timestamp = audio.timestamp.wrapping_add(160);
+    send(&fed, AUDIO, audio.frame(true, start + 40 * MS * 1500 + 20 * MS));
+    fed.wait_frames(AUDIO, 3001);
+    let (gap, _) = *fed.gaps(AUDIO).last().expect("a gap");
+    let off = ms(gap) - ms(last.pts) - 20.0;
+    assert!(off.abs() < 10.0, "concealed {off} ms off");
 }
 
 #[test]
