@@ -112,6 +112,7 @@ fn lost_packets_damage_nothing(case: &Case) {
         channels: 0,
         fmtp: String::new(),
         rtx: None,
+        red: None,
         ssrcs: Vec::new(),
         feedback: Vec::new(),
     };

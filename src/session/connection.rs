@@ -16,7 +16,9 @@ use webrtc::peer_connection::{
 use super::{
     ConnectionState, EndReason, KeyframeControl, KeyframePolicy, PacketSink, candidates,
     mux::{IceCredentials, Mux},
+    narrow::narrow,
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    red::{RedCounts, RedSink},
     stack::{interceptors, media_engine, settings},
     stats::{self, SessionStats},
     tap::{MediaTap, TapState},
@@ -75,6 +77,7 @@ pub struct Session {
 
 struct Shared {
     tap: Arc<TapState>,
+    red: Arc<RedCounts>,
     tracks: Vec<Track>,
     state: watch::Receiver<ConnectionState>,
     close: mpsc::Sender<(EndReason, oneshot::Sender<()>)>,
@@ -93,7 +96,9 @@ impl Session {
         guard: impl Send + 'static,
     ) -> Result<Answered, SessionError> {
         let tracks = negotiate(offer, &config.codecs)?;
-        let sink = make_sink(&tracks);
+        let offer = narrow(offer, &tracks)?;
+        let red = Arc::<RedCounts>::default();
+        let sink: Arc<dyn PacketSink> = Arc::new(RedSink::new(make_sink(&tracks), &tracks, red.clone()));
         let tap = Arc::new(TapState::new(tracks.len()));
         let (events, events_out) = mpsc::channel(16);
         let (gathered, gathered_out) = oneshot::channel();
@@ -110,7 +115,7 @@ impl Session {
             .with_runtime(Arc::new(config.mux.runtime(credentials)))
             .build();
         let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(building).await?); // boxed: 20 KB
-        let sdp = match describe(&*connection, offer, gathered_out).await {
+        let sdp = match describe(&*connection, &offer, gathered_out).await {
             Ok(sdp) => sdp,
             Err(error) => {
                 let _ = connection.close().await;
@@ -125,7 +130,7 @@ impl Session {
         let watcher = Watcher { connection, sink, state, events: events_out, close: close_out };
         let deadline = Instant::now() + config.connect_timeout;
         tokio::spawn(watcher.run(deadline, guard));
-        let shared = Shared { tap, tracks: tracks.clone(), state: state_out, close };
+        let shared = Shared { tap, red, tracks: tracks.clone(), state: state_out, close };
         Ok(Answered { session: Self { shared: Arc::new(shared) }, sdp, tracks })
     }
 
@@ -156,7 +161,7 @@ impl Session {
 
     /// What it has received so far.
     pub fn stats(&self) -> SessionStats {
-        stats::snapshot(&self.shared.tap, &self.shared.tracks)
+        stats::snapshot(&self.shared.tap, &self.shared.red, &self.shared.tracks)
     }
 }
 

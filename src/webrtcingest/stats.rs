@@ -30,6 +30,8 @@ pub(super) fn structure(started: Option<(&Mount, &Mux, &Crossing, Option<Session
             .field("packets", session.packets)
             .field("bytes", session.bytes)
             .field("ignored-packets", session.ignored)
+            .field("recovered-by-red", session.recovered_by_red)
+            .field("malformed-red", session.malformed_red)
             .field("keyframe-requests", session.keyframe_requests)
             .field("waiting-for-keyframe", session.waiting_for_keyframe);
     }

@@ -46,6 +46,10 @@ impl Ingest {
         self.element.property("stats")
     }
 
+    pub fn pads(&self) -> usize {
+        self.element.src_pads().len()
+    }
+
     pub fn frames(&self) -> u64 {
         self.stats().get("frames").unwrap_or(0)
     }
