@@ -24,7 +24,7 @@ pub fn media(codec: Codec) -> gst::Caps {
         Codec::H264 => caps.field("stream-format", "avc").field("alignment", "au").build(),
         Codec::H265 => caps.field("stream-format", "hvc1").field("alignment", "au").build(),
         Codec::Av1 => caps.field("stream-format", "obu-stream").field("alignment", "tu").build(),
-        Codec::Opus => caps.field("channel-mapping-family", 0i32).build(),
+        Codec::Opus => caps.field("channel-mapping-family", 0i32).field("channels", 2i32).build(),
         Codec::Pcmu | Codec::Pcma => caps.field("rate", 8000i32).field("channels", 1i32).build(),
         Codec::Vp8 | Codec::Vp9 => caps.build(),
     }

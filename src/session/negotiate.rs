@@ -96,7 +96,7 @@ impl Track {
             });
         }
         if let Some(red) = self.red {
-            // Senders use what stands first (Chromium takes RED for an offer to decode it otherwise, not for a wish).
+            // First: Chromium sends redundancy only where RED is what the answer prefers.
             let rtp_codec = RTCRtpCodec {
                 mime_type: "audio/red".into(),
                 clock_rate: self.codec.clock_rate(),
@@ -354,6 +354,23 @@ mod tests {
             tracks.iter().map(|t| (t.codec, t.payload_type)).collect::<Vec<_>>(),
             [(Codec::Pcmu, 0), (Codec::Vp8, 96)]
         );
+    }
+
+    #[test]
+    fn redundancy_is_taken_only_of_the_codec_that_was_chosen() {
+        let red = |fmtp: &str, preferences: &CodecPreferences| {
+            let audio = AUDIO.replace("SAVPF 111 0", "SAVPF 111 63 0")
+                + "a=rtpmap:63 red/48000/2\r\na=fmtp:63 "
+                + fmtp
+                + "\r\n";
+            negotiate(&offer(&[&audio]), preferences).unwrap()[0].red
+        };
+        assert_eq!(red("111/111", &CodecPreferences::default()), Some(63));
+        for other in ["111/0", "111", "", "0/0"] {
+            assert_eq!(red(other, &CodecPreferences::default()), None, "{other}");
+        }
+        let pcmu = CodecPreferences { audio: vec![Codec::Pcmu], ..CodecPreferences::default() };
+        assert_eq!(red("111/111", &pcmu), None);
     }
 
     #[test]
