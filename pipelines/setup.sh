@@ -26,6 +26,7 @@ TEST_PACKAGES=(
   "ffmpeg|ffprobe and ffmpeg inspect recordings"
   "chromium|the browser that the tests publish from"
   "chromium-driver|drives it"
+  "firefox-esr|the other browser that the tests publish from"
   "procps|sends signals to single processes"
 )
 CI_PACKAGES=(

@@ -2,9 +2,20 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
-use common::{SOON, bridge::Bridge, browser::Browser, flv::FlvFile, nginx::Nginx, recording::Recording};
+use common::{
+    SOON, bridge::Bridge, browser::Browser, flv::FlvFile, http, ingest::Ingest, lossy::LossyPath, nginx::Nginx,
+    recording::Recording, wait_until,
+};
+use gst::prelude::*;
+use serde_json::json;
 
 #[test]
 fn chromium_publishing_h264_arrives_as_h264_and_aac() {
@@ -12,8 +23,18 @@ fn chromium_publishing_h264_arrives_as_h264_and_aac() {
 }
 
 #[test]
-fn chromium_publishing_vp8_arrives_as_h264_and_aac() {
-    chromium_publishes("?codec=vp8");
+fn chromium_publishing_vp8_and_pcmu_arrives_as_h264_and_aac() {
+    chromium_publishes_to("?codec=vp8", "audio-codecs=<PCMU>");
+}
+
+#[test]
+fn chromium_publishing_vp9_arrives_as_h264_and_aac() {
+    chromium_publishes("?codec=vp9");
+}
+
+#[test]
+fn chromium_publishing_av1_arrives_as_h264_and_aac() {
+    chromium_publishes("?codec=av1");
 }
 
 #[test]
@@ -99,9 +120,75 @@ fn the_page_restarts_ice_when_the_network_changes_and_the_show_goes_on() {
     recording.assert_decodes();
 }
 
+#[test]
+fn audio_that_got_lost_on_the_way_from_chromium_is_taken_from_the_next_packet() {
+    let ingest = Ingest::start("");
+    let path = LossyPath::percent(10);
+    let microphone = "await navigator.mediaDevices.getUserMedia({ audio: true })";
+    let _browser = publish_audio(&ingest, microphone, |answer| path.reroute(answer));
+    let recovered = || ingest.stats().get::<u64>("recovered-by-red").unwrap_or(0);
+    wait_until("packets that were recovered", SOON, || (recovered() >= 10).then_some(()));
+    let stats = ingest.stats();
+    let lost = stats.get::<u64>("lost-packets").expect("a count");
+    assert!(lost * 3 < recovered(), "one in ten of those lost has its successor lost, too: {stats}");
+    assert_eq!(stats.get::<u64>("malformed-red"), Ok(0));
+    path.stop();
+}
+
+#[test]
+fn what_chromium_has_in_stereo_it_sends_in_stereo() {
+    let ingest = Ingest::start("");
+    let left_only = "(() => {
+        const context = new AudioContext({ sampleRate: 48000 });
+        const [tone, panner, out] = [context.createOscillator(), context.createStereoPanner(), context.createMediaStreamDestination()];
+        panner.pan.value = -1;
+        tone.connect(panner).connect(out);
+        tone.start();
+        return out.stream;
+    })()";
+    let _browser = publish_audio(&ingest, left_only, str::to_owned);
+    let pad = wait_until("the pad", SOON, || ingest.pipeline.by_name("in")?.static_pad("audio_0"));
+    let stereo = Arc::new(AtomicUsize::new(0));
+    let count = stereo.clone();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        // The s bit of an Opus packet's first byte (RFC 6716 section 3.1).
+        let first = info.buffer().and_then(|buffer| buffer.map_readable().ok()?.first().copied());
+        if first.is_some_and(|toc| toc & 0b100 != 0) {
+            count.fetch_add(1, SeqCst);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    wait_until("packets in stereo", SOON, || (stereo.load(SeqCst) >= 20).then_some(()));
+}
+
+/// Publishes a stream, given as a JavaScript expression, from the page's own origin; `reroute` may change the answer.
+fn publish_audio(ingest: &Ingest, stream: &str, reroute: impl FnOnce(&str) -> String) -> Browser {
+    let browser = Browser::start();
+    browser.open(&ingest.url().replace("/whip/live", "/"));
+    let offer = browser.eval_async(&format!(
+        "const stream = {stream};
+        window.pc = new RTCPeerConnection();
+        window.pc.addTransceiver(stream.getAudioTracks()[0], {{ direction: 'sendonly', streams: [stream] }});
+        await window.pc.setLocalDescription();
+        return window.pc.localDescription.sdp;"
+    ));
+    let offer = offer.as_str().expect("SDP");
+    let mut response =
+        http().post(ingest.url()).header("Content-Type", "application/sdp").send(offer).expect("an answer");
+    let answer = response.body_mut().read_to_string().expect("SDP");
+    assert_eq!(response.status().as_u16(), 201, "{answer}");
+    let answer = json!({ "type": "answer", "sdp": reroute(&answer) });
+    browser.eval_async(&format!("await window.pc.setRemoteDescription({answer});"));
+    browser
+}
+
 fn chromium_publishes(query: &str) {
+    chromium_publishes_to(query, "");
+}
+
+fn chromium_publishes_to(query: &str, ingest: &str) {
     let nginx = Nginx::start();
-    let bridge = Bridge::start(&nginx, "key");
+    let bridge = Bridge::start_with(&nginx, "key", ingest, "");
     let browser = Browser::start();
     browser.open(&bridge.page(query));
     browser.wait_state("idle", SOON);

@@ -1,6 +1,9 @@
 //! The codec table: what a codec is called in SDP, in our properties and in GStreamer's caps.
 //!
-//! Data only; negotiation is the session's business, elements that handle a codec are the stages'.
+//! Data only, with the format parameters of each codec in `fmtp`; negotiation is the session's business, elements that
+//! handle a codec are the stages'.
+
+mod fmtp;
 
 use std::{fmt, str::FromStr};
 
@@ -38,6 +41,10 @@ pub enum Codec {
     Vp8,
     /// RFC 9628
     Vp9,
+    /// AOM's "RTP Payload Format For AV1"
+    Av1,
+    /// RFC 7798
+    H265,
     /// RFC 7587
     Opus,
     /// G.711 µ-law, RFC 3551
@@ -48,12 +55,13 @@ pub enum Codec {
 
 impl Codec {
     /// Every codec of the table, the preferred ones of each kind first.
-    pub const ALL: [Self; 6] = [Self::H264, Self::Vp8, Self::Vp9, Self::Opus, Self::Pcmu, Self::Pcma];
+    pub const ALL: [Self; 8] =
+        [Self::H264, Self::Vp8, Self::Vp9, Self::Av1, Self::H265, Self::Opus, Self::Pcmu, Self::Pcma];
 
     /// Audio or video.
     pub fn kind(self) -> MediaKind {
         match self {
-            Self::H264 | Self::Vp8 | Self::Vp9 => MediaKind::Video,
+            Self::H264 | Self::Vp8 | Self::Vp9 | Self::Av1 | Self::H265 => MediaKind::Video,
             Self::Opus | Self::Pcmu | Self::Pcma => MediaKind::Audio,
         }
     }
@@ -64,6 +72,8 @@ impl Codec {
             Self::H264 => "H264",
             Self::Vp8 => "VP8",
             Self::Vp9 => "VP9",
+            Self::Av1 => "AV1",
+            Self::H265 => "H265",
             Self::Opus => "OPUS",
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
@@ -91,26 +101,22 @@ impl Codec {
             Self::H264 => "video/x-h264",
             Self::Vp8 => "video/x-vp8",
             Self::Vp9 => "video/x-vp9",
+            Self::Av1 => "video/x-av1",
+            Self::H265 => "video/x-h265",
             Self::Opus => "audio/x-opus",
             Self::Pcmu => "audio/x-mulaw",
             Self::Pcma => "audio/x-alaw",
         }
     }
 
-    /// How good this variant of the codec is for us, by its format parameters; `None` if it is of no use.
-    ///
-    /// Packetization mode 1 of H.264 (RFC 6184 section 6.3) goes before mode 0; of VP9 only profile 0, 8-bit 4:2:0, is
-    /// what decoders and RTMP servers take.
+    /// How good this variant of the codec is for us, by its format parameters, 0 the best; `None` if it is of no use.
     pub fn variant_rank(self, fmtp: &str) -> Option<u8> {
-        match self {
-            Self::H264 => match parameter(fmtp, "packetization-mode").unwrap_or("0") {
-                "1" => Some(0),
-                "0" => Some(1),
-                _ => None, // interleaved mode, which WebRTC does not use
-            },
-            Self::Vp9 => (parameter(fmtp, "profile-id").unwrap_or("0") == "0").then_some(0),
-            _ => Some(0),
-        }
+        fmtp::rank(self, fmtp)
+    }
+
+    /// The format parameters of an answer to an offer with these.
+    pub fn answered_fmtp(self, offered: &str) -> String {
+        fmtp::answer(self, offered)
     }
 }
 
@@ -122,7 +128,7 @@ impl fmt::Display for Codec {
 
 /// A codec name that is not in the table.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown codec \"{0}\"; known are H264, VP8, VP9, OPUS, PCMU, PCMA")]
+#[error("unknown codec \"{0}\"; known are H264, VP8, VP9, AV1, H265, OPUS, PCMU, PCMA")]
 pub struct UnknownCodec(pub String);
 
 impl FromStr for Codec {
@@ -133,11 +139,6 @@ impl FromStr for Codec {
     }
 }
 
-/// One parameter of an `a=fmtp` value such as `packetization-mode=1;profile-level-id=42e01f`.
-fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
-    fmtp.split(';').filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,19 +147,7 @@ mod tests {
     fn names_are_found_in_any_case() {
         assert_eq!("opus".parse(), Ok(Codec::Opus));
         assert_eq!("H264".parse(), Ok(Codec::H264));
+        assert_eq!("Av1".parse(), Ok(Codec::Av1));
         assert_eq!("H266".parse::<Codec>(), Err(UnknownCodec("H266".into())));
-    }
-
-    #[test]
-    fn h264_prefers_packetization_mode_1_and_refuses_interleaving() {
-        let rank = |fmtp| Codec::H264.variant_rank(fmtp);
-        assert!(rank("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f") < rank(""));
-        assert_eq!(rank("packetization-mode=2"), None);
-    }
-
-    #[test]
-    fn vp9_takes_profile_0_only() {
-        assert_eq!(Codec::Vp9.variant_rank("profile-id=2"), None);
-        assert_eq!(Codec::Vp9.variant_rank(""), Some(0));
     }
 }

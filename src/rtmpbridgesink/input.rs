@@ -301,8 +301,11 @@ impl Installed {
 fn lacks_configuration(caps: &gst::CapsRef) -> bool {
     caps.structure(0).is_some_and(|structure| {
         let format = structure.get::<&str>("stream-format").unwrap_or_default();
-        matches!((structure.name().as_str(), format), ("video/x-h264", "avc" | "avc3") | ("audio/mpeg", "raw"))
-            && !structure.has_field("codec_data")
+        let wants = matches!(
+            (structure.name().as_str(), format),
+            ("video/x-h264", "avc" | "avc3") | ("video/x-h265", "hvc1" | "hev1") | ("audio/mpeg", "raw")
+        );
+        wants && !structure.has_field("codec_data")
     })
 }
 

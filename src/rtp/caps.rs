@@ -10,13 +10,9 @@ pub(super) fn rtp(track: &Track) -> gst::Caps {
         .field("encoding-name", track.codec.name())
         .field("payload", i32::from(track.payload_type));
     if track.codec == Codec::Opus {
-        // Always "2" (RFC 7587 section 7); whether there is stereo is a format parameter.
-        caps = caps.field("encoding-params", "2");
-        for parameter in ["sprop-stereo", "stereo"] {
-            if track.fmtp.split(';').any(|pair| pair.trim() == format!("{parameter}=1")) {
-                caps = caps.field(parameter, "1");
-            }
-        }
+        // Always "2" (RFC 7587 section 7), and always decoded to two channels: senders need not say that they send
+        // stereo, which our answer asks of them, and mono in two channels is still mono.
+        caps = caps.field("encoding-params", "2").field("sprop-stereo", "1");
     }
     caps.build()
 }
@@ -26,7 +22,9 @@ pub fn media(codec: Codec) -> gst::Caps {
     let caps = gst::Caps::builder(codec.caps_name());
     match codec {
         Codec::H264 => caps.field("stream-format", "avc").field("alignment", "au").build(),
-        Codec::Opus => caps.field("channel-mapping-family", 0i32).build(),
+        Codec::H265 => caps.field("stream-format", "hvc1").field("alignment", "au").build(),
+        Codec::Av1 => caps.field("stream-format", "obu-stream").field("alignment", "tu").build(),
+        Codec::Opus => caps.field("channel-mapping-family", 0i32).field("channels", 2i32).build(),
         Codec::Pcmu | Codec::Pcma => caps.field("rate", 8000i32).field("channels", 1i32).build(),
         Codec::Vp8 | Codec::Vp9 => caps.build(),
     }

@@ -8,8 +8,9 @@ use std::sync::{
 use gst::prelude::*;
 
 use super::{
+    av1,
     backlog::Backlog,
-    caps,
+    caps, loss_gate,
     numbering::{Numbering, Verdict},
     packet::to_buffer,
     restamp::{Passed, SessionClock, restamp},
@@ -49,16 +50,33 @@ pub fn missing(codec: Codec) -> Option<ChainError> {
     elements(codec, 0).err()
 }
 
-/// Depayloader of a codec, and the parser that completes its caps where one is needed.
-fn factories(codec: Codec) -> (&'static str, Option<&'static str>) {
+/// The parser that completes a codec's caps, where one is needed.
+fn parser(codec: Codec) -> Option<&'static str> {
     match codec {
-        Codec::H264 => ("rtph264depay", Some("h264parse")),
-        Codec::Vp8 => ("rtpvp8depay", None),
-        Codec::Vp9 => ("rtpvp9depay", None),
-        Codec::Opus => ("rtpopusdepay", None),
-        Codec::Pcmu => ("rtppcmudepay", None),
-        Codec::Pcma => ("rtppcmadepay", None),
+        Codec::H264 => Some("h264parse"),
+        Codec::H265 => Some("h265parse"),
+        Codec::Av1 => Some("av1parse"),
+        Codec::Vp8 | Codec::Vp9 | Codec::Opus | Codec::Pcmu | Codec::Pcma => None,
     }
+}
+
+fn depayloader(codec: Codec) -> Result<gst::Element, ChainError> {
+    let depayloader = match codec {
+        Codec::H264 => make("rtph264depay", GOOD)?,
+        Codec::H265 => make("rtph265depay", GOOD)?,
+        Codec::Vp8 => make("rtpvp8depay", GOOD)?,
+        Codec::Vp9 => make("rtpvp9depay", GOOD)?,
+        Codec::Av1 => av1::depayloader(),
+        Codec::Opus => make("rtpopusdepay", GOOD)?,
+        Codec::Pcmu => make("rtppcmudepay", GOOD)?,
+        Codec::Pcma => make("rtppcmadepay", GOOD)?,
+    };
+    for property in ["wait-for-keyframe", "request-keyframe"] {
+        if depayloader.has_property(property) {
+            depayloader.set_property(property, true);
+        }
+    }
+    Ok(depayloader)
 }
 
 /// What the chains of one kind have counted.
@@ -315,25 +333,22 @@ fn stop(bin: &gst::Bin, elements: &[gst::Element]) {
 }
 
 fn elements(codec: Codec, latency: u32) -> Result<Vec<gst::Element>, ChainError> {
-    let (depayloader, parser) = factories(codec);
     let jitter_buffer = make("rtpjitterbuffer", GOOD)?;
     jitter_buffer.set_property("latency", latency);
     jitter_buffer.set_property("do-lost", true);
     jitter_buffer.set_property("faststart-min-packets", 1u32);
     // Losses are asked for by the session, which sees them first; timestamps follow the sender's clock as it drifts.
     jitter_buffer.set_property_from_str("mode", "slave");
-    let depayloader = make(depayloader, GOOD)?;
-    for property in ["wait-for-keyframe", "request-keyframe"] {
-        if depayloader.has_property(property) {
-            depayloader.set_property(property, true);
-        }
-    }
-    let mut elements = vec![jitter_buffer, depayloader];
-    if let Some(parser) = parser {
+    let mut elements = vec![jitter_buffer, depayloader(codec)?];
+    if let Some(parser) = parser(codec) {
         elements.push(make(parser, BAD)?);
         let filter = make("capsfilter", "libgstreamer1.0-0")?;
         filter.set_property("caps", caps::media(codec));
         elements.push(filter);
+    }
+    if codec == Codec::H265 {
+        // The one depayloader that lets frames pass that lack a packet.
+        loss_gate::install(&elements);
     }
     Ok(elements)
 }

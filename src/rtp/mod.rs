@@ -11,10 +11,12 @@
 //! The queue is bounded: a crossing that cannot keep up drops packets and counts them, the network never waits. The
 //! element says what becomes of the pads by implementing [`Receiver`].
 
+mod av1;
 mod backlog;
 mod caps;
 mod chain;
 mod crossing;
+mod loss_gate;
 mod numbering;
 mod packet;
 mod queue;

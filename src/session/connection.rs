@@ -17,7 +17,9 @@ use super::{
     ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, PacketSink, RemoteIce, bandwidth,
     candidates,
     mux::{IceCredentials, Mux, MuxHandle},
+    narrow::narrow,
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    red::{RedCounts, RedSink},
     remote_candidates::RemoteCandidates,
     restart::IceAgent,
     stack::{interceptors, media_engine, settings},
@@ -80,6 +82,7 @@ pub struct Session {
 
 struct Shared {
     tap: Arc<TapState>,
+    red: Arc<RedCounts>,
     tracks: Vec<Track>,
     state: watch::Receiver<ConnectionState>,
     commands: mpsc::Sender<Command>,
@@ -93,6 +96,7 @@ pub(super) struct Parts {
     pub(super) sink: Arc<dyn PacketSink>,
     pub(super) events: mpsc::Receiver<RTCPeerConnectionState>,
     pub(super) tap: Arc<TapState>,
+    pub(super) red: Arc<RedCounts>,
     pub(super) tracks: Vec<Track>,
 }
 
@@ -110,8 +114,9 @@ impl Session {
     ) -> Result<Answered, SessionError> {
         let tracks = negotiate(offer, &config.codecs)?;
         let mut remote_candidates = RemoteCandidates::new(peer_is_local);
-        let offer = &remote_candidates.keep_admitted(offer);
-        let sink = make_sink(&tracks);
+        let offer = &narrow(&remote_candidates.keep_admitted(offer), &tracks)?;
+        let red = Arc::<RedCounts>::default();
+        let sink: Arc<dyn PacketSink> = Arc::new(RedSink::new(make_sink(&tracks), &tracks, red.clone()));
         let tap = Arc::new(TapState::new(tracks.len()));
         let (handler, events, gathered) = Handler::new();
         let mut engine = media_engine(&tracks)?;
@@ -132,18 +137,18 @@ impl Session {
         let Announced { sdp, candidates } = announce(config, &routes, &sdp, peer_is_local);
         let sdp = bandwidth::limit(&sdp, config.max_bitrate);
         let ice = IceAgent::new(offer, remote_candidates, routes, candidates);
-        let parts = Parts { connection, ice: Some(ice), sink, events, tap, tracks: tracks.clone() };
+        let parts = Parts { connection, ice: Some(ice), sink, events, tap, red, tracks: tracks.clone() };
         Ok(Answered { session: Self::watched(parts, config.connect_timeout, guard), sdp, tracks })
     }
 
     /// The session of a connection that has both descriptions: it runs from here on.
     pub(super) fn watched(parts: Parts, connect_timeout: Duration, guard: impl Send + 'static) -> Self {
-        let Parts { connection, ice, sink, events, tap, tracks } = parts;
+        let Parts { connection, ice, sink, events, tap, red, tracks } = parts;
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
         let (commands, commands_out) = mpsc::channel(4);
         let watcher = Watcher { connection, ice, sink, state, events, commands: commands_out, connect_timeout };
         tokio::spawn(watcher.run(guard));
-        Self { shared: Arc::new(Shared { tap, tracks, state: state_out, commands }) }
+        Self { shared: Arc::new(Shared { tap, red, tracks, state: state_out, commands }) }
     }
 
     /// Ends the session; returns when it has ended.
@@ -186,7 +191,7 @@ impl Session {
 
     /// What it has received so far.
     pub fn stats(&self) -> SessionStats {
-        stats::snapshot(&self.shared.tap, &self.shared.tracks)
+        stats::snapshot(&self.shared.tap, &self.shared.red, &self.shared.tracks)
     }
 }
 

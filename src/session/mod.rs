@@ -3,7 +3,8 @@
 //! A session answers one offer, receives what it negotiated, asks for keyframes, and ends by itself when its peer goes,
 //! never comes or is told to. It hands everything to a [`PacketSink`] and knows nothing of what becomes of it; it speaks
 //! no HTTP. What the WebRTC stack below does not do well by itself is done here: one UDP port for all sessions and the
-//! repeating of lost handshake flights (`mux`), retransmissions before loss detection (`rtx`).
+//! repeating of lost handshake flights (`mux`), retransmissions before loss detection (`rtx`), an answer with the codecs
+//! that we choose (`narrow`), redundant audio (`red`).
 
 mod accepted;
 mod bandwidth;
@@ -13,9 +14,11 @@ mod ice;
 mod keyframe;
 mod late_tap;
 mod mux;
+mod narrow;
 mod negotiate;
 mod offered;
 mod offerer;
+mod red;
 mod remote_candidates;
 mod restart;
 mod rtx;

@@ -47,6 +47,8 @@ pub struct Track {
     pub fmtp: String,
     /// Payload type of its retransmissions (RFC 4588), if offered.
     pub rtx: Option<u8>,
+    /// Payload type of packets that repeat earlier ones (RFC 2198), if offered; audio only.
+    pub red: Option<u8>,
     /// SSRCs that the offer announces for it.
     pub ssrcs: Vec<u32>,
     /// The `a=rtcp-fb` values that we make use of, as type and parameter (RFC 4585 section 4.2).
@@ -59,7 +61,12 @@ impl Track {
         self.codec.kind()
     }
 
-    /// What the media engine must know to answer with exactly this codec: the codec, and its retransmissions.
+    /// Whether packets of this payload type carry its media.
+    pub(super) fn carries(&self, payload_type: u8) -> bool {
+        self.payload_type == payload_type || self.red == Some(payload_type)
+    }
+
+    /// What the media engine must know to answer with exactly this codec: the codec, its retransmissions, its redundancy.
     pub(super) fn codec_parameters(&self) -> Vec<RTCRtpCodecParameters> {
         let feedback = self
             .feedback
@@ -71,7 +78,7 @@ impl Track {
                 mime_type: self.codec.mime_type(),
                 clock_rate: self.codec.clock_rate(),
                 channels: self.channels,
-                sdp_fmtp_line: self.fmtp.clone(),
+                sdp_fmtp_line: self.codec.answered_fmtp(&self.fmtp),
                 rtcp_feedback: feedback,
             },
             payload_type: self.payload_type,
@@ -79,7 +86,7 @@ impl Track {
         if let Some(rtx) = self.rtx {
             parameters.push(RTCRtpCodecParameters {
                 rtp_codec: RTCRtpCodec {
-                    mime_type: "video/rtx".into(),
+                    mime_type: format!("{}/rtx", self.kind()),
                     clock_rate: self.codec.clock_rate(),
                     channels: 0,
                     sdp_fmtp_line: format!("apt={}", self.payload_type),
@@ -87,6 +94,17 @@ impl Track {
                 },
                 payload_type: rtx,
             });
+        }
+        if let Some(red) = self.red {
+            // First: Chromium sends redundancy only where RED is what the answer prefers.
+            let rtp_codec = RTCRtpCodec {
+                mime_type: "audio/red".into(),
+                clock_rate: self.codec.clock_rate(),
+                channels: self.channels,
+                sdp_fmtp_line: format!("{0}/{0}", self.payload_type),
+                rtcp_feedback: Vec::new(),
+            };
+            parameters.insert(0, RTCRtpCodecParameters { rtp_codec, payload_type: red });
         }
         parameters
     }
@@ -105,19 +123,11 @@ pub enum NegotiationError {
 
 /// Reads an offer and decides which tracks and codecs the answer will have.
 pub fn negotiate(offer: &str, preferences: &CodecPreferences) -> Result<Vec<Track>, NegotiationError> {
-    let description = SessionDescription::unmarshal(&mut Cursor::new(offer.as_bytes()))
-        .map_err(|error| NegotiationError::Malformed(format!("the SDP cannot be parsed: {error}")))?;
+    let description = parse(offer)?;
     check_transport(&description)?;
     let mut tracks = Vec::new();
     for section in &description.media_descriptions {
-        let kind = match section.media_name.media.as_str() {
-            "audio" => MediaKind::Audio,
-            "video" => MediaKind::Video,
-            _ => continue, // data channels
-        };
-        if ["recvonly", "inactive"].into_iter().any(|direction| section.has_attribute(direction)) {
-            continue;
-        }
+        let Some(kind) = sent_kind(section) else { continue };
         if tracks.len() >= MOST_TRACKS {
             return Err(NegotiationError::Unacceptable(format!("more than {MOST_TRACKS} tracks are offered")));
         }
@@ -127,6 +137,22 @@ pub fn negotiate(offer: &str, preferences: &CodecPreferences) -> Result<Vec<Trac
         return Err(NegotiationError::Unacceptable("the offer sends neither audio nor video".into()));
     }
     Ok(tracks)
+}
+
+pub(super) fn parse(offer: &str) -> Result<SessionDescription, NegotiationError> {
+    SessionDescription::unmarshal(&mut Cursor::new(offer.as_bytes()))
+        .map_err(|error| NegotiationError::Malformed(format!("the SDP cannot be parsed: {error}")))
+}
+
+/// What the peer sends in this section; `None` for data channels and sections that only receive.
+pub(super) fn sent_kind(section: &MediaDescription) -> Option<MediaKind> {
+    let kind = match section.media_name.media.as_str() {
+        "audio" => MediaKind::Audio,
+        "video" => MediaKind::Video,
+        _ => return None,
+    };
+    let receives = ["recvonly", "inactive"].into_iter().any(|direction| section.has_attribute(direction));
+    (!receives).then_some(kind)
 }
 
 /// ICE credentials and a fingerprint must be there, at session or media level (RFC 8839 section 5.4, RFC 8122 section 5).
@@ -205,6 +231,8 @@ pub(super) fn describe(
         .iter()
         .find(|other| other.encoding.eq_ignore_ascii_case("rtx") && other.fmtp.split(';').any(|p| p.trim() == apt))
         .map(|rtx| rtx.payload_type);
+    let red =
+        formats.iter().find(|other| kind == MediaKind::Audio && other.repeats(format)).map(|red| red.payload_type);
     Track {
         index,
         mid: section.attribute("mid").flatten().map(str::to_owned),
@@ -213,6 +241,7 @@ pub(super) fn describe(
         channels: if kind == MediaKind::Audio { format.channels } else { 0 },
         fmtp: format.fmtp.to_owned(),
         rtx,
+        red,
         ssrcs: ssrcs(section),
         feedback: format.feedback.iter().filter(|(typ, parameter)| wanted(typ, parameter)).map(owned).collect(),
     }
@@ -230,6 +259,14 @@ fn owned((a, b): &(&str, &str)) -> (String, String) {
 impl Format<'_> {
     pub(super) fn is(&self, codec: Codec) -> bool {
         self.encoding.eq_ignore_ascii_case(codec.name()) && self.clock_rate == codec.clock_rate()
+    }
+
+    /// Whether this is RED of nothing but the other format: `111/111`, one for each generation (RFC 2198 section 5).
+    fn repeats(&self, other: &Format<'_>) -> bool {
+        self.encoding.eq_ignore_ascii_case("red")
+            && (self.clock_rate, self.channels) == (other.clock_rate, other.channels)
+            && self.fmtp.contains('/')
+            && self.fmtp.split('/').all(|payload_type| payload_type.trim().parse() == Ok(other.payload_type))
     }
 }
 
@@ -329,6 +366,23 @@ mod tests {
             tracks.iter().map(|t| (t.codec, t.payload_type)).collect::<Vec<_>>(),
             [(Codec::Pcmu, 0), (Codec::Vp8, 96)]
         );
+    }
+
+    #[test]
+    fn redundancy_is_taken_only_of_the_codec_that_was_chosen() {
+        let red = |fmtp: &str, preferences: &CodecPreferences| {
+            let audio = AUDIO.replace("SAVPF 111 0", "SAVPF 111 63 0")
+                + "a=rtpmap:63 red/48000/2\r\na=fmtp:63 "
+                + fmtp
+                + "\r\n";
+            negotiate(&offer(&[&audio]), preferences).unwrap()[0].red
+        };
+        assert_eq!(red("111/111", &CodecPreferences::default()), Some(63));
+        for other in ["111/0", "111", "", "0/0"] {
+            assert_eq!(red(other, &CodecPreferences::default()), None, "{other}");
+        }
+        let pcmu = CodecPreferences { audio: vec![Codec::Pcmu], ..CodecPreferences::default() };
+        assert_eq!(red("111/111", &pcmu), None);
     }
 
     #[test]

@@ -103,7 +103,8 @@ impl Offering {
         connection.set_remote_description(description).await?;
         let events = self.events.take().ok_or_else(gone)?;
         self.connection = None; // the session's from here on
-        let parts = Parts { connection, ice: None, sink: sink.clone(), events, tap: tap.clone(), tracks };
+        let parts =
+            Parts { connection, ice: None, sink: sink.clone(), events, tap: tap.clone(), red: Arc::default(), tracks };
         let session = Session::watched(parts, self.config.connect_timeout, guard);
         // In time for the first packet: keys are agreed upon after what is on its way now.
         let begun = session.clone();

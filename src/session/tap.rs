@@ -123,8 +123,8 @@ impl MediaTap {
         let track = self
             .tracks
             .iter()
-            .find(|track| track.ssrcs.contains(&ssrc) && track.payload_type == payload_type)
-            .or_else(|| self.tracks.iter().find(|track| track.payload_type == payload_type))?;
+            .find(|track| track.ssrcs.contains(&ssrc) && track.carries(payload_type))
+            .or_else(|| self.tracks.iter().find(|track| track.carries(payload_type)))?;
         self.streams.insert(ssrc, track.index);
         Some(track.index)
     }

@@ -47,6 +47,8 @@ pub(super) fn structure(started: Option<(&Role, &Mux, &Crossing)>) -> gst::Struc
             .field("packets", session.packets)
             .field("bytes", session.bytes)
             .field("ignored-packets", session.ignored)
+            .field("recovered-by-red", session.recovered_by_red)
+            .field("malformed-red", session.malformed_red)
             .field("keyframe-requests", session.keyframe_requests)
             .field("waiting-for-keyframe", session.waiting_for_keyframe);
     }

@@ -43,6 +43,21 @@ pub fn h264() -> &'static Clip {
     })
 }
 
+/// 20 s of H.265 with a keyframe each second.
+pub fn h265() -> &'static Clip {
+    static CLIP: OnceLock<Clip> = OnceLock::new();
+    CLIP.get_or_init(|| {
+        let units = encode(
+            "x265enc speed-preset=ultrafast tune=zerolatency key-int-max=30 bitrate=800 \
+             ! h265parse ! video/x-h265,stream-format=byte-stream,alignment=au",
+        );
+        let caps = format!(
+            "video/x-h265,stream-format=byte-stream,alignment=au,width={WIDTH},height={HEIGHT},framerate={FPS}/1"
+        );
+        Clip { caps: caps.parse().expect("caps"), units }
+    })
+}
+
 /// 20 s of VP8 with a keyframe each second.
 pub fn vp8() -> &'static Clip {
     static CLIP: OnceLock<Clip> = OnceLock::new();

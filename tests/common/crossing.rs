@@ -140,6 +140,7 @@ fn track(index: usize, codec: Codec, payload_type: u8) -> Track {
         channels: 1,
         fmtp: String::new(),
         rtx: None,
+        red: None,
         ssrcs: Vec::new(),
         feedback: Vec::new(),
     }

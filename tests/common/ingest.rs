@@ -61,6 +61,10 @@ impl Ingest {
         self.ended.lock().expect("lock").last().cloned()
     }
 
+    pub fn pads(&self) -> usize {
+        self.element.src_pads().len()
+    }
+
     pub fn frames(&self) -> u64 {
         self.stats().get("frames").unwrap_or(0)
     }

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub mod av1;
 pub mod bridge;
 pub mod browser;
 pub mod clip;

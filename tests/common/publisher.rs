@@ -41,6 +41,7 @@ pub struct Options {
 pub enum Video {
     H264,
     Vp8,
+    H265,
 }
 
 impl Default for Options {
@@ -308,6 +309,12 @@ fn description(options: &Options) -> String {
              ! capsfilter name=video_rtp caps=\"application/x-rtp,media=video,encoding-name=VP8,payload=96,\
              clock-rate=90000,{feedback}\" ! webrtc. "
         )),
+        Some(Video::H265) => text.push_str(&format!(
+            "appsrc name=video is-live=true format=time max-bytes=0 \
+             ! rtph265pay config-interval=-1 aggregate-mode=zero-latency mtu=1200 pt=104 \
+             ! capsfilter name=video_rtp caps=\"application/x-rtp,media=video,encoding-name=H265,payload=104,\
+             clock-rate=90000,{feedback}\" ! webrtc. "
+        )),
         None => (),
     }
     if options.audio {
@@ -337,7 +344,11 @@ fn feeds(pipeline: &gst::Pipeline, options: &Options, started: &Arc<AtomicBool>,
         });
     };
     if let Some(video) = options.video {
-        let clip = if video == Video::H264 { clip::h264() } else { clip::vp8() };
+        let clip = match video {
+            Video::H264 => clip::h264(),
+            Video::Vp8 => clip::vp8(),
+            Video::H265 => clip::h265(),
+        };
         feed("video", "video_rtp", clip, Duration::from_nanos(1_000_000_000 / clip::FPS), true);
     }
     if options.audio {

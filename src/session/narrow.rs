@@ -1,0 +1,41 @@
+//! The offer as the stack gets to see it: of each section that we take only the formats that the answer shall name.
+//!
+//! The stack matches codecs by name and parameters, loosely where it finds no equal, and would answer one format for
+//! another of the same codec; it also wants an rtpmap where RFC 3551 needs none. With nothing else to choose from it
+//! answers what [`negotiate`](super::negotiate()) decided.
+
+use rtc::sdp::{MediaDescription, description::common::Attribute};
+
+use super::negotiate::{NegotiationError, Track, parse, sent_kind};
+
+/// The offer with the formats of these tracks, which were negotiated from it, and no other.
+pub(super) fn narrow(offer: &str, tracks: &[Track]) -> Result<String, NegotiationError> {
+    let mut description = parse(offer)?;
+    let sending = description.media_descriptions.iter_mut().filter(|section| sent_kind(section).is_some());
+    for (section, track) in sending.zip(tracks) {
+        keep(section, track);
+    }
+    Ok(description.marshal())
+}
+
+fn keep(section: &mut MediaDescription, track: &Track) {
+    let formats = track.codec_parameters();
+    section.attributes.retain(|attribute| !matches!(attribute.key.as_str(), "rtpmap" | "fmtp" | "rtcp-fb"));
+    section.media_name.formats.clear();
+    for format in formats {
+        let (number, codec) = (format.payload_type, format.rtp_codec);
+        section.media_name.formats.push(number.to_string());
+        let name = codec.mime_type.rsplit('/').next().unwrap_or_default();
+        let channels = if codec.channels > 1 { format!("/{}", codec.channels) } else { String::new() };
+        let mut attribute = |key: &str, value: String| {
+            section.attributes.push(Attribute { key: key.to_owned(), value: Some(format!("{number} {value}")) });
+        };
+        attribute("rtpmap", format!("{name}/{}{channels}", codec.clock_rate));
+        if !codec.sdp_fmtp_line.is_empty() {
+            attribute("fmtp", codec.sdp_fmtp_line);
+        }
+        for feedback in codec.rtcp_feedback {
+            attribute("rtcp-fb", format!("{} {}", feedback.typ, feedback.parameter).trim_end().to_owned());
+        }
+    }
+}
