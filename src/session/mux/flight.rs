@@ -52,7 +52,7 @@ impl Flight {
     /// Takes note of a datagram that goes out; returns what to send in its place, if it is DTLS.
     pub(super) fn sent(&self, destination: SocketAddr, datagram: &[u8], now: Instant) -> Option<Vec<u8>> {
         let first = *datagram.first().filter(|first| is_dtls(**first))?;
-        self.fragments.lock().unwrap_or_else(PoisonError::into_inner).answered();
+        self.fragments.lock().unwrap_or_else(PoisonError::into_inner).takes_part();
         self.remember(destination, first, datagram, now);
         Some(self.numbered(datagram.to_vec()))
     }

@@ -5,7 +5,7 @@
 //! a GStreamer peer, which has an MTU of 256, at 8 % loss). RFC 6347 section 4.2.3 wants overlapping ranges taken. Plaintext
 //! handshake messages are handed on whole; encrypted records are fragments of nothing and go as they are.
 //!
-//! Nor does the stack see a message again that it has answered: it would stop its retransmission timer for it, which alone
+//! Nor does the stack see a message again once it takes part: it would stop its retransmission timer for it, which alone
 //! can get a server's last flight sent again (the client's Finished is encrypted, and only the stack can renumber it).
 
 use std::collections::BTreeMap;
@@ -27,9 +27,10 @@ const CHUNK: usize = 1200;
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     messages: BTreeMap<u16, Message>,
-    /// Those handed on, a bit each, and of these the ones from before the stack sent something last.
+    /// Those handed on, a bit each.
     delivered: u64,
-    answered: u64,
+    /// The stack has sent something. Before that it may have missed what it was handed.
+    takes_part: bool,
     records: Records,
 }
 
@@ -73,15 +74,15 @@ impl Fragments {
         out
     }
 
-    /// The stack has sent something: it knows what it was handed before.
-    pub(super) fn answered(&mut self) {
-        self.answered = self.delivered;
+    /// The stack has sent something.
+    pub(super) fn takes_part(&mut self) {
+        self.takes_part = true;
     }
 
     fn add(&mut self, fragment: &Fragment<'_>, version: [u8; 2], out: &mut Vec<Vec<u8>>) {
         // A handshake has a dozen messages.
         let Some(bit) = 1_u64.checked_shl(fragment.number.into()) else { return };
-        if fragment.length > LONGEST_MESSAGE || self.answered & bit != 0 {
+        if fragment.length > LONGEST_MESSAGE || self.takes_part && self.delivered & bit != 0 {
             return;
         }
         let message = self.messages.entry(fragment.number).or_insert_with(|| Message::new(fragment));
@@ -202,11 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_stack_has_answered_it_does_not_see_again() {
+    fn a_stack_that_takes_part_sees_each_message_once() {
         let mut fragments = Fragments::default();
         assert_eq!(fragments.take(&part(1, 40, 0, 40)).len(), 1);
         assert_eq!(fragments.take(&part(1, 40, 0, 40)).len(), 1, "it may not have been ready");
-        fragments.answered();
+        fragments.takes_part();
         assert!(fragments.take(&part(1, 40, 0, 40)).is_empty());
         assert_eq!(fragments.take(&part(2, 40, 0, 40)).len(), 1, "the next");
         assert!(fragments.take(&part(64, 40, 0, 40)).is_empty());
