@@ -38,6 +38,29 @@ fn the_page_has_one_button_to_start_and_says_when_the_server_has_gone() {
 }
 
 #[test]
+fn a_page_whose_session_is_deleted_by_somebody_else_notices_at_once() {
+    let nginx = Nginx::start();
+    let bridge = Bridge::start(&nginx, "key");
+    let browser = Browser::start();
+    browser.open(&bridge.page("?codec=vp8"));
+    browser.wait_state("idle", SOON);
+    browser.eval(
+        "const fetched = window.fetch; window.fetch = async (url, options) => { const response = await fetched(url, options); \
+           window.resource ??= response.headers.get('Location'); return response; }; \
+         const set = RTCPeerConnection.prototype.setRemoteDescription; \
+         RTCPeerConnection.prototype.setRemoteDescription = function (answer) { window.pc = this; return set.call(this, answer); };",
+    );
+    browser.click("#start");
+    browser.wait_state("live", SOON);
+    browser.eval("return fetch(window.resource, { method: 'DELETE' })");
+    // Left to itself a browser finds out after 5 s (disconnected) to 30 s (consent expired).
+    let start = std::time::Instant::now();
+    browser.wait_for("return window.pc.connectionState !== 'connected'", Duration::from_secs(4));
+    browser.wait_for("return document.body.dataset.state === 'failed'", SOON);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
 fn the_page_restarts_ice_when_the_network_changes_and_the_show_goes_on() {
     let nginx = Nginx::start();
     let bridge = Bridge::start(&nginx, "key");

@@ -1,4 +1,5 @@
 //! What offers that nobody stands behind can make us send to others.
+#![allow(clippy::print_stderr)] // the figures that are measured on the way
 
 mod common;
 

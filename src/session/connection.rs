@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
-    RTCPeerConnectionState, RTCSessionDescription, Registry,
+    RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngine,
 };
 
 use super::{
@@ -117,7 +117,8 @@ impl Session {
         let mut engine = media_engine(&tracks)?;
         let tapping = MediaTap::new(tracks.clone(), sink.clone(), tap.clone());
         let registry = interceptors(&mut engine, tapping)?;
-        let (connection, routes) = build(config, engine, registry, handler).await?;
+        let (connection, routes) =
+            build(config, settings(offer, config.connect_timeout), engine, registry, handler).await?;
         let sdp = match describe(&*connection, offer, gathered).await {
             Ok(sdp) => sdp,
             Err(error) => {
@@ -126,7 +127,7 @@ impl Session {
             }
         };
         if let Some(credentials) = IceCredentials::of_description(offer) {
-            routes.set_remote_credentials(credentials);
+            routes.set_remote_password(credentials.password().to_owned());
         }
         let Announced { sdp, candidates } = announce(config, &routes, &sdp, peer_is_local);
         let sdp = bandwidth::limit(&sdp, config.max_bitrate);
@@ -202,6 +203,7 @@ impl KeyframeControl for Session {
 /// A connection on the shared port, and what routes to it.
 pub(super) async fn build(
     config: &SessionConfig,
+    settings: SettingEngine,
     engine: MediaEngine,
     registry: Registry,
     handler: Handler,
@@ -211,7 +213,7 @@ pub(super) async fn build(
     let building = PeerConnectionBuilder::new()
         .with_media_engine(engine)
         .with_interceptor_registry(registry)
-        .with_setting_engine(settings(config.connect_timeout))
+        .with_setting_engine(settings)
         .with_handler(Arc::new(handler))
         .with_udp_addrs(config.mux.placeholders())
         .with_runtime(Arc::new(runtime))

@@ -19,7 +19,7 @@ use super::{
     negotiate::Track,
     offered::offered,
     remote_candidates::RemoteCandidates,
-    stack::interceptors,
+    stack::{interceptors, settings},
     tap::{MediaTap, TapState},
 };
 use crate::codec::MediaKind;
@@ -48,7 +48,9 @@ impl Offering {
         }
         let tap = Slot::default();
         let registry = interceptors(&mut engine, LateTap::new(tap.clone()))?;
-        let (connection, routes) = build(config, engine, registry, handler).await?;
+        let (connection, routes) =
+            build(config, settings("", config.connect_timeout), engine, registry, handler).await?;
+        routes.calls();
         let mut offering = Self {
             connection: Some(connection.clone()),
             media: Handle::current(),
@@ -92,7 +94,7 @@ impl Offering {
         let connection = self.connection.clone().ok_or_else(gone)?;
         let answer = RemoteCandidates::of_server(self.server_is_local).keep_admitted(answer);
         if let Some(credentials) = IceCredentials::of_description(&answer) {
-            self.routes.set_remote_credentials(credentials);
+            self.routes.set_remote_password(credentials.password().to_owned());
         }
         let description = RTCSessionDescription::answer(answer)?;
 

@@ -45,13 +45,12 @@ impl IceAgent {
             Kind::Restart { ufrag, password } => {
                 let mut remote = self.remote.restarted();
                 let offer = restarted(&self.offer, &ufrag, &password, &admitted(&mut remote, &told));
-                let theirs = IceCredentials::of_description(&offer);
                 let answer = renegotiate(connection, offer).await.map_err(|e| IceError::Refused(e.to_string()))?;
                 let local = IceCredentials::of_description(&answer)
                     .ok_or_else(|| IceError::Refused("the new answer has no credentials".into()))?;
                 let ours = self.local(&local);
                 self.routes.add_credentials(local);
-                theirs.into_iter().for_each(|theirs| self.routes.set_remote_credentials(theirs));
+                self.routes.set_remote_password(password.clone());
                 self.generations.replace(ufrag, password);
                 self.remote = remote;
                 Ok(IceChange::Restarted(ours))

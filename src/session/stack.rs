@@ -5,6 +5,7 @@ use std::time::Duration;
 use rtc::{
     ice::mdns::MulticastDnsMode,
     interceptor::{Interceptor, NackGeneratorBuilder, Slot},
+    peer_connection::transport::RTCDtlsRole,
     rtp_transceiver::rtp_sender::{RTCRtpHeaderExtensionCapability, RtpCodecKind},
 };
 use webrtc::peer_connection::{
@@ -62,14 +63,41 @@ pub(super) fn interceptors(
     Ok(registry.with(Slot::NackGenerator, nack.build()).with(rtx::slot(), RtxUnwrap::default()).with(tap::slot(), tap))
 }
 
-pub(super) fn settings(connect_timeout: Duration) -> SettingEngine {
+pub(super) fn settings(offer: &str, connect_timeout: Duration) -> SettingEngine {
     // ICE would fail a peer that has not connected after the sum of both; the watcher's own times are to be the shorter.
     let failed = connect_timeout.max(LINGER) + LINGER;
     SettingEngineBuilder::new()
+        .with_answering_dtls_role(dtls_role(offer))
         .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(ICE_CHECKS))
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(failed), Some(ICE_KEEPALIVE))
         .with_include_loopback_candidate(true)
         // It would bind port 5353, and ask the mux for a socket of its own.
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .build()
+}
+
+/// Our DTLS role. The stack would answer `active` to `active` and then wait for ever (RFC 8842 section 5.3 wants the other
+/// one). Where the peer leaves the choice we are the client, which saves a round trip.
+fn dtls_role(offer: &str) -> RTCDtlsRole {
+    match offer.lines().find_map(|line| line.strip_prefix("a=setup:")).map(str::trim) {
+        Some("active") => RTCDtlsRole::Server,
+        _ => RTCDtlsRole::Client,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offer_decides_who_opens_the_handshake() {
+        for (setup, role) in [
+            ("a=setup:active\r\n", RTCDtlsRole::Server),
+            ("a=setup:passive\r\n", RTCDtlsRole::Client),
+            ("a=setup:actpass\r\n", RTCDtlsRole::Client),
+            ("", RTCDtlsRole::Client),
+        ] {
+            assert_eq!(dtls_role(&format!("v=0\r\n{setup}m=audio 9 x 0\r\n")), role, "{setup}");
+        }
+    }
 }

@@ -56,10 +56,6 @@ impl Ingest {
         self.element.property("stats")
     }
 
-    pub fn element(&self) -> &gst::Element {
-        &self.element
-    }
-
     /// Why a session ended, if one has.
     pub fn has_ended(&self) -> Option<String> {
         self.ended.lock().expect("lock").last().cloned()

@@ -29,6 +29,8 @@ pub struct Options {
     /// Whether the offer names candidates; OBS's names none.
     pub candidates: bool,
     pub token: Option<String>,
+    /// What `a=setup:` the offer says in place of `actpass`: the DTLS role that is left to the bridge is the other one.
+    pub setup: Option<&'static str>,
     /// The network that media goes through, if not loopback itself.
     pub path: Option<LossyPath>,
 }
@@ -41,7 +43,7 @@ pub enum Video {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { video: Some(Video::H264), audio: true, candidates: true, token: None, path: None }
+        Self { video: Some(Video::H264), audio: true, candidates: true, token: None, setup: None, path: None }
     }
 }
 
@@ -85,7 +87,10 @@ impl Publisher {
 
     /// Makes an offer and posts it.
     pub fn offer(url: &str, options: Options) -> Result<Self, Refused> {
-        let (mut publisher, offer) = Self::describe(options);
+        let (mut publisher, mut offer) = Self::describe(options);
+        if let Some(setup) = publisher.options.setup {
+            offer = offer.replace("a=setup:actpass", &format!("a=setup:{setup}"));
+        }
         let mut request = http().post(url).header("Content-Type", "application/sdp");
         if let Some(token) = &publisher.options.token {
             request = request.header("Authorization", format!("Bearer {token}"));

@@ -16,6 +16,7 @@ mod path;
 mod peer;
 mod ports;
 mod reader;
+mod revoked;
 mod routes;
 mod runtime;
 mod socket;
@@ -66,9 +67,16 @@ impl MuxHandle {
         }
     }
 
-    /// Takes note of the peer's credentials, with which its answers are checked: its first, or those of an ICE restart.
-    pub(super) fn set_remote_credentials(&self, credentials: IceCredentials) {
-        self.channel.peer().set_remote_password(credentials.password);
+    /// The session calls a server, which may do no more than answer.
+    pub(super) fn calls(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.routes().calls(&self.channel);
+        }
+    }
+
+    /// Takes note of the peer's ICE password, with which its answers are checked: its first, or that of an ICE restart.
+    pub(super) fn set_remote_password(&self, password: String) {
+        self.channel.peer().set_remote_password(password);
     }
 }
 

@@ -76,6 +76,11 @@ fn dispatch(
             }
             (channel, shown)
         }
+        Route::Over(answer) => {
+            shared.counters.unknown.fetch_add(1, Relaxed);
+            shared.send(from, to, &answer);
+            return None;
+        }
         Route::Unknown => {
             shared.counters.unknown.fetch_add(1, Relaxed);
             return None;

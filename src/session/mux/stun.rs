@@ -7,7 +7,7 @@ use rtc::{
     stun::{integrity::MessageIntegrity, message::Message},
 };
 
-use super::checks::Transaction;
+pub(super) use super::checks::Transaction;
 
 const HEADER: usize = 20;
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
