@@ -50,6 +50,7 @@ impl Offering {
         let registry = interceptors(&mut engine, LateTap::new(tap.clone()))?;
         let (connection, routes) =
             build(config, settings("", config.connect_timeout), engine, registry, handler).await?;
+        routes.calls();
         let mut offering = Self {
             connection: Some(connection.clone()),
             media: Handle::current(),

@@ -75,6 +75,13 @@ impl MuxHandle {
         self.channel.set_unheard(true);
     }
 
+    /// The session calls a server, which may do no more than answer.
+    pub(super) fn calls(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.routes().calls(&self.channel);
+        }
+    }
+
     /// Takes note of the peer's ICE password, with which its answers are checked: its first, or that of an ICE restart.
     pub(super) fn set_remote_password(&self, password: String) {
         self.channel.peer().set_remote_password(password);

@@ -94,10 +94,12 @@ impl Peer {
         response: &[u8],
         now: Instant,
     ) -> bool {
-        let Some(password) = &self.remote_password else { return false };
-        self.checks.is_pending(from, transaction)
-            && stun::integrity_holds(response, password)
-            && self.path.answered(from, now)
+        self.checks.is_pending(from, transaction) && self.is_genuine(response) && self.path.answered(from, now)
+    }
+
+    /// Whether a STUN response was made with the peer's password.
+    pub(super) fn is_genuine(&self, response: &[u8]) -> bool {
+        self.remote_password.as_ref().is_some_and(|password| stun::integrity_holds(response, password))
     }
 
     /// The peer's side of the credentials.

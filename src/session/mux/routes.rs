@@ -24,6 +24,8 @@ pub(super) struct Routes {
     probed: HashMap<SocketAddr, Arc<Channel>>,
     /// What ended lately.
     revoked: Revoked,
+    /// Sessions that have called somebody who may never call back: an ICE-lite server only answers (RFC 8445 section 2.5).
+    callers: Vec<Arc<Channel>>,
     /// Counts insertions, to know the oldest.
     inserted: u64,
 }
@@ -79,6 +81,13 @@ impl Routes {
         }
     }
 
+    /// Lets a session's checks be answered by addresses that no request has come from.
+    pub(super) fn calls(&mut self, channel: &Arc<Channel>) {
+        if !channel.is_closed() && !self.callers.iter().any(|caller| Arc::ptr_eq(caller, channel)) {
+            self.callers.push(channel.clone());
+        }
+    }
+
     /// Forgets a session for good. What another one has taken over meanwhile stays that one's.
     pub(super) fn remove(&mut self, channel: &Arc<Channel>) {
         channel.close();
@@ -89,6 +98,7 @@ impl Routes {
         }
         self.by_address.retain(|_, owner| !Arc::ptr_eq(owner, channel));
         self.probed.retain(|_, owner| !Arc::ptr_eq(owner, channel));
+        self.callers.retain(|caller| !Arc::ptr_eq(caller, channel));
         self.by_ssrc.retain(|_, owners| {
             owners.retain(|owner| !Arc::ptr_eq(owner, channel));
             !owners.is_empty()
@@ -155,7 +165,9 @@ impl Routes {
             return Route::Session { channel, shown, news: if check { News::Elsewhere } else { News::None } };
         }
         let Some((stun::Kind::Response, transaction)) = stun::kind(datagram) else { return Route::Unknown };
-        let Some(channel) = self.probed.get(&from).cloned() else { return Route::Unknown };
+        let Some(channel) = self.probed.get(&from).cloned() else {
+            return self.route_called(from, to, datagram, transaction, now);
+        };
         let mut peer = channel.peer();
         if !peer.probe_answered(from, transaction, datagram, now) {
             return Route::Forged;
@@ -166,6 +178,29 @@ impl Routes {
         let shown = peer.path.inward(from, false, now);
         drop(peer);
         Route::Session { channel, shown, news: News::Moved }
+    }
+
+    /// An answer from an address that never asked: it may be a called server's. Only who got the check knows its
+    /// transaction ID, so nobody else costs more than the search.
+    fn route_called(
+        &mut self,
+        from: SocketAddr,
+        to: Option<IpAddr>,
+        response: &[u8],
+        transaction: stun::Transaction,
+        now: Instant,
+    ) -> Route {
+        let asked = self.callers.iter().find(|caller| caller.peer().checks.is_pending(from, transaction));
+        let Some(channel) = asked.cloned() else { return Route::Unknown };
+        let mut peer = channel.peer();
+        if !peer.is_genuine(response) {
+            return Route::Forged;
+        }
+        peer.checks.answered(from, transaction);
+        self.learn(&mut peer, &channel, from, to);
+        let shown = peer.path.inward(from, false, now);
+        drop(peer);
+        Route::Session { channel, shown, news: News::None }
     }
 
     /// Remembers that an address is this session's.
@@ -196,7 +231,7 @@ mod tests {
     use rtc::stun::{
         attributes::{ATTR_USE_CANDIDATE, ATTR_USERNAME, RawAttribute},
         integrity::MessageIntegrity,
-        message::{BINDING_REQUEST, Message, Setter, TransactionId},
+        message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId},
         textattrs::Username,
     };
 
@@ -326,6 +361,39 @@ mod tests {
             routes.at(port, &rtp(u32::from(port) * 11));
         }
         (routes, a, b)
+    }
+
+    fn response(transaction: [u8; 12], password: &str) -> Vec<u8> {
+        let provider = rtc::crypto::default_provider().unwrap();
+        let integrity =
+            MessageIntegrity::new_short_term_integrity_with_provider(password.to_owned(), provider.crypto());
+        let setters: Vec<Box<dyn Setter>> =
+            vec![Box::new(BINDING_SUCCESS), Box::new(TransactionId(transaction)), Box::new(integrity)];
+        let mut message = Message::new();
+        message.build(&setters).unwrap();
+        message.raw
+    }
+
+    #[test]
+    fn a_called_server_that_never_asks_is_known_by_its_answer() {
+        let mut routes = Routes::default();
+        let (a, b) = (session(&mut routes, "a"), session(&mut routes, "b"));
+        for channel in [&a, &b] {
+            let mut peer = channel.peer();
+            peer.set_remote_password("theirs".into());
+            assert!(peer.may_check(address(1), [7; 12], &[], || true, Instant::now()));
+        }
+        let answer = response([7; 12], "theirs");
+        assert!(matches!(routes.at(1, &answer), Route::Unknown), "who is called is not answered by strangers");
+        routes.calls(&a);
+        assert!(matches!(routes.at(1, &response([8; 12], "theirs")), Route::Unknown), "another transaction");
+        assert!(matches!(routes.at(2, &answer), Route::Unknown), "another address");
+        assert!(matches!(routes.at(1, &response([7; 12], "wrong")), Route::Forged));
+        assert!(matches!(routes.at(1, &[0x80; 20]), Route::Unknown));
+        assert!(leads_to(&routes.at(1, &answer), &a));
+        assert!(leads_to(&routes.at(1, &[0x80; 20]), &a), "and so is what follows");
+        routes.remove(&a);
+        assert!(routes.callers.is_empty() && routes.by_address.is_empty());
     }
 
     #[test]
