@@ -8,6 +8,8 @@
 mod bandwidth;
 mod candidates;
 mod connection;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ice;
 mod keyframe;
 mod mux;
