@@ -49,6 +49,29 @@ fn pictures_that_lost_packets_arrive_whole() {
 }
 
 #[test]
+fn doubled_and_reordered_packets_change_no_picture() {
+    let nginx = Nginx::start();
+    let bridge = Bridge::start(&nginx, "key");
+    let path = LossyPath::disorderly(5, 5);
+    let publisher = Publisher::start_with(
+        &bridge.url(),
+        Options { candidates: false, path: Some(path.clone()), ..Options::default() },
+    );
+    let file = nginx.wait_recorded("key", Duration::from_secs(40), |flv| flv.has_seconds(6, 6));
+    let arrived: Vec<u64> = FlvFile::read(&file).pictures().map(|tag| tag.slices()).collect();
+    let sent = publisher.sent();
+    publisher.assert_unharmed();
+    assert!(path.disturbed() > 50, "{} datagrams were doubled or late", path.disturbed());
+    // Every picture from the first that arrived to the last, bit for bit, none twice.
+    let first = sent.iter().position(|sent| *sent == arrived[0]).expect("a picture that was sent");
+    assert_eq!(arrived[..], sent[first..][..arrived.len()]);
+    publisher.delete();
+    bridge.launch.end_cleanly();
+    Recording::probe(&file).assert_decodes();
+    path.stop();
+}
+
+#[test]
 fn handshake_flights_that_get_lost_are_sent_again() {
     let ingest = Ingest::start("");
     let mut lost = 0;

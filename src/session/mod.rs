@@ -10,6 +10,8 @@ mod accepted;
 mod bandwidth;
 mod candidates;
 mod connection;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ice;
 mod keyframe;
 mod late_tap;

@@ -40,6 +40,7 @@ pub struct LossyPath {
 struct Shared {
     decides: Mutex<Decides>,
     lost: AtomicU64,
+    disturbed: AtomicU64,
     stopped: AtomicBool,
     /// The relay's side towards the bridge, and which one it is.
     back: Mutex<Option<Arc<Back>>>,
@@ -59,6 +60,7 @@ impl LossyPath {
         let shared = Shared {
             decides: Mutex::new(Box::new(decides)),
             lost: AtomicU64::new(0),
+            disturbed: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             back: Mutex::new(None),
         };
@@ -94,6 +96,11 @@ impl LossyPath {
     /// Datagrams lost so far.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(SeqCst)
+    }
+
+    /// Datagrams that were doubled or came late so far.
+    pub fn disturbed(&self) -> u64 {
+        self.shared.disturbed.load(SeqCst)
     }
 
     /// The address that the bridge sees.
@@ -159,7 +166,11 @@ impl LossyPath {
                             (Direction::ToPublisher, None) => Ok(0),
                         };
                     };
-                    match (path.shared.decides.lock().expect("lock"))(direction, datagram) {
+                    let fate = (path.shared.decides.lock().expect("lock"))(direction, datagram);
+                    if matches!(fate, Fate::ArrivesTwice | Fate::ArrivesLate) {
+                        path.shared.disturbed.fetch_add(1, SeqCst);
+                    }
+                    match fate {
                         Fate::IsLost => _ = path.shared.lost.fetch_add(1, SeqCst),
                         Fate::ArrivesLate if late.is_none() => {
                             late = Some((datagram.to_vec(), 2));

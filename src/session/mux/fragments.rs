@@ -74,6 +74,11 @@ impl Fragments {
         out
     }
 
+    /// Messages that are incomplete.
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     /// The stack has sent something.
     pub(super) fn takes_part(&mut self) {
         self.takes_part = true;

@@ -13,6 +13,7 @@ mod counters;
 mod credentials;
 mod flight;
 mod fragments;
+pub(in crate::session) mod fuzzing;
 mod path;
 mod peer;
 mod ports;
