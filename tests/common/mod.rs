@@ -19,6 +19,7 @@ pub mod ingest;
 pub mod launch;
 pub mod lossy;
 pub mod nginx;
+pub mod peer;
 pub mod publisher;
 pub mod recording;
 
