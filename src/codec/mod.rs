@@ -2,7 +2,15 @@
 //!
 //! Data only; negotiation is the session's business, elements that handle a codec are the stages'.
 
+mod keyframe;
+mod picture_size;
+
 use std::{fmt, str::FromStr};
+
+pub use {
+    keyframe::{av1 as av1_starts_keyframe, h265 as h265_starts_keyframe, starts_keyframe},
+    picture_size::picture_size,
+};
 
 /// Audio or video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

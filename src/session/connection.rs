@@ -17,6 +17,7 @@ use super::{
     ConnectionState, EndReason, KeyframeControl, KeyframePolicy, PacketSink, candidates,
     mux::{IceCredentials, Mux},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    rtt,
     stack::{interceptors, media_engine, settings},
     stats::{self, SessionStats},
     tap::{MediaTap, TapState},
@@ -100,7 +101,7 @@ impl Session {
         let handler = Handler { events, gathered: Mutex::new(Some(gathered)) };
         let credentials = IceCredentials::random();
         let mut engine = media_engine(&tracks)?;
-        let registry = interceptors(&mut engine, MediaTap::new(tracks.clone(), sink.clone(), tap.clone()))?;
+        let registry = interceptors(&mut engine, MediaTap::new(offer, tracks.clone(), sink.clone(), tap.clone()))?;
         let building = PeerConnectionBuilder::new()
             .with_media_engine(engine)
             .with_interceptor_registry(registry)
@@ -124,6 +125,7 @@ impl Session {
         let (close, close_out) = mpsc::channel(4);
         let watcher = Watcher { connection, sink, state, events: events_out, close: close_out };
         let deadline = Instant::now() + config.connect_timeout;
+        tokio::spawn(rtt::measure(Arc::downgrade(&watcher.connection), tap.clone()));
         tokio::spawn(watcher.run(deadline, guard));
         let shared = Shared { tap, tracks: tracks.clone(), state: state_out, close };
         Ok(Answered { session: Self { shared: Arc::new(shared) }, sdp, tracks })
@@ -156,7 +158,7 @@ impl Session {
 
     /// What it has received so far.
     pub fn stats(&self) -> SessionStats {
-        stats::snapshot(&self.shared.tap, &self.shared.tracks)
+        stats::snapshot(&self.shared.tap, &self.shared.tracks, Instant::now())
     }
 }
 

@@ -7,12 +7,20 @@
 
 mod candidates;
 mod connection;
+mod feedback;
+mod identity;
 mod keyframe;
+mod layers;
 mod mux;
 mod negotiate;
+mod reception;
+mod record;
+mod rtt;
 mod rtx;
+mod splice;
 mod stack;
 mod stats;
+mod switch;
 mod tap;
 mod watcher;
 
@@ -23,10 +31,10 @@ use bytes::Bytes;
 pub use {
     candidates::local_addresses,
     connection::{Answered, Session, SessionConfig, SessionError},
-    keyframe::{Due, KeyframePolicy, SHORTEST_PAUSE},
+    keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
     mux::{Mux, MuxStats},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
-    stats::SessionStats,
+    stats::{LayerStats, SessionStats, TrackStats},
 };
 
 /// Takes what a session receives. Called on the media thread with the connection locked: hand over and return, never

@@ -57,7 +57,8 @@ pub(super) fn interceptors(engine: &mut MediaEngine, tap: MediaTap) -> Result<Re
     )?;
     let registry = configure_twcc_receiver_only(configure_rtcp_reports(Registry::new()), engine)?;
     let nack = NackGeneratorBuilder::new().with_interval(NACK_INTERVAL).with_size(1024).with_max_nacks_per_packet(20);
-    Ok(registry.with(Slot::NackGenerator, nack.build()).with(rtx::slot(), RtxUnwrap::default()).with(tap::slot(), tap))
+    let unwrap = RtxUnwrap::new(tap.identity(), tap.state());
+    Ok(registry.with(Slot::NackGenerator, nack.build()).with(rtx::slot(), unwrap).with(tap::slot(), tap))
 }
 
 pub(super) fn settings(credentials: &IceCredentials, connect_timeout: Duration) -> SettingEngine {

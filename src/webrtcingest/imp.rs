@@ -320,7 +320,7 @@ impl WebrtcIngest {
 
     fn stats(&self) -> gst::Structure {
         let started = self.started();
-        stats::structure(started.as_ref().map(|s| (&s.mount, &*s.mux, &*s.crossing, s.slot.current())))
+        stats::structure(&self.obj(), started.as_ref().map(|s| (&s.mount, &*s.mux, &*s.crossing, s.slot.current())))
     }
 
     fn redacted_token(&self) -> Option<String> {

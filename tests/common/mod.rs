@@ -22,6 +22,7 @@ pub mod nginx;
 pub mod peer;
 pub mod publisher;
 pub mod recording;
+pub mod watched;
 
 /// Long enough for anything that should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
