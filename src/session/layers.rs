@@ -166,9 +166,9 @@ mod tests {
     fn a_screen_that_stands_still_is_not_silent() {
         let (mut layers, start) = (Layers::default(), Instant::now());
         for second in 0..10 {
-            for index in 0..3 {
-                layers.heard(index, 1000, start + Duration::from_secs(second) + Duration::from_millis(index as u64));
-                layers.sized(index, SIZES[index]);
+            for (index, size) in SIZES.into_iter().enumerate() {
+                layers.heard(index, 1000, start + Duration::from_millis(second * 1000 + index as u64));
+                layers.sized(index, size);
             }
             assert_eq!(layers.best(Some(2)), Some(2));
         }

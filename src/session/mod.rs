@@ -18,6 +18,7 @@ mod record;
 mod rtt;
 mod rtx;
 mod splice;
+mod ssrcs;
 mod stack;
 mod stats;
 mod switch;

@@ -80,11 +80,11 @@ impl RtxUnwrap {
         let (ssrc, number) = (packet.header.ssrc, packet.header.sequence_number);
         let Some(stream) = self.stream(&packet.header) else { return true };
         let (is_new, was_asked) = (stream.seen.insert(number), stream.asked.remove(&number));
-        if !is_new || was_asked {
-            if let Some(record) = self.state.record().streams.get_mut(&ssrc) {
-                record.duplicates += u64::from(!is_new);
-                record.recovered += u64::from(is_new);
-            }
+        if (!is_new || was_asked)
+            && let Some(record) = self.state.record().streams.get_mut(&ssrc)
+        {
+            record.duplicates += u64::from(!is_new);
+            record.recovered += u64::from(is_new);
         }
         is_new
     }

@@ -221,6 +221,10 @@ impl Shared {
                 return None;
             }
         };
+        if !channel.admits(datagram) {
+            self.counters.forged.fetch_add(1, Relaxed);
+            return None;
+        }
         channel.flight.received(datagram, now);
         if channel.push(from, datagram) {
             Some(channel)

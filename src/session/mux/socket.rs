@@ -12,6 +12,7 @@ use std::{
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::{IceCredentials, Shared, flight::Flight};
+use crate::session::ssrcs::Ssrcs;
 
 /// Datagrams that wait for one session: half a second at 20 Mbit/s. More are dropped and counted.
 const QUEUE: usize = 1024;
@@ -23,6 +24,7 @@ pub(super) struct Channel {
     pub(super) credentials: IceCredentials,
     pub(super) flight: Arc<Flight>,
     queue: Mutex<Queue>,
+    ssrcs: Mutex<Ssrcs>,
     /// Peer addresses, oldest first, each with the address of ours that it wrote to.
     addresses: Mutex<Vec<(SocketAddr, Option<IpAddr>)>>,
 }
@@ -36,7 +38,13 @@ struct Queue {
 
 impl Channel {
     pub(super) fn new(credentials: IceCredentials) -> Self {
-        Self { credentials, flight: Arc::default(), queue: Mutex::default(), addresses: Mutex::default() }
+        Self {
+            credentials,
+            flight: Arc::default(),
+            queue: Mutex::default(),
+            ssrcs: Mutex::default(),
+            addresses: Mutex::default(),
+        }
     }
 
     /// Remembers an address of the peer; returns the oldest one if there are now more than `most`.
@@ -49,6 +57,11 @@ impl Channel {
     /// The address of ours that `peer` wrote to: a multi-homed host must answer from that one.
     pub(super) fn source_for(&self, peer: SocketAddr) -> Option<IpAddr> {
         lock(&self.addresses).iter().rev().find(|(address, _)| *address == peer).and_then(|(_, ours)| *ours)
+    }
+
+    /// Whether the peer may send this: not if it begins yet another stream.
+    pub(super) fn admits(&self, datagram: &[u8]) -> bool {
+        lock(&self.ssrcs).admit(datagram)
     }
 
     /// Queues a datagram; false if it was dropped because the queue is full.

@@ -358,6 +358,7 @@ fn streams(script: &Script) -> Vec<Stream> {
     for layer in layers {
         let (width, height) = layer.map_or((clip::WIDTH, clip::HEIGHT), |layer| layer.size);
         let (clip, payloader): (_, Box<dyn Payloader>) = match video {
+            Video::H264 if script.sparse => (clip::h264_sparse(width, height), Box::<H264Payloader>::default()),
             Video::H264 => (clip::h264_at(width, height), Box::<H264Payloader>::default()),
             Video::Vp8 => {
                 let mut payloader = Vp8Payloader::default();

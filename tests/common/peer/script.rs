@@ -19,6 +19,8 @@ pub struct Script {
     pub audio_nack: bool,
     /// Feedback that the offer has for keyframes, and what is done about it.
     pub keyframes: Keyframes,
+    /// No keyframe comes by itself but the first (H.264 only).
+    pub sparse: bool,
     /// Sender reports; none if `None`.
     pub reports: Option<Reports>,
     /// Every media packet is sent twice.
@@ -38,6 +40,7 @@ impl Default for Script {
             repairs: Repairs::Rtx,
             audio_nack: false,
             keyframes: Keyframes::Pli,
+            sparse: false,
             reports: Some(Reports::default()),
             duplicates: false,
             token: None,
