@@ -26,6 +26,13 @@ fn waits(watched: &Watched) -> bool {
 }
 
 #[test]
+fn the_keyframe_that_comes_with_the_end_of_the_handshake_is_not_lost() {
+    let (watched, peer) = start(Script { keyframes: Keyframes::Deaf, sparse: true, ..Script::default() });
+    assert_eq!(watched.seen().pictures[0].1, peer.sent("")[0], "the first picture is the first that was sent");
+    assert!(peer.heard().plis.is_empty(), "nothing had to be asked for");
+}
+
+#[test]
 fn a_publisher_that_is_deaf_to_pli_is_asked_by_fir() {
     let (watched, peer) = start(Script { keyframes: Keyframes::FirOnly, sparse: true, ..Script::default() });
     for command in 0..2_u8 {

@@ -11,7 +11,10 @@ use std::{
 
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-use super::{IceCredentials, Shared, flight::Flight};
+use super::{
+    IceCredentials, Shared,
+    flight::{self, Flight},
+};
 use crate::session::ssrcs::Ssrcs;
 
 /// Datagrams that wait for one session: half a second at 20 Mbit/s. More are dropped and counted.
@@ -34,6 +37,8 @@ struct Queue {
     waiting: VecDeque<(SocketAddr, Vec<u8>)>,
     pool: Vec<Vec<u8>>,
     waker: Option<Waker>,
+    /// A handshake message was handed over just now.
+    after_handshake: bool,
 }
 
 impl Channel {
@@ -130,6 +135,12 @@ impl AsyncUdpSocket for VirtualSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let mut queue = lock(&self.channel.queue);
+        // The stack reads on before it looks at what it has read, and would drop the media that follows the end of the
+        // handshake: with it the first keyframe, which a sender that cannot be asked does not repeat for seconds.
+        if std::mem::take(&mut queue.after_handshake) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
             let Some((from, datagram)) = queue.waiting.pop_front() else { break };
@@ -138,8 +149,12 @@ impl AsyncUdpSocket for VirtualSocket {
             *meta = RecvMeta::default();
             (meta.addr, meta.len, meta.stride) = (from, length, length.max(1));
             count += 1;
+            queue.after_handshake = datagram.first().is_some_and(|&first| flight::is_dtls(first));
             if queue.pool.len() < POOL {
                 queue.pool.push(datagram);
+            }
+            if queue.after_handshake {
+                break;
             }
         }
         if count > 0 {

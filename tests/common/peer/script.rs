@@ -23,7 +23,8 @@ pub struct Script {
     pub sparse: bool,
     /// Sender reports; none if `None`.
     pub reports: Option<Reports>,
-    /// Every media packet is sent twice.
+    /// Every video packet is sent once more by RTX though nobody asked, as browsers do to probe for bandwidth. (What is sent
+    /// twice as it is, SRTP's replay protection drops.)
     pub duplicates: bool,
     pub token: Option<String>,
     pub path: Option<LossyPath>,

@@ -105,10 +105,11 @@ impl Sender {
             while started + stream.interval * stream.due <= now {
                 let packets = stream.unit(&self.extensions);
                 for packet in packets {
-                    if self.script.duplicates {
-                        out.push(Packet::Rtp(packet.clone()));
-                    }
+                    let number = packet.header.sequence_number;
                     out.push(Packet::Rtp(packet));
+                    if self.script.duplicates && stream.rtx.is_some() {
+                        out.extend(stream.repair(number, Repairs::Rtx, &self.extensions).map(Packet::Rtp));
+                    }
                 }
             }
             if let Some(reports) = self.script.reports.filter(|_| stream.active)
