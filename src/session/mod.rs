@@ -17,6 +17,7 @@ mod reception;
 mod record;
 mod rtt;
 mod rtx;
+mod seen;
 mod splice;
 mod ssrcs;
 mod stack;

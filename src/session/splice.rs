@@ -110,12 +110,17 @@ impl Splice {
         self.newest.is_some_and(|newest| newest.is_open)
     }
 
-    /// Goes over to the layer whose keyframe starts with this packet. `reports` are the last ones of the layer that is
-    /// left and of this one.
-    pub(super) fn switch(&mut self, first: &RtpPacket, reports: (Option<SenderReport>, Option<SenderReport>)) {
+    /// Goes over to the layer that this packet is of, the first of a keyframe if `is_clean`. `reports` are the last ones of
+    /// the layer that is left and of this one.
+    pub(super) fn switch(
+        &mut self,
+        first: &RtpPacket,
+        is_clean: bool,
+        reports: (Option<SenderReport>, Option<SenderReport>),
+    ) {
         let Some(newest) = self.newest else { return };
         // A frame that was cut off must not look whole: with a number missing the depayloader drops it.
-        let skipped = if newest.is_open { 2 } else { 1 };
+        let skipped = if newest.is_open || !is_clean { 2 } else { 1 };
         let timestamp = self.continued(first, newest, reports);
         self.tail = Some(Tail {
             mapping: self.current,
@@ -219,7 +224,7 @@ mod tests {
         let start = Instant::now();
         let mut splice = started(start);
         let first = packet(start, 40, 50_000, 7_000_000, false);
-        splice.switch(&first, (None, None));
+        splice.switch(&first, true, (None, None));
         assert_eq!(numbers(splice.current(first)), Some((1002, 3000 + 3600, 1)));
         assert_eq!(
             numbers(splice.current(packet(start, 73, 50_001, 7_002_970, true))),
@@ -235,7 +240,7 @@ mod tests {
         // The old layer's 3000 was at 10 s of the sender's clock; the new one's 7_000_000 is 50 ms later, and came 90 ms later.
         let first = packet(start, 90, 50_000, 7_000_000, true);
         let reports = (report(start, 10_000, 3000), report(start, 10_350, 7_000_000 + 27_000));
-        splice.switch(&first, (Some(reports.0), Some(reports.1)));
+        splice.switch(&first, true, (Some(reports.0), Some(reports.1)));
         let (sequence, timestamp, _) = numbers(splice.current(first)).unwrap();
         assert_eq!((sequence, timestamp.abs_diff(3000 + 4500) <= 1), (1002, true), "{timestamp}");
         assert_eq!(splice.report(reports.1).rtp_time, timestamp + 27_000);
@@ -247,7 +252,7 @@ mod tests {
         let mut splice = started(start);
         let first = packet(start, 40, 50_000, 7_000_000, true);
         let reports = (Some(report(start, 10_000, 3000)), Some(report(start, 99_000, 7_000_000)));
-        splice.switch(&first, reports);
+        splice.switch(&first, true, reports);
         assert_eq!(numbers(splice.current(first)), Some((1002, 3000 + 3600, 1)));
     }
 
@@ -256,7 +261,7 @@ mod tests {
         let start = Instant::now();
         let mut splice = started(start);
         let first = packet(start, 60, 50_000, 5970, true);
-        splice.switch(&first, (None, None));
+        splice.switch(&first, true, (None, None));
         assert_eq!(numbers(splice.current(first)), Some((1002, 5970, 1)), "33 ms, though it took 60");
     }
 
@@ -266,7 +271,7 @@ mod tests {
         for timestamp in [3000, 2000] {
             let mut splice = started(start);
             let first = packet(start, 1, 50_000, timestamp, true); // the same picture, or an earlier one
-            splice.switch(&first, (None, None));
+            splice.switch(&first, true, (None, None));
             assert_eq!(numbers(splice.current(first)), Some((1002, 3090, 1)));
         }
     }
@@ -278,8 +283,15 @@ mod tests {
         splice.current(packet(start, 33, 1002, 5970, false)).unwrap();
         assert!(splice.is_open());
         let first = packet(start, 700, 50_000, 0, true);
-        splice.switch(&first, (None, None));
+        splice.switch(&first, true, (None, None));
         assert_eq!(numbers(splice.current(first)).map(|numbers| numbers.0), Some(1004));
+        let middle = packet(start, 1400, 1, 0, true);
+        splice.switch(&middle, false, (None, None));
+        assert_eq!(
+            numbers(splice.current(middle)).map(|numbers| numbers.0),
+            Some(1006),
+            "so does one that begins amid"
+        );
     }
 
     #[test]
@@ -297,14 +309,14 @@ mod tests {
         let mut splice = started(start);
         splice.current(packet(start, 33, 1003, 5970, true)).unwrap();
         let first = packet(start, 40, 50_000, 0, true);
-        splice.switch(&first, (None, None));
+        splice.switch(&first, true, (None, None));
         splice.current(first).unwrap();
         assert_eq!(numbers(splice.tail(packet(start, 60, 1002, 5970, false))), Some((1002, 5970, 1)));
         assert_eq!(numbers(splice.tail(packet(start, 60, 1004, 8940, true))), None, "after the switch");
         assert_eq!(numbers(splice.tail(packet(start, 1500, 1002, 5970, false))), None, "too late");
         // Back again: what goes out never repeats a number.
         let back = packet(start, 2000, 1060, 180_000, true);
-        splice.switch(&back, (None, None));
+        splice.switch(&back, true, (None, None));
         assert_eq!(numbers(splice.current(back)).map(|numbers| numbers.0), Some(1005));
     }
 
@@ -314,7 +326,7 @@ mod tests {
         let mut splice = Splice::new(RATE);
         splice.current(packet(start, 0, 65_535, u32::MAX, true)).unwrap();
         let first = packet(start, 1000, 7, 7_000_000, true);
-        splice.switch(&first, (None, None));
+        splice.switch(&first, true, (None, None));
         assert_eq!(numbers(splice.current(first)), Some((0, RATE - 1, 65)));
     }
 }

@@ -20,6 +20,9 @@ use crate::codec::{Codec, MediaKind, picture_size, starts_keyframe};
 const FIRST_CHOICE: Duration = Duration::from_millis(100);
 /// How long the end of a frame is waited for before it is cut off.
 const FRAME_END: Duration = Duration::from_millis(100);
+/// When the layer that goes out has died and the next has shown no keyframe for so long, there is none that can be told:
+/// it takes over as it is, and what decodes waits for one itself.
+const UNTOLD: Duration = Duration::from_secs(2);
 /// Packets held meanwhile: a keyframe of each layer at 20 Mbit/s.
 const MOST_HELD: usize = 512;
 
@@ -40,7 +43,15 @@ enum Held {
     /// Everything, until the first choice.
     Start { since: Instant, packets: VecDeque<(usize, RtpPacket, bool)> },
     /// The layer to come, until the frame that goes out has ended.
-    Next { since: Instant, layer: usize, packets: VecDeque<RtpPacket> },
+    Next { since: Instant, layer: usize, is_clean: bool, packets: VecDeque<RtpPacket> },
+}
+
+/// A layer to be switched to, and the asking for its keyframe.
+#[derive(Debug)]
+struct Wanted {
+    layer: usize,
+    since: Instant,
+    policy: KeyframePolicy,
 }
 
 /// The state of one track.
@@ -55,8 +66,8 @@ pub(super) struct Switch {
     active: Option<usize>,
     /// The layer that was left last.
     previous: Option<usize>,
-    /// The layer to be switched to, and the asking for its keyframe.
-    wanted: Option<(usize, KeyframePolicy)>,
+    /// The layer to be switched to.
+    wanted: Option<Wanted>,
     held: Held,
     switches: u64,
 }
@@ -86,7 +97,7 @@ impl Switch {
         if self.active.is_none() && !self.choose_first(layer, &packet, starts, out) {
             return true;
         }
-        self.aim();
+        self.aim(now);
         self.give(layer, packet, starts, out);
         self.end_of_wait(now, out);
         true
@@ -112,9 +123,9 @@ impl Switch {
 
     /// The request that is due for the layer to come.
     pub(super) fn poll(&mut self, means: Means, now: Instant) -> Option<(u32, Ask)> {
-        let (layer, policy) = self.wanted.as_mut()?;
-        let ask = policy.poll(means, now)?;
-        Some((self.met.get(*layer)?.ssrc, ask))
+        let wanted = self.wanted.as_mut()?;
+        let ask = wanted.policy.poll(means, now)?;
+        Some((self.met.get(wanted.layer)?.ssrc, ask))
     }
 
     /// Whether the keyframe of a layer to come is waited for.
@@ -158,6 +169,7 @@ impl Switch {
         let silent = |layer: usize| self.layers.silence(layer).is_none_or(|silence| silence > 10 * SILENCE);
         let layer = (0..self.met.len()).find(|layer| !used(*layer) && silent(*layer))?;
         self.layers.remove(layer);
+        self.previous = self.previous.filter(|previous| *previous != layer);
         *self.met.get_mut(layer)? = new;
         Some(layer)
     }
@@ -208,7 +220,7 @@ impl Switch {
     }
 
     /// Sets or withdraws the layer to be switched to.
-    fn aim(&mut self) {
+    fn aim(&mut self, now: Instant) {
         // A second stream that nothing announced does not oust the first while that is alive.
         let may_change = self.announced > 1 || self.asked().is_none();
         let best = self.layers.best(self.active).filter(|best| may_change && Some(*best) != self.active);
@@ -217,14 +229,14 @@ impl Switch {
             Some(best) if !self.is_wanted(best) && matches!(self.held, Held::Nothing) => {
                 let mut policy = KeyframePolicy::default();
                 policy.want();
-                self.wanted = Some((best, policy));
+                self.wanted = Some(Wanted { layer: best, since: now, policy });
             }
             _ => {}
         }
     }
 
     fn is_wanted(&self, layer: usize) -> bool {
-        self.wanted.as_ref().is_some_and(|(wanted, _)| *wanted == layer)
+        self.wanted.as_ref().is_some_and(|wanted| wanted.layer == layer)
     }
 
     fn give(&mut self, layer: usize, packet: RtpPacket, starts: bool, out: &mut Vec<RtpPacket>) {
@@ -233,10 +245,13 @@ impl Switch {
             return;
         }
         let is_wanted = self.is_wanted(layer);
+        let is_overdue = self.asked().is_none()
+            && self.wanted.as_ref().is_some_and(|w| packet.arrival.saturating_duration_since(w.since) >= UNTOLD);
         match &mut self.held {
             Held::Next { layer: next, packets, .. } if *next == layer => packets.push_back(packet),
-            Held::Nothing if starts && is_wanted => {
-                self.held = Held::Next { since: packet.arrival, layer, packets: VecDeque::from([packet]) };
+            Held::Nothing if is_wanted && (starts || is_overdue) => {
+                let packets = VecDeque::from([packet.clone()]);
+                self.held = Held::Next { since: packet.arrival, layer, is_clean: starts, packets };
             }
             _ if Some(layer) == self.previous => out.extend(self.splice.tail(packet)),
             _ => {}
@@ -245,17 +260,17 @@ impl Switch {
 
     /// Takes over once the frame that goes out has ended, or will not.
     fn end_of_wait(&mut self, now: Instant, out: &mut Vec<RtpPacket>) {
-        let Held::Next { since, layer, packets } = &mut self.held else { return };
+        let Held::Next { since, layer, is_clean, packets } = &mut self.held else { return };
         let patience_ends = now.saturating_duration_since(*since) >= FRAME_END || packets.len() >= MOST_HELD;
         let is_dead = !self.active.is_some_and(|active| self.layers.is_live(active));
         if self.splice.is_open() && !patience_ends && !is_dead {
             return;
         }
-        let (layer, packets) = (*layer, std::mem::take(packets));
+        let (layer, is_clean, packets) = (*layer, *is_clean, std::mem::take(packets));
         self.held = Held::Nothing;
         let report = |layer: Option<usize>| self.met.get(layer?).and_then(|met| met.report);
         if let Some(first) = packets.front() {
-            self.splice.switch(first, (report(self.active), report(Some(layer))));
+            self.splice.switch(first, is_clean, (report(self.active), report(Some(layer))));
         }
         (self.previous, self.active, self.wanted) = (self.active, Some(layer), None);
         self.switches += 1;
@@ -426,6 +441,19 @@ mod tests {
         out.run(&mut switch, &mut sender, 60..120, &[1]);
         assert_eq!(out.widths(), [160, 320]);
         out.assert_continuous();
+    }
+
+    #[test]
+    fn a_stream_whose_keyframes_cannot_be_told_takes_over_when_the_first_is_dead() {
+        let (mut switch, mut sender, mut out) = (Switch::new(Codec::H264, 1), Sender::new(), Out::default());
+        out.run(&mut switch, &mut sender, 0..60, &[0]); // VP8 payloads: no parameter sets to be found in them
+        let before = out.packets.len();
+        out.run(&mut switch, &mut sender, 60..120, &[1]);
+        assert_eq!(out.packets.len(), before, "a keyframe may still come");
+        out.run(&mut switch, &mut sender, 120..180, &[1]);
+        assert!(out.packets.len() > before + 60);
+        let skipped = out.packets[before].sequence_number.wrapping_sub(out.packets[before - 1].sequence_number);
+        assert_eq!(skipped, 2, "with a gap, so that nothing damaged is shown");
     }
 
     #[test]
