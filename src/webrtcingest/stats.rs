@@ -10,7 +10,7 @@
 //! | `dropped-unlinked` | guint64 | start | frames dropped because a pad was not linked |
 //! | `dropped-waiting-for-keyframe` | guint64 | start | whole frames dropped while waiting for a keyframe |
 //! | `udp-port` | guint | start | the UDP port for media |
-//! | `udp-dropped-…` | guint64 | start | datagrams: `unknown` sender, `forged` credentials, `overflow` of a session's queue, not taken by the kernel to `send` |
+//! | `udp-dropped-…` | guint64 | start | datagrams: `unknown` sender, `forged` credentials or one stream too many, `overflow` of a session's queue, not taken by the kernel to `send` |
 //! | `udp-handshakes-repeated` | guint64 | start | DTLS flights sent again |
 //! | `packets`, `bytes` | guint64 | session | RTP packets without duplicates, and their payload, of all tracks and layers |
 //! | `bitrate` | guint64 | now | the same in bit/s |
