@@ -23,25 +23,26 @@ const HANDSHAKE: std::ops::RangeInclusive<u8> = 20..=22;
 fn pictures_that_lost_packets_arrive_whole() {
     let nginx = Nginx::start();
     let bridge = Bridge::start(&nginx, "key");
-    let path = LossyPath::percent(3);
+    let path = LossyPath::percent(5);
     let publisher = Publisher::start_with(
         &bridge.url(),
         Options { candidates: false, path: Some(path.clone()), ..Options::default() },
     );
-    let file = nginx.wait_recorded("key", Duration::from_secs(40), |flv| flv.has_seconds(6, 6));
+    let file = nginx.wait_recorded("key", Duration::from_secs(40), |flv| flv.has_seconds(10, 10));
     let arrived: Vec<u64> = FlvFile::read(&file).pictures().map(|tag| tag.slices()).collect();
     let sent = publisher.sent();
     publisher.assert_unharmed();
-    assert!(path.lost() > 20, "{} datagrams were lost", path.lost());
+    assert!(path.lost() > 40, "{} datagrams were lost", path.lost());
     // A loss that no retransmission made good leaves a gap up to a keyframe, but never a picture that was not sent.
     let mut rest = sent.iter();
     for picture in &arrived {
         assert!(rest.any(|sent| sent == picture), "a picture arrived that was not sent, or not in this order");
     }
-    // Without retransmissions hardly a second goes by without a loss, and most of each waits for a keyframe.
+    // Without retransmissions hardly a second goes by without a loss, and most of each waits for a keyframe. The share is of
+    // what was sent while the recording ran.
     let place = |picture: &u64| sent.iter().position(|sent| sent == picture).expect("a picture that was sent");
     let span = place(&arrived[arrived.len() - 1]) - place(&arrived[0]) + 1;
-    assert!(arrived.len() * 10 >= span * 9, "only {} of {span} pictures arrived", arrived.len());
+    assert!(arrived.len() * 100 >= span * 99, "only {} of {span} pictures arrived", arrived.len());
     publisher.delete();
     bridge.launch.end_cleanly();
     Recording::probe(&file).assert_decodes();

@@ -5,7 +5,12 @@
 
 mod fmtp;
 
+mod keyframe;
+mod picture_size;
+
 use std::{fmt, str::FromStr};
+
+pub use {keyframe::starts_keyframe, picture_size::picture_size};
 
 /// Audio or video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -22,6 +22,8 @@ use super::{
     red::{RedCounts, RedSink},
     remote_candidates::RemoteCandidates,
     restart::IceAgent,
+    rtt,
+    rtx::RtxUnwrap,
     stack::{interceptors, media_engine, settings},
     stats::{self, SessionStats},
     tap::{MediaTap, TapState},
@@ -120,8 +122,8 @@ impl Session {
         let tap = Arc::new(TapState::new(tracks.len()));
         let (handler, events, gathered) = Handler::new();
         let mut engine = media_engine(&tracks)?;
-        let tapping = MediaTap::new(tracks.clone(), sink.clone(), tap.clone());
-        let registry = interceptors(&mut engine, tapping)?;
+        let tapping = MediaTap::new(offer, tracks.clone(), sink.clone(), tap.clone());
+        let registry = interceptors(&mut engine, RtxUnwrap::new(tapping.known()), tapping)?;
         let (connection, routes) =
             build(config, settings(offer, config.connect_timeout), engine, registry, handler).await?;
         let sdp = match describe(&*connection, offer, gathered).await {
@@ -146,6 +148,7 @@ impl Session {
         let Parts { connection, ice, sink, events, tap, red, tracks } = parts;
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
         let (commands, commands_out) = mpsc::channel(4);
+        tokio::spawn(rtt::measure(Arc::downgrade(&connection), tap.clone()));
         let watcher = Watcher { connection, ice, sink, state, events, commands: commands_out, connect_timeout };
         tokio::spawn(watcher.run(guard));
         Self { shared: Arc::new(Shared { tap, red, tracks, state: state_out, commands }) }
@@ -191,7 +194,7 @@ impl Session {
 
     /// What it has received so far.
     pub fn stats(&self) -> SessionStats {
-        stats::snapshot(&self.shared.tap, &self.shared.red, &self.shared.tracks)
+        stats::snapshot(&self.shared.tap, &self.shared.red, &self.shared.tracks, Instant::now())
     }
 }
 

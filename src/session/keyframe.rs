@@ -1,7 +1,8 @@
 //! When to ask the sender for a keyframe: a policy without clock or network.
 //!
-//! Asked shortly after the start (unless the stream starts with one), on loss and on request; asked again with growing pauses until one comes; never more often than
-//! [`SHORTEST_PAUSE`], so that a burst of losses does not become a burst of keyframes.
+//! Asked shortly after the start (unless the stream starts with one), on loss and on request; asked again with growing
+//! pauses until one comes, by FIR when PLI does not help; never more often than [`SHORTEST_PAUSE`], so that a burst of
+//! losses does not become a burst of keyframes. A sender that agreed to neither is waited for.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,28 @@ pub const SHORTEST_PAUSE: Duration = Duration::from_millis(300);
 const START_GRACE: Duration = Duration::from_millis(100);
 /// A sender that has not answered by then cannot be asked (some encoders ignore requests); its own keyframe will come.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Requests by PLI (RFC 4585 section 6.3.1) before FIR is tried: it says what is the matter, and a sender that knows
+/// both can answer it more cheaply.
+const PLIS_FIRST: u32 = 2;
+
+/// A message that asks for a keyframe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Picture Loss Indication, RFC 4585 section 6.3.1.
+    Pli,
+    /// Full Intra Request, RFC 5104 section 4.3.1.
+    Fir,
+}
+
+/// What the sender has agreed to be asked by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Means {
+    /// `a=rtcp-fb:… nack pli`
+    pub pli: bool,
+    /// `a=rtcp-fb:… ccm fir`
+    pub fir: bool,
+}
 
 /// The state for one video stream.
 #[derive(Debug, Default)]
@@ -55,8 +78,14 @@ impl KeyframePolicy {
         Some(next.max(self.grace).map_or(Due::Now, Due::At))
     }
 
-    /// Whether to send a request now; it counts as sent.
-    pub fn poll(&mut self, now: Instant) -> bool {
+    /// The request to send now, if any; it counts as sent.
+    pub fn poll(&mut self, means: Means, now: Instant) -> Option<Ask> {
+        let ask = match means {
+            Means { pli: true, fir: true } if self.unanswered >= PLIS_FIRST => Ask::Fir,
+            Means { pli: true, .. } => Ask::Pli,
+            Means { fir: true, .. } => Ask::Fir,
+            Means { .. } => return None, // its own keyframe will come
+        };
         let due = match self.due() {
             None => false,
             Some(Due::Now) => true,
@@ -66,7 +95,7 @@ impl KeyframePolicy {
             self.last_request = Some(now);
             self.unanswered += 1;
         }
-        due
+        due.then_some(ask)
     }
 
     fn pause(&self) -> Duration {
@@ -88,9 +117,11 @@ pub enum Due {
 mod tests {
     use super::*;
 
-    /// The milliseconds at which a policy asks, when polled every millisecond for `length` ms.
+    const PLI: Means = Means { pli: true, fir: false };
+
+    /// The milliseconds at which a policy asks, when polled every millisecond of the range.
     fn requests(policy: &mut KeyframePolicy, start: Instant, range: std::ops::Range<u64>) -> Vec<u64> {
-        range.filter(|ms| policy.poll(start + Duration::from_millis(*ms))).collect()
+        range.filter(|ms| policy.poll(PLI, start + Duration::from_millis(*ms)).is_some()).collect()
     }
 
     #[test]
@@ -136,11 +167,35 @@ mod tests {
         let mut asked = Vec::new();
         for ms in 0..1000 {
             policy.want();
-            if policy.poll(start + Duration::from_millis(ms)) {
+            if policy.poll(PLI, start + Duration::from_millis(ms)).is_some() {
                 asked.push(ms);
                 policy.arrived(); // each request is answered at once
             }
         }
         assert_eq!(asked, [0, 300, 600, 900]);
+    }
+
+    #[test]
+    fn what_pli_does_not_bring_fir_may() {
+        let (start, both) = (Instant::now(), Means { pli: true, fir: true });
+        let mut policy = KeyframePolicy::default();
+        policy.want();
+        let asked: Vec<Ask> = (0..5000).filter_map(|ms| policy.poll(both, start + Duration::from_millis(ms))).collect();
+        assert_eq!(asked, [Ask::Pli, Ask::Pli, Ask::Fir, Ask::Fir, Ask::Fir]);
+        policy.arrived();
+        policy.want();
+        assert_eq!(policy.poll(both, start + Duration::from_secs(9)), Some(Ask::Pli), "and then PLI again");
+        let fir = Means { pli: false, fir: true };
+        assert_eq!(policy.poll(fir, start + Duration::from_secs(19)), Some(Ask::Fir));
+    }
+
+    #[test]
+    fn who_cannot_be_asked_is_waited_for() {
+        let (mut policy, start) = (KeyframePolicy::default(), Instant::now());
+        policy.start(start);
+        assert_eq!(policy.poll(Means::default(), start + Duration::from_secs(1)), None);
+        assert!(policy.is_waiting());
+        policy.arrived();
+        assert!(!policy.is_waiting());
     }
 }

@@ -10,22 +10,32 @@ mod accepted;
 mod bandwidth;
 mod candidates;
 mod connection;
+mod feedback;
 #[doc(hidden)]
 pub mod fuzzing;
 mod ice;
+mod identity;
 mod keyframe;
 mod late_tap;
+mod layers;
 mod mux;
 mod narrow;
 mod negotiate;
 mod offered;
 mod offerer;
+mod reception;
+mod record;
 mod red;
 mod remote_candidates;
 mod restart;
+mod rtt;
 mod rtx;
+mod seen;
+mod splice;
+mod ssrcs;
 mod stack;
 mod stats;
+mod switch;
 mod tap;
 mod watcher;
 
@@ -37,11 +47,11 @@ pub use {
     candidates::local_addresses,
     connection::{Answered, Session, SessionConfig, SessionError},
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
-    keyframe::{Due, KeyframePolicy, SHORTEST_PAUSE},
+    keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
     mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
     offerer::Offering,
-    stats::SessionStats,
+    stats::{LayerStats, SessionStats, TrackStats},
 };
 
 /// Takes what a session receives. Called on the media thread with the connection locked: hand over and return, never

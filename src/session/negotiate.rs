@@ -61,11 +61,6 @@ impl Track {
         self.codec.kind()
     }
 
-    /// Whether packets of this payload type carry its media.
-    pub(super) fn carries(&self, payload_type: u8) -> bool {
-        self.payload_type == payload_type || self.red == Some(payload_type)
-    }
-
     /// What the media engine must know to answer with exactly this codec: the codec, its retransmissions, its redundancy.
     pub(super) fn codec_parameters(&self) -> Vec<RTCRtpCodecParameters> {
         let feedback = self

@@ -19,6 +19,7 @@ use super::{
     negotiate::Track,
     offered::offered,
     remote_candidates::RemoteCandidates,
+    rtx::{LateKnown, RtxUnwrap},
     stack::{interceptors, settings},
     tap::{MediaTap, TapState},
 };
@@ -34,6 +35,7 @@ pub struct Offering {
     routes: MuxHandle,
     sdp: String,
     tap: Slot,
+    known: LateKnown,
     events: Option<mpsc::Receiver<RTCPeerConnectionState>>,
 }
 
@@ -47,7 +49,8 @@ impl Offering {
             engine.register_codec(format, kind_of(kind))?;
         }
         let tap = Slot::default();
-        let registry = interceptors(&mut engine, LateTap::new(tap.clone()))?;
+        let known = LateKnown::default();
+        let registry = interceptors(&mut engine, RtxUnwrap::late(known.clone()), LateTap::new(tap.clone()))?;
         let (connection, routes) =
             build(config, settings("", config.connect_timeout), engine, registry, handler).await?;
         routes.calls();
@@ -59,6 +62,7 @@ impl Offering {
             routes,
             sdp: String::new(),
             tap,
+            known,
             events: Some(events),
         };
         let wanted = [(MediaKind::Video, &config.codecs.video), (MediaKind::Audio, &config.codecs.audio)];
@@ -96,6 +100,7 @@ impl Offering {
         if let Some(credentials) = IceCredentials::of_description(&answer) {
             self.routes.set_remote_password(credentials.password().to_owned());
         }
+        let described = answer.clone();
         let description = RTCSessionDescription::answer(answer)?;
 
         // The kinds are known, and that is all that the session itself looks at.
@@ -108,12 +113,14 @@ impl Offering {
             Parts { connection, ice: None, sink: sink.clone(), events, tap: tap.clone(), red: Arc::default(), tracks };
         let session = Session::watched(parts, self.config.connect_timeout, guard);
         // In time for the first packet: keys are agreed upon after what is on its way now.
-        let begun = session.clone();
+        let (begun, known) = (session.clone(), self.known.clone());
         self.tap.fill(
             choice,
             Box::new(move |tracks| {
                 begin(begun, tracks.clone());
-                MediaTap::new(tracks, sink, tap)
+                let tapping = MediaTap::new(&described, tracks, sink, tap);
+                let _ = known.set(tapping.known()); // filled once
+                tapping
             }),
         );
         Ok(session)

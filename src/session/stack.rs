@@ -47,9 +47,10 @@ pub(super) fn media_engine(tracks: &[Track]) -> Result<MediaEngine, SessionError
     Ok(engine)
 }
 
-/// From the wire to the application: RTX unwrapped, losses asked for, arrivals reported, media tapped.
+/// From the wire to the application: arrivals reported, RTX unwrapped, losses asked for, media tapped.
 pub(super) fn interceptors(
     engine: &mut MediaEngine,
+    unwrap: RtxUnwrap,
     tap: impl Interceptor + 'static,
 ) -> Result<Registry, SessionError> {
     configure_simulcast_extension_headers(engine)?;
@@ -60,7 +61,12 @@ pub(super) fn interceptors(
     )?;
     let registry = configure_twcc_receiver_only(configure_rtcp_reports(Registry::new()), engine)?;
     let nack = NackGeneratorBuilder::new().with_interval(NACK_INTERVAL).with_size(1024).with_max_nacks_per_packet(20);
-    Ok(registry.with(Slot::NackGenerator, nack.build()).with(rtx::slot(), RtxUnwrap::default()).with(tap::slot(), tap))
+    Ok(registry.with(nack_slot(), nack.build()).with(rtx::slot(), unwrap).with(tap::slot(), tap))
+}
+
+/// Application-ward of what unwraps retransmissions, not at its usual place (7000): see [`rtx::slot`].
+fn nack_slot() -> Slot {
+    Slot::from(8_700)
 }
 
 pub(super) fn settings(offer: &str, connect_timeout: Duration) -> SettingEngine {

@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -14,14 +14,22 @@ use std::{
 
 use rtc::{
     interceptor::{AttributedPacket, Interceptor, Packet, Slot, StreamInfo, TaggedPacket},
-    rtcp::{
-        payload_feedbacks::picture_loss_indication::PictureLossIndication, sender_report::SenderReport as RtcpReport,
-    },
+    rtcp::sender_report::SenderReport as RtcpReport,
+    rtp,
     sansio::Protocol,
     shared::{TransportContext, error::Error},
 };
 
-use super::{PacketSink, RtpPacket, SenderReport, keyframe::KeyframePolicy, negotiate::Track};
+use super::{
+    PacketSink, RtpPacket, SenderReport,
+    feedback::Requests,
+    identity::Identity,
+    keyframe::{KeyframePolicy, Means},
+    negotiate::Track,
+    record::{MOST_STREAMS, Record},
+    rtx::Known,
+    switch::Switch,
+};
 use crate::codec::MediaKind;
 
 /// Application-ward of everything that recovers or measures.
@@ -32,7 +40,9 @@ pub(super) fn slot() -> Slot {
 /// How long a keyframe request from another thread may wait for the connection's next turn.
 const REQUEST_TICK: Duration = Duration::from_millis(50);
 
-/// What the tap and the session's handle share.
+/// What the interceptors and the session's handle share.
+///
+/// Lock order: a track's policy before the record.
 #[derive(Debug)]
 pub(super) struct TapState {
     started: Instant,
@@ -40,13 +50,13 @@ pub(super) struct TapState {
     last_media: AtomicU64,
     pub(super) packets: AtomicU64,
     pub(super) bytes: AtomicU64,
-    /// Packets that belong to no track, or to a second stream of one.
+    /// Packets that belong to no track, or to a stream too many of one.
     pub(super) ignored: AtomicU64,
-    pub(super) keyframe_requests: AtomicU64,
     /// Whether any policy wants a keyframe, to be asked for each packet.
     keyframe_wanted: AtomicBool,
     /// One for each track, used for video only.
     keyframes: Vec<Mutex<KeyframePolicy>>,
+    record: Mutex<Record>,
 }
 
 impl TapState {
@@ -57,9 +67,9 @@ impl TapState {
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
-            keyframe_requests: AtomicU64::new(0),
             keyframe_wanted: AtomicBool::new(false),
             keyframes: (0..tracks).map(|_| Mutex::default()).collect(),
+            record: Mutex::new(Record::new(tracks)),
         }
     }
 
@@ -84,93 +94,166 @@ impl TapState {
     pub(super) fn with_policy<T>(&self, track: usize, look: impl FnOnce(&mut KeyframePolicy) -> T) -> Option<T> {
         self.keyframes.get(track).map(|policy| look(&mut policy.lock().unwrap_or_else(PoisonError::into_inner)))
     }
+
+    /// What has been counted of each stream.
+    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The interceptor.
 pub(super) struct MediaTap {
-    tracks: Vec<Track>,
+    tracks: Vec<TrackTap>,
+    identity: Arc<Identity>,
     sink: Arc<dyn PacketSink>,
     state: Arc<TapState>,
-    /// SSRC → track. Bounded: see [`Self::track_of`].
+    /// SSRC → track.
     streams: HashMap<u32, usize>,
-    /// For each track the SSRC that it is taken from, and when that was last heard.
-    active: Vec<Option<(u32, Instant)>>,
+    out: Vec<RtpPacket>,
+    requests: Requests,
     read: VecDeque<TaggedPacket>,
     write: VecDeque<TaggedPacket>,
 }
 
-/// A stream that is silent for so long gives its track up to another SSRC: the sender has started anew.
-const SILENCE: Duration = Duration::from_millis(500);
-
-/// SSRCs remembered for one session. Simulcast and restarts use a few; a peer that makes up more is not served.
-const MOST_STREAMS: usize = 32;
+struct TrackTap {
+    track: Track,
+    means: Means,
+    switch: Switch,
+}
 
 impl MediaTap {
-    pub(super) fn new(tracks: Vec<Track>, sink: Arc<dyn PacketSink>, state: Arc<TapState>) -> Self {
-        let active = vec![None; tracks.len()];
-        Self { tracks, sink, state, streams: HashMap::new(), active, read: VecDeque::new(), write: VecDeque::new() }
+    /// For the tracks that were taken of a peer's `description`.
+    pub(super) fn new(description: &str, tracks: Vec<Track>, sink: Arc<dyn PacketSink>, state: Arc<TapState>) -> Self {
+        let identity = Identity::new(description, &tracks);
+        let tracks = tracks.into_iter().map(|track| {
+            let has = |typ: &str, parameter: &str| track.feedback.iter().any(|(t, p)| t == typ && p == parameter);
+            let means = Means { pli: has("nack", "pli"), fir: has("ccm", "fir") };
+            TrackTap { means, switch: Switch::new(track.codec, identity.layers(track.index)), track }
+        });
+        Self {
+            tracks: tracks.collect(),
+            identity: Arc::new(identity),
+            sink,
+            state,
+            streams: HashMap::new(),
+            out: Vec::new(),
+            requests: Requests::default(),
+            read: VecDeque::new(),
+            write: VecDeque::new(),
+        }
     }
 
-    /// The track of a packet: by the SSRCs of the offer, else by payload type (BUNDLE keeps these apart, RFC 9143
-    /// section 9.2).
-    fn track_of(&mut self, ssrc: u32, payload_type: u8) -> Option<usize> {
-        if let Some(&track) = self.streams.get(&ssrc) {
+    /// How streams are told apart and what is counted of them, for the interceptors wire-ward of this.
+    pub(super) fn known(&self) -> Known {
+        Known { identity: self.identity.clone(), state: self.state.clone() }
+    }
+
+    /// The track of a packet; a stream that is new is remembered.
+    fn track_of(&mut self, header: &rtp::Header) -> Option<usize> {
+        if let Some(&track) = self.streams.get(&header.ssrc) {
             return Some(track);
         }
+        let track = self.identity.track(header)?;
         if self.streams.len() >= MOST_STREAMS {
-            return None;
+            // Those whose place another has taken go first.
+            let tracks = &self.tracks;
+            self.streams.retain(|ssrc, track| tracks.get(*track).is_some_and(|track| track.switch.has(*ssrc)));
+            self.state.record().streams.retain(|ssrc, _| self.streams.contains_key(ssrc));
+            if self.streams.len() >= MOST_STREAMS {
+                return None;
+            }
         }
-        let track = self
-            .tracks
-            .iter()
-            .find(|track| track.ssrcs.contains(&ssrc) && track.carries(payload_type))
-            .or_else(|| self.tracks.iter().find(|track| track.carries(payload_type)))?;
-        self.streams.insert(ssrc, track.index);
-        Some(track.index)
+        self.streams.insert(header.ssrc, track);
+        if let Some(stream) = self.state.record().stream(header.ssrc, track) {
+            stream.rid = self.identity.rid(track, header).map(str::to_owned);
+        }
+        Some(track)
     }
 
-    /// Whether this SSRC is the one that its track is taken from: the first, until it falls silent. Simulcast layers
-    /// would otherwise be mixed into one stream.
-    fn is_active(&mut self, track: usize, ssrc: u32, now: Instant) -> bool {
-        let Some(active) = self.active.get_mut(track) else { return false };
-        match active {
-            Some((current, last)) if *current == ssrc => {
-                *last = now;
-                return true;
-            }
-            Some((_, last)) if now.saturating_duration_since(*last) < SILENCE => return false,
-            _ => *active = Some((ssrc, now)),
+    /// Hands on what goes out for a packet; false if it belongs nowhere.
+    fn rtp(&mut self, packet: &rtp::Packet, now: Instant) -> bool {
+        let header = &packet.header;
+        let Some(index) = self.track_of(header) else { return false };
+        let Some(TrackTap { track, switch, .. }) = self.tracks.get_mut(index) else { return false };
+        let incoming = RtpPacket {
+            marker: header.marker,
+            payload_type: header.payload_type,
+            sequence_number: header.sequence_number,
+            timestamp: header.timestamp,
+            ssrc: header.ssrc,
+            // Empty where there is padding only, which probes for bandwidth; it still counts for the order of numbers.
+            payload: packet.payload.clone(),
+            arrival: now,
+        };
+        let before = switch.active();
+        if !switch.take(incoming, &mut self.out) {
+            self.streams.remove(&header.ssrc);
+            self.state.record().streams.remove(&header.ssrc);
+            return false;
         }
-        if self.tracks.get(track).is_some_and(|track| track.kind() == MediaKind::Video) {
-            self.state.with_keyframes(track, |policy| policy.start(now));
+        let (active, size) = (switch.active(), switch.size(header.ssrc));
+        let mut record = self.state.record();
+        if let Some(stream) = record.stream(header.ssrc, index) {
+            let clock_rate = track.codec.clock_rate();
+            stream.received(header, packet.payload.len(), clock_rate, now);
+            stream.size = size;
+        }
+        if let Some(record) = record.tracks.get_mut(index) {
+            (record.active, record.switches) = (active, switch.switches());
+            record.is_waiting = switch.is_switching() && switch.asked().is_none();
+        }
+        drop(record);
+        if before.is_none() && active.is_some() && track.kind() == MediaKind::Video {
+            self.state.with_keyframes(index, |policy| policy.start(now));
+        }
+        for packet in self.out.drain(..) {
+            self.sink.rtp(index, packet);
         }
         true
+    }
+
+    fn report(&mut self, report: &RtcpReport, now: Instant) {
+        let Some(&index) = self.streams.get(&report.ssrc) else { return };
+        let Some(track) = self.tracks.get_mut(index) else { return };
+        let RtcpReport { ssrc, ntp_time, rtp_time, .. } = *report;
+        let sent = SenderReport { ssrc, ntp_time, rtp_time, arrival: now };
+        if let Some(outgoing) = track.switch.report(report.ssrc, sent) {
+            self.sink.sender_report(index, outgoing);
+        }
     }
 
     /// Queues the keyframe requests that are due.
     fn request_keyframes(&mut self, now: Instant) {
         // Taken back before looking, so that what another thread wants meanwhile is not lost.
-        if !self.state.keyframe_wanted.swap(false, Relaxed) {
+        let wanted = self.state.keyframe_wanted.swap(false, Relaxed);
+        if !wanted && !self.is_switching() {
             return;
         }
-        let mut wanted = false;
-        for (track, active) in self.active.iter().enumerate() {
-            let Some((ssrc, _)) = active else { continue };
-            let Some((due, waiting)) = self.state.with_policy(track, |policy| (policy.poll(now), policy.is_waiting()))
-            else {
-                continue;
-            };
-            wanted |= waiting;
-            if due {
-                self.state.keyframe_requests.fetch_add(1, Relaxed);
-                let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: *ssrc };
-                let message = AttributedPacket::new(Packet::Rtcp(vec![Box::new(request)]));
+        let mut still_wanted = false;
+        for TrackTap { track, means, switch } in &mut self.tracks {
+            let index = track.index;
+            let polled = self.state.with_policy(index, |policy| {
+                let asked = switch.asked(); // nobody, while the layer that goes out is dead: the next one is being asked
+                (asked.and_then(|ssrc| Some((ssrc, policy.poll(*means, now)?))), policy.is_waiting())
+            });
+            let Some((due, is_waiting)) = polled else { continue };
+            still_wanted |= is_waiting;
+            for (ssrc, ask) in due.into_iter().chain(switch.poll(*means, now)) {
+                let request = self.requests.message(ssrc, ask);
+                if let Some(record) = self.state.record().tracks.get_mut(index) {
+                    record.count(ask);
+                }
+                let message = AttributedPacket::new(Packet::Rtcp(vec![request]));
                 self.write.push_back(TaggedPacket { now, transport: TransportContext::default(), message });
             }
         }
-        if wanted {
+        if still_wanted {
             self.state.keyframe_wanted.store(true, Relaxed);
         }
+    }
+
+    fn is_switching(&self) -> bool {
+        self.tracks.iter().any(|track| track.switch.is_switching())
     }
 }
 
@@ -185,37 +268,19 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
         let now = tagged.now;
         match &tagged.message.packet {
             Packet::Rtp(packet) => {
-                let ssrc = packet.header.ssrc;
-                let track = self.track_of(ssrc, packet.header.payload_type);
-                let Some(track) = track.filter(|track| self.is_active(*track, ssrc, now)) else {
+                if !self.rtp(packet, now) {
                     self.state.ignored.fetch_add(1, Relaxed);
                     return Ok(());
-                };
+                }
                 let stamp = now.saturating_duration_since(self.state.started).as_millis() as u64 + 1;
                 self.state.last_media.store(stamp, Relaxed);
                 self.state.packets.fetch_add(1, Relaxed);
                 self.state.bytes.fetch_add(packet.payload.len() as u64, Relaxed);
-                // Padding-only packets probe for bandwidth; they still count for the order of sequence numbers.
-                self.sink.rtp(
-                    track,
-                    RtpPacket {
-                        marker: packet.header.marker,
-                        payload_type: packet.header.payload_type,
-                        sequence_number: packet.header.sequence_number,
-                        timestamp: packet.header.timestamp,
-                        ssrc: packet.header.ssrc,
-                        payload: packet.payload.clone(),
-                        arrival: now,
-                    },
-                );
                 self.request_keyframes(now);
             }
             Packet::Rtcp(packets) => {
                 for report in packets.iter().filter_map(|packet| packet.as_any().downcast_ref::<RtcpReport>()) {
-                    if let Some(&track) = self.streams.get(&report.ssrc) {
-                        let RtcpReport { ssrc, ntp_time, rtp_time, .. } = *report;
-                        self.sink.sender_report(track, SenderReport { ssrc, ntp_time, rtp_time, arrival: now });
-                    }
+                    self.report(report, now);
                 }
                 self.read.push_back(tagged);
             }
@@ -245,7 +310,8 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
     fn poll_timeout(&mut self) -> Option<Instant> {
         // Requests come from other threads, which cannot wake the connection: the NACK generator's tick does, and where
         // there is none, this.
-        self.state.keyframe_wanted.load(Relaxed).then(|| Instant::now() + REQUEST_TICK)
+        let waits = self.state.keyframe_wanted.load(Relaxed) || self.is_switching();
+        waits.then(|| Instant::now() + REQUEST_TICK)
     }
 }
 
@@ -257,11 +323,8 @@ impl Interceptor for MediaTap {
     fn bind_remote_stream(&mut self, _: &StreamInfo) {}
 
     fn unbind_remote_stream(&mut self, stream: &StreamInfo) {
-        self.streams.remove(&stream.ssrc);
-        for active in &mut self.active {
-            if active.is_some_and(|(ssrc, _)| ssrc == stream.ssrc) {
-                *active = None;
-            }
+        if let Some(track) = self.streams.remove(&stream.ssrc).and_then(|track| self.tracks.get_mut(track)) {
+            track.switch.forget(stream.ssrc);
         }
     }
 }

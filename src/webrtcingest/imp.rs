@@ -362,7 +362,7 @@ impl WebrtcIngest {
 
     fn stats(&self) -> gst::Structure {
         let started = self.started();
-        stats::structure(started.as_ref().map(|s| (&s.role, &*s.mux, &*s.crossing)))
+        stats::structure(&self.obj(), started.as_ref().map(|s| (&s.role, &*s.mux, &*s.crossing)))
     }
 
     /// A client's query may hold a key.

@@ -1,6 +1,9 @@
 //! Encoded test media in memory, made once per test process: what the publisher sends is known bit for bit.
 
-use std::sync::OnceLock;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, OnceLock},
+};
 
 use super::flv::{annexb_nals, hash_slices};
 
@@ -58,6 +61,53 @@ pub fn h265() -> &'static Clip {
     })
 }
 
+/// The same pictures in another size, at a fitting bitrate: a simulcast layer.
+pub fn h264_at(width: u32, height: u32) -> &'static Clip {
+    h264_with(width, height, 30)
+}
+
+/// With a keyframe at the very start only.
+pub fn h264_sparse(width: u32, height: u32) -> &'static Clip {
+    h264_with(width, height, 100_000)
+}
+
+fn h264_with(width: u32, height: u32, gop: u32) -> &'static Clip {
+    sized("video/x-h264,stream-format=byte-stream,alignment=au", (width, height, gop), |kilobits| {
+        format!(
+            "x264enc speed-preset=ultrafast tune=zerolatency bframes=0 key-int-max={gop} option-string=scenecut=0 \
+             bitrate={kilobits} \
+             ! video/x-h264,profile=constrained-baseline ! h264parse \
+             ! video/x-h264,stream-format=byte-stream,alignment=au"
+        )
+    })
+}
+
+/// As [`h264_at`], in VP8.
+pub fn vp8_at(width: u32, height: u32) -> &'static Clip {
+    sized("video/x-vp8", (width, height, 30), |kilobits| {
+        format!("vp8enc deadline=1 cpu-used=16 keyframe-max-dist=30 target-bitrate={}", kilobits * 1000)
+    })
+}
+
+/// Made once for each codec, size and keyframe interval; kept for the life of the process, as the other clips are.
+fn sized(caps: &'static str, size: (u32, u32, u32), encoder: impl Fn(u32) -> String) -> &'static Clip {
+    type Sized = HashMap<(&'static str, (u32, u32, u32)), &'static Clip>;
+    static CLIPS: OnceLock<Mutex<Sized>> = OnceLock::new();
+    let mut clips = CLIPS.get_or_init(Mutex::default).lock().expect("clips");
+    clips.entry((caps, size)).or_insert_with(|| {
+        let (width, height, _) = size;
+        let mut units = encode_at(width, height, &encoder(50 + 800 * width * height / (WIDTH * HEIGHT)));
+        if caps.starts_with("video/x-h264") {
+            for unit in &mut units {
+                announce_as_42e01f(&mut unit.data);
+                unit.slices = hash_slices(&annexb_nals(&unit.data));
+            }
+        }
+        let caps = format!("{caps},width={width},height={height},framerate={FPS}/1");
+        Box::leak(Box::new(Clip { caps: caps.parse().expect("caps"), units }))
+    })
+}
+
 /// 20 s of VP8 with a keyframe each second.
 pub fn vp8() -> &'static Clip {
     static CLIP: OnceLock<Clip> = OnceLock::new();
@@ -83,9 +133,13 @@ pub fn opus() -> &'static Clip {
 }
 
 fn encode(encoder: &str) -> Vec<Unit> {
+    encode_at(WIDTH, HEIGHT, encoder)
+}
+
+fn encode_at(width: u32, height: u32, encoder: &str) -> Vec<Unit> {
     // The noise in its corner makes each picture different from all others.
     collect(&format!(
-        "videotestsrc num-buffers=600 pattern=smpte ! video/x-raw,format=I420,width={WIDTH},height={HEIGHT},\
+        "videotestsrc num-buffers=600 pattern=smpte ! video/x-raw,format=I420,width={width},height={height},\
          framerate={FPS}/1 ! {encoder} ! appsink name=out sync=false"
     ))
 }

@@ -69,6 +69,10 @@ impl Ingest {
         self.stats().get("frames").unwrap_or(0)
     }
 
+    pub fn request_keyframe(&self) {
+        self.element.emit_by_name::<()>("request-keyframe", &[]);
+    }
+
     pub fn wait_ended(&self) -> String {
         wait_until("the end of the session", SOON, || self.ended.lock().expect("lock").pop())
     }

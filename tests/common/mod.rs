@@ -22,8 +22,10 @@ pub mod ingest;
 pub mod launch;
 pub mod lossy;
 pub mod nginx;
+pub mod peer;
 pub mod publisher;
 pub mod recording;
+pub mod watched;
 pub mod whep_server;
 
 /// Long enough for anything that should happen at once, on a busy machine.

@@ -126,7 +126,8 @@ impl Flight {
     }
 }
 
-fn is_dtls(first: u8) -> bool {
+/// Whether a datagram that starts so is of DTLS.
+pub(super) fn is_dtls(first: u8) -> bool {
     (20..64).contains(&first) // RFC 7983 section 7
 }
 

@@ -90,6 +90,10 @@ fn dispatch(
             return None;
         }
     };
+    if !channel.admits(datagram) {
+        shared.counters.forged.fetch_add(1, Relaxed);
+        return None;
+    }
     let instead = channel.flight.received(datagram, now);
     let pushed = match instead {
         None => channel.push(shown, datagram),

@@ -20,6 +20,7 @@ use super::{
     peer::Peer,
     stun,
 };
+use crate::session::ssrcs::Ssrcs;
 
 /// Datagrams that wait for one session: half a second at 20 Mbit/s. More are dropped and counted.
 const QUEUE: usize = 1024;
@@ -36,6 +37,7 @@ pub(super) struct Channel {
     unheard: AtomicBool,
     /// One for each family, as the peer connection has a socket for each.
     queues: [Mutex<Queue>; 2],
+    ssrcs: Mutex<Ssrcs>,
     peer: Mutex<Peer>,
 }
 
@@ -44,6 +46,8 @@ struct Queue {
     waiting: VecDeque<(SocketAddr, Vec<u8>)>,
     pool: Vec<Vec<u8>>,
     waker: Option<Waker>,
+    /// A handshake message was handed over just now.
+    after_handshake: bool,
 }
 
 impl Channel {
@@ -63,6 +67,11 @@ impl Channel {
 
     pub(super) fn peer(&self) -> MutexGuard<'_, Peer> {
         lock(&self.peer)
+    }
+
+    /// Whether the peer may send this: not if it begins yet another stream.
+    pub(super) fn admits(&self, datagram: &[u8]) -> bool {
+        lock(&self.ssrcs).admit(datagram)
     }
 
     /// Queues a datagram; false if it was dropped because the queue is full.
@@ -189,6 +198,12 @@ impl AsyncUdpSocket for VirtualSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let mut queue = lock(self.membership.channel.queue(self.local));
+        // The stack reads on before it looks at what it has read, and would drop the media that follows the end of the
+        // handshake: with it the first keyframe, which a sender that cannot be asked does not repeat for seconds.
+        if std::mem::take(&mut queue.after_handshake) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
             let Some((from, datagram)) = queue.waiting.pop_front() else { break };
@@ -197,8 +212,12 @@ impl AsyncUdpSocket for VirtualSocket {
             *meta = RecvMeta::default();
             (meta.addr, meta.len, meta.stride) = (from, length, length.max(1));
             count += 1;
+            queue.after_handshake = datagram.first().is_some_and(|&first| flight::is_dtls(first));
             if queue.pool.len() < POOL {
                 queue.pool.push(datagram);
+            }
+            if queue.after_handshake {
+                break;
             }
         }
         if count > 0 {

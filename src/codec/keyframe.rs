@@ -1,0 +1,205 @@
+//! Where a keyframe starts: what the first bytes of an RTP payload tell, without depayloading.
+//!
+//! A keyframe here is one that a decoder can begin with, which for H.264 and H.265 takes parameter sets in front of it:
+//! WebRTC senders repeat them with every keyframe. Whether a whole keyframe has come is for others to find out.
+
+use super::Codec;
+
+/// Whether this payload is the first of a keyframe. Every audio packet is one.
+pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
+    match codec {
+        Codec::H264 => h264(payload),
+        Codec::Vp8 => vp8(payload),
+        Codec::Vp9 => vp9(payload),
+        Codec::Av1 => av1(payload),
+        Codec::H265 => h265(payload),
+        Codec::Opus | Codec::Pcmu | Codec::Pcma => true,
+    }
+}
+
+/// H.264 (RFC 6184): a sequence parameter set, alone or first in an aggregate.
+fn h264(payload: &[u8]) -> bool {
+    const SPS: u8 = 7;
+    const STAP_A: u8 = 24;
+    match payload {
+        [first, ..] if first & 0x1F == SPS => true,
+        // A size of two bytes, then the first unit (section 5.7.1); an access unit delimiter may go before.
+        [first, rest @ ..] if first & 0x1F == STAP_A => aggregated(rest).any(|unit| unit & 0x1F == SPS),
+        _ => false,
+    }
+}
+
+/// H.265 (RFC 7798): a video or sequence parameter set, alone or in an aggregate.
+fn h265(payload: &[u8]) -> bool {
+    const AGGREGATION: u8 = 48;
+    let kind = |first: u8| first >> 1 & 0x3F;
+    let is_set = |first: u8| matches!(kind(first), 32 | 33);
+    match payload {
+        [first, ..] if is_set(*first) => true,
+        [first, _, rest @ ..] if kind(*first) == AGGREGATION => aggregated(rest).any(is_set),
+        _ => false,
+    }
+}
+
+/// AV1 (its RTP payload format, section 4.4): the first packet of a coded video sequence, by the N bit.
+fn av1(payload: &[u8]) -> bool {
+    const Z: u8 = 0x80;
+    const N: u8 = 0x08;
+    payload.first().is_some_and(|header| header & N != 0 && header & Z == 0)
+}
+
+/// VP8 (RFC 7741): the start of partition 0 of a frame without the P bit.
+fn vp8(payload: &[u8]) -> bool {
+    vp8_frame(payload).and_then(<[u8]>::first).is_some_and(|tag| tag & 1 == 0)
+}
+
+/// VP9 (RFC 9628): the beginning of a frame of the lowest spatial layer that is predicted from none before it.
+fn vp9(payload: &[u8]) -> bool {
+    Vp9Descriptor::parse(payload).is_some_and(|descriptor| {
+        descriptor.begins && !descriptor.is_predicted && descriptor.spatial_layer == 0 && !descriptor.is_empty
+    })
+}
+
+/// The VP8 frame header in the first packet of a frame; `None` in others (RFC 7741 section 4.2).
+pub(super) fn vp8_frame(payload: &[u8]) -> Option<&[u8]> {
+    let (&first, mut rest) = payload.split_first()?;
+    let (has_extensions, starts, partition) = (first & 0x80 != 0, first & 0x10 != 0, first & 0x07);
+    if has_extensions {
+        let (&bits, after) = rest.split_first()?;
+        rest = after;
+        if bits & 0x80 != 0 {
+            let long = rest.first()? & 0x80 != 0;
+            rest = rest.get(1 + usize::from(long)..)?;
+        }
+        rest = rest.get(usize::from(bits & 0x40 != 0) + usize::from(bits & 0x30 != 0)..)?;
+    }
+    (starts && partition == 0).then_some(rest)
+}
+
+/// What a VP9 payload descriptor says (RFC 9628 section 4.2).
+pub(super) struct Vp9Descriptor {
+    begins: bool,
+    is_predicted: bool,
+    spatial_layer: u8,
+    is_empty: bool,
+    /// The size of the largest spatial layer, where there is a scalability structure with sizes.
+    pub(super) size: Option<(u16, u16)>,
+}
+
+impl Vp9Descriptor {
+    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
+        let (&flags, mut rest) = payload.split_first()?;
+        let has = |bit: u8| flags & bit != 0;
+        let mut take = |count: usize| -> Option<&[u8]> {
+            let (taken, after) = rest.split_at_checked(count)?;
+            rest = after;
+            Some(taken)
+        };
+        if has(0x80) && take(1)?.first()? & 0x80 != 0 {
+            take(1)?; // a picture id of 15 bits
+        }
+        let mut spatial_layer = 0;
+        if has(0x20) {
+            spatial_layer = take(1)?.first()? >> 1 & 0x07;
+            if !has(0x10) {
+                take(1)?; // TL0PICIDX
+            }
+        }
+        if has(0x10) && has(0x40) {
+            // At most three reference indices, each with a bit that says that another follows.
+            let mut count = 0;
+            while take(1)?.first()? & 1 != 0 && count < 2 {
+                count += 1;
+            }
+        }
+        let mut size = None;
+        if has(0x02) {
+            let structure = *take(1)?.first()?;
+            if structure & 0x10 != 0 {
+                for _ in 0..=structure >> 5 {
+                    let &[w1, w2, h1, h2] = take(4)? else { return None };
+                    size = Some((u16::from_be_bytes([w1, w2]), u16::from_be_bytes([h1, h2])));
+                }
+            }
+        }
+        let is_empty = rest.is_empty();
+        Some(Self { begins: has(0x08), is_predicted: has(0x40), spatial_layer, is_empty, size })
+    }
+}
+
+/// The first byte of each unit of an aggregate: a size of two bytes stands before each.
+fn aggregated(mut rest: &[u8]) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let (size, units) = rest.split_at_checked(2)?;
+        let size = usize::from(u16::from_be_bytes([*size.first()?, *size.get(1)?]));
+        rest = units.get(size..).unwrap_or_default();
+        units.first().copied().filter(|_| size > 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h264_starts_with_parameter_sets_and_not_with_a_slice() {
+        assert!(h264(&[0x67, 0x42]), "a parameter set alone");
+        assert!(h264(&[0x78, 0, 2, 0x67, 0x42, 0, 1, 0x68]), "aggregated");
+        assert!(h264(&[0x78, 0, 2, 0x09, 0xF0, 0, 2, 0x67, 0x42]), "behind a delimiter");
+        assert!(!h264(&[0x7C, 0x85, 0]), "the start of a fragmented IDR slice");
+        assert!(!h264(&[0x41, 0x9A]), "another slice");
+        assert!(!h264(&[0x78, 0, 2, 0x41, 0x9A]), "an aggregate of slices");
+    }
+
+    #[test]
+    fn h265_starts_with_parameter_sets() {
+        assert!(h265(&[32 << 1, 1]));
+        assert!(h265(&[48 << 1, 1, 0, 2, 32 << 1, 1, 0, 2, 33 << 1, 1]));
+        assert!(!h265(&[49 << 1, 1, 0x80 | 19]), "a fragmented IDR slice");
+        assert!(!h265(&[1 << 1, 1]));
+    }
+
+    #[test]
+    fn av1_tells_by_the_n_bit() {
+        assert!(av1(&[0x18, 0x0A]));
+        assert!(!av1(&[0x10, 0x32]));
+    }
+
+    #[test]
+    fn vp8_tells_by_the_p_bit_behind_its_descriptor() {
+        assert!(vp8(&[0x10, 0x50]));
+        assert!(!vp8(&[0x10, 0x51]), "an inter frame");
+        assert!(vp8(&[0x90, 0x80, 0x81, 0x23, 0x50]), "a picture id of 15 bits");
+        assert!(vp8(&[0x90, 0xE0, 0x01, 0x02, 0x03, 0x50]), "picture id, TL0PICIDX, TID");
+        assert!(!vp8(&[0x80, 0x80, 0x81, 0x23, 0x50]), "not the start");
+        assert!(!vp8(&[0x11, 0x50]), "another partition");
+    }
+
+    #[test]
+    fn vp9_tells_by_its_descriptor() {
+        assert!(vp9(&[0x88, 0x01, 0x82]), "B, not P");
+        assert!(!vp9(&[0xC8, 0x01, 0x82]), "P");
+        assert!(!vp9(&[0x80, 0x01, 0x82]), "not the beginning");
+        let with_structure = [0x8A, 0x01, 0x10, 0x02, 0x80, 0x01, 0x68, 0x82];
+        assert!(vp9(&with_structure));
+        assert_eq!(Vp9Descriptor::parse(&with_structure).and_then(|d| d.size), Some((640, 360)));
+    }
+
+    #[test]
+    fn no_truncation_is_a_keyframe_that_the_whole_is_not_and_none_panics() {
+        let whole = [0x9A, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
+        for length in 0..whole.len() {
+            for first in 0..=255 {
+                let mut payload = whole[..length].to_vec();
+                if let Some(byte) = payload.first_mut() {
+                    *byte = first;
+                }
+                for codec in Codec::ALL {
+                    let _ = starts_keyframe(codec, &payload);
+                }
+                let _ = (h265(&payload), av1(&payload));
+            }
+        }
+        assert!(!starts_keyframe(Codec::H264, &[]) && !starts_keyframe(Codec::Vp8, &[]));
+    }
+}

@@ -1,0 +1,246 @@
+//! A scripted WHIP publisher on the webrtc crate: it does exactly what its [`Script`] says, well-behaved or not, and
+//! keeps what it was told by RTCP.
+//!
+//! Where a real peer is enough, [`Publisher`](super::publisher::Publisher) (webrtcbin) is the better witness: it shares
+//! no code with the bridge.
+
+mod offer;
+mod script;
+mod sender;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use rtc::{ice::mdns::MulticastDnsMode, interceptor::Slot, rtp};
+use webrtc::{
+    media_stream::track_local::static_rtp::TrackLocalStaticRTP,
+    peer_connection::{
+        PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
+        RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder,
+    },
+    runtime::TokioRuntime,
+};
+
+use self::{
+    offer::{capability, extensions, media_engine, streams, tracks},
+    sender::{Extensions, Sender, Stream, Wire},
+};
+#[allow(unused_imports)] // each test file uses its own part of it
+pub use self::{
+    script::{Keyframes, Layer, Repairs, Reports, Script},
+    sender::Heard,
+};
+use super::{SOON, http, publisher::Refused, wait_until};
+
+/// A publisher with an accepted offer. Dropping it is vanishing: its sockets close, nobody is told.
+pub struct Peer {
+    runtime: Option<tokio::runtime::Runtime>,
+    // Kept for as long as the peer is there; gone with the runtime.
+    _connection: Arc<dyn PeerConnection>,
+    sender: Arc<Mutex<Sender>>,
+    connected: Arc<AtomicBool>,
+    token: Option<String>,
+    resource: String,
+    offer: String,
+    answer: String,
+}
+
+impl Peer {
+    /// Publishes and waits for the connection.
+    pub fn start(url: &str, script: Script) -> Self {
+        let peer = Self::offer(url, script).unwrap_or_else(|r| panic!("refused: {} {}", r.status, r.body));
+        peer.wait_connected(SOON);
+        peer
+    }
+
+    /// Makes an offer and posts it.
+    pub fn offer(url: &str, script: Script) -> Result<Self, Refused> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
+        let (token, path) = (script.token.clone(), script.path.clone());
+        let connected = Arc::new(AtomicBool::new(false));
+        let (connection, sender, offer) = runtime.block_on(Box::pin(prepare(script, connected.clone())));
+
+        let mut request = http().post(url).header("Content-Type", "application/sdp");
+        if let Some(token) = &token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let mut response = request.send(offer.as_str()).expect("POST of the offer");
+        let status = response.status().as_u16();
+        let location = response.headers().get("location").map(|l| l.to_str().expect("Location").to_owned());
+        let body = response.body_mut().read_to_string().expect("body");
+        if status != 201 {
+            runtime.shutdown_background();
+            return Err(Refused { status, body });
+        }
+        let resource = url::Url::parse(url).and_then(|u| u.join(&location.expect("201 with a Location"))).expect("URL");
+        let routed = path.map_or(body.clone(), |path| path.reroute(&body));
+        let description = RTCSessionDescription::answer(routed).expect("an answer");
+        runtime.block_on(connection.set_remote_description(description)).expect("a good answer");
+        let resource = resource.into();
+        Ok(Self {
+            runtime: Some(runtime),
+            _connection: connection,
+            sender,
+            connected,
+            token,
+            resource,
+            offer,
+            answer: body,
+        })
+    }
+
+    /// Waits for ICE and DTLS.
+    pub fn wait_connected(&self, deadline: Duration) {
+        wait_until("the peer's connection", deadline, || self.connected.load(SeqCst).then_some(()));
+    }
+
+    /// What it offered.
+    pub fn offer_sdp(&self) -> &str {
+        &self.offer
+    }
+
+    /// What the bridge answered.
+    pub fn answer_sdp(&self) -> &str {
+        &self.answer
+    }
+
+    /// What came back by RTCP so far.
+    pub fn heard(&self) -> Heard {
+        self.sender().heard.clone()
+    }
+
+    /// The SSRC of the layer with this rid; of the only video stream with "".
+    pub fn ssrc(&self, rid: &str) -> u32 {
+        self.sender().video(rid).ssrc
+    }
+
+    /// Hashes of the slices of every access unit of a layer that was sent so far (H.264 only).
+    pub fn sent(&self, rid: &str) -> Vec<u64> {
+        self.sender().video(rid).sent.clone()
+    }
+
+    /// Starts or stops a layer, as a browser does when `active` is set or bandwidth changes.
+    pub fn set_layer(&self, rid: &str, active: bool) {
+        self.sender().video(rid).active = active;
+    }
+
+    /// Sends a packet as it is.
+    pub fn send(&self, packet: rtp::Packet) {
+        self.sender().extra.push_back(packet);
+    }
+
+    /// Ends the session as WHIP wants it.
+    pub fn delete(self) {
+        let mut request = http().delete(&self.resource);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let status = request.call().expect("DELETE").status();
+        assert!(status.is_success(), "DELETE: {status}");
+    }
+
+    /// Is gone without a word.
+    pub fn vanish(self) {
+        drop(self);
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Sender> {
+        self.sender.lock().expect("the sender")
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Sender {
+    fn video(&mut self, rid: &str) -> &mut Stream {
+        let found = self.streams.iter_mut().find(|stream| stream.is_video && stream.rid.unwrap_or("") == rid);
+        found.unwrap_or_else(|| panic!("no layer {rid:?}"))
+    }
+}
+
+/// The connection with its offer.
+async fn prepare(script: Script, connected: Arc<AtomicBool>) -> (Arc<dyn PeerConnection>, Arc<Mutex<Sender>>, String) {
+    let streams = streams(&script);
+    let mut engine = media_engine(&script);
+    for (kind, uri) in extensions(&script) {
+        engine.register_header_extension(capability(uri), kind, None).expect("an extension");
+    }
+    let tracks = tracks(&script, &streams);
+    let (candidates, wildcard) = (script.candidates, script.path.is_some());
+    let sender = Arc::new(Mutex::new(Sender {
+        script,
+        streams,
+        extensions: Extensions::default(),
+        heard: Heard::default(),
+        extra: Default::default(),
+        started: None,
+    }));
+    let settings = SettingEngineBuilder::new()
+        .with_include_loopback_candidate(true)
+        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+        .build();
+    let (gathered, gathered_out) = tokio::sync::oneshot::channel();
+    let handler = Handler { connected, gathered: Mutex::new(Some(gathered)) };
+    // A lossy path is not on loopback where there is another interface.
+    let address = if wildcard { "0.0.0.0:0" } else { "127.0.0.1:0" };
+    let connection = PeerConnectionBuilder::new()
+        .with_media_engine(engine)
+        .with_interceptor_registry(Registry::new().with(Slot::from(4000), Wire::new(sender.clone())))
+        .with_setting_engine(settings)
+        .with_handler(Arc::new(handler))
+        .with_udp_addrs(vec![address.to_owned()])
+        .with_runtime(Arc::new(TokioRuntime))
+        .build();
+    let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(connection).await.expect("a connection"));
+    for track in tracks {
+        connection.add_track(Arc::new(TrackLocalStaticRTP::new(track))).await.expect("a track");
+    }
+    let offer = connection.create_offer(None).await.expect("an offer");
+    connection.set_local_description(offer).await.expect("a local description");
+    let _ = tokio::time::timeout(Duration::from_secs(2), gathered_out).await;
+    let offer = connection.local_description().await.expect("a local description").sdp;
+    let id = |uri: &str| {
+        let line = offer.lines().find(|line| line.starts_with("a=extmap:") && line.ends_with(uri));
+        line.and_then(|line| line.split([':', ' ']).nth(1)).and_then(|id| id.parse().ok()).unwrap_or(0)
+    };
+    sender.lock().expect("the sender").extensions =
+        Extensions { mid: id(":sdes:mid"), rid: id(":rtp-stream-id"), repaired_rid: id(":repaired-rtp-stream-id") };
+    let keeps =
+        |line: &&str| candidates || !(line.starts_with("a=candidate:") || line.starts_with("a=end-of-candidates"));
+    // add_transceiver offers both directions; publishers offer one.
+    let offer = offer.lines().filter(keeps).map(|line| line.replace("a=sendrecv", "a=sendonly") + "\r\n").collect();
+    (connection, sender, offer)
+}
+
+/// Notes what the connection tells.
+struct Handler {
+    connected: Arc<AtomicBool>,
+    gathered: Mutex<Option<tokio::sync::oneshot::Sender<()>>>,
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        self.connected.store(state == RTCPeerConnectionState::Connected, SeqCst);
+    }
+
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete
+            && let Some(gathered) = self.gathered.lock().expect("lock").take()
+        {
+            let _ = gathered.send(());
+        }
+    }
+}
