@@ -130,7 +130,7 @@ fn audio_that_got_lost_on_the_way_from_chromium_is_taken_from_the_next_packet() 
     wait_until("packets that were recovered", SOON, || (recovered() >= 10).then_some(()));
     let stats = ingest.stats();
     let lost = stats.get::<u64>("lost-packets").expect("a count");
-    assert!(lost * 3 < recovered(), "one in ten of those lost has its successor lost, too: {stats}");
+    assert!(lost < recovered(), "one in ten of those lost has its successor lost, too, and probes are lost: {stats}");
     assert_eq!(stats.get::<u64>("malformed-red"), Ok(0));
     path.stop();
 }
