@@ -1,0 +1,253 @@
+//! What happens to one destination is nobody else's business: its server dies, freezes, refuses or is slow, and the
+//! recordings of the others have no gap.
+
+#![allow(clippy::unwrap_used)]
+
+mod rtmp_support;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+use rtmp_support::{KEY, Pipeline, Server, check_gaps_end_at_keyframes, check_recording, check_without_gap, wait_for};
+
+/// 4 Mbit/s, with a keyframe every second.
+const FOUR_MBIT: &str = "videotestsrc is-live=true pattern=snow ! video/x-raw,format=I420,width=320,height=180,framerate=30/1 \
+    ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=4000 key-int-max=30 ! sink.video \
+    audiotestsrc is-live=true samplesperbuffer=960 ! audio/x-raw,rate=48000,channels=2 ! opusenc ! sink.audio";
+
+/// The index of the troubled one: neither the first nor the last, should those be special.
+const TROUBLED: usize = 1;
+
+/// Three destinations: nginx, the troubled one, and ffmpeg.
+struct Stage {
+    nginx: Server,
+    ffmpeg: FfmpegListener,
+    pipeline: Pipeline,
+}
+
+impl Stage {
+    fn start(troubled: &str, more: &str) -> Self {
+        let (nginx, ffmpeg) = (Server::start(), FfmpegListener::start());
+        let pipeline = Pipeline::start(&format!(
+            "{FOUR_MBIT} rtmpbridgesink name=sink location=\"{} {troubled} {}\" reconnect-min=50 reconnect-max=200 {more}",
+            nginx.url(),
+            ffmpeg.url()
+        ));
+        pipeline.wait_until_is(0, "live");
+        pipeline.wait_until_is(2, "live");
+        Self { nginx, ffmpeg, pipeline }
+    }
+
+    /// A second goes through to both of the others.
+    fn others_go_on(&self) {
+        self.pipeline.wait_for_frames(0, 80);
+        self.pipeline.wait_for_frames(2, 80);
+    }
+
+    /// Ends it, and judges what the others have recorded.
+    fn assert_others_unharmed(mut self) {
+        assert_eq!(self.pipeline.messages("error"), [""; 0]);
+        for index in [0, 2] {
+            let destination = self.pipeline.destination_at(index).unwrap();
+            assert_eq!(destination.get::<u32>("reconnects"), Ok(0));
+            assert!(destination.get::<u32>("lag").unwrap() < 500, "{destination}");
+        }
+        let asked = Instant::now();
+        assert!(self.pipeline.pipeline.send_event(gst::event::Eos::new()));
+        self.pipeline.wait_for_eos();
+        assert!(asked.elapsed() < Duration::from_secs(3), "EOS took {:?}", asked.elapsed());
+        assert_eq!(self.nginx.recordings().len(), 1);
+        wait_for("nginx to hear the end", || self.nginx.saw_goodbye());
+        check_without_gap(&self.nginx.recording());
+        check_without_gap(&self.ffmpeg.recording());
+    }
+}
+
+#[test]
+fn server_killed_and_restarted() {
+    let mut troubled = Server::start();
+    let stage = Stage::start(&troubled.url(), "");
+    stage.pipeline.wait_until_is(TROUBLED, "live");
+    stage.others_go_on();
+    troubled.kill();
+    stage.pipeline.wait_until_is(TROUBLED, "retrying");
+    stage.others_go_on();
+    troubled.restart();
+    stage.pipeline.wait_until_is(TROUBLED, "live");
+    stage.others_go_on();
+    stage.assert_others_unharmed();
+    check_without_gap(&troubled.recording());
+}
+
+#[test]
+fn server_stopped_and_continued() {
+    let troubled = Server::start();
+    let stage = Stage::start(&troubled.url(), "stall-timeout=1000 max-queue-time=1000");
+    stage.pipeline.wait_until_is(TROUBLED, "live");
+    stage.others_go_on();
+    troubled.freeze(true);
+    // What the sockets hold has to be full first.
+    stage.pipeline.wait_until_is(TROUBLED, "retrying");
+    stage.others_go_on();
+    troubled.freeze(false);
+    stage.pipeline.wait_until_is(TROUBLED, "live");
+    stage.others_go_on();
+    stage.assert_others_unharmed();
+}
+
+#[test]
+fn server_that_says_403() {
+    let hook = forbidding_hook();
+    let troubled = Server::start_with(&format!("on_publish {hook};"));
+    let mut stage = Stage::start(&troubled.url(), "");
+    stage.pipeline.wait_until_is(TROUBLED, "retrying");
+    stage.others_go_on();
+    let warnings = stage.pipeline.messages("warning").join("\n");
+    assert!(warnings.contains("closed the connection") && warnings.contains("check the application"), "{warnings}");
+    stage.assert_others_unharmed();
+}
+
+#[test]
+fn server_that_refuses_the_stream() {
+    let troubled = Server::start();
+    let holder = Pipeline::start(&format!("{FOUR_MBIT} rtmpbridgesink name=sink location={}", troubled.url()));
+    holder.wait_until_is(0, "live");
+    let mut stage = Stage::start(&troubled.url(), "");
+    stage.pipeline.wait_until_is(TROUBLED, "refused");
+    stage.others_go_on();
+    let warnings = stage.pipeline.messages("warning").join("\n");
+    assert!(warnings.contains("gave up on") && warnings.contains("check the stream key"), "{warnings}");
+    assert!(!warnings.contains(KEY), "{warnings}");
+    stage.assert_others_unharmed();
+}
+
+#[test]
+fn server_that_is_not_there() {
+    let stage = Stage::start(&Server::stopped().url(), "");
+    stage.pipeline.wait_until_is(TROUBLED, "retrying");
+    stage.others_go_on();
+    stage.assert_others_unharmed();
+}
+
+#[test]
+fn server_that_never_answers() {
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stage = Stage::start(&format!("rtmp://{}/live/{KEY}", mute.local_addr().unwrap()), "connect-timeout=1000");
+    stage.others_go_on();
+    stage.pipeline.wait_until_is(TROUBLED, "retrying");
+    stage.others_go_on();
+    stage.assert_others_unharmed();
+}
+
+#[test]
+fn server_that_reads_a_quarter_of_the_stream() {
+    let troubled = Server::start();
+    let slow = slow_relay(troubled.port(), 1_000_000 / 8);
+    let stage = Stage::start(&format!("rtmp://127.0.0.1:{slow}/live/{KEY}"), "max-queue-time=1000");
+    let dropped = || stage.pipeline.destination_at(TROUBLED).unwrap().get::<u64>("dropped").unwrap();
+    wait_for("the backlog to be cut", || dropped() > 0);
+    let lag = || stage.pipeline.destination_at(TROUBLED).unwrap().get::<u32>("lag").unwrap();
+    wait_for("the backlog to drain", || lag() < 500);
+    // Open again, at a keyframe.
+    stage.pipeline.wait_for_frames(TROUBLED, 10);
+    stage.others_go_on();
+    assert_eq!(stage.pipeline.destination_at(TROUBLED).unwrap().get::<u32>("reconnects"), Ok(0), "slow is not dead");
+    stage.assert_others_unharmed();
+    check_recording(&troubled.recording());
+    assert!(check_gaps_end_at_keyframes(&troubled.recording()) <= 1);
+}
+
+/// ffmpeg as an RTMP server that takes one publisher.
+struct FfmpegListener {
+    port: u16,
+    dir: tempfile::TempDir,
+    child: Mutex<Child>,
+}
+
+impl FfmpegListener {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let dir = tempfile::tempdir().unwrap();
+        let child = Command::new("ffmpeg")
+            .args(["-v", "error", "-listen", "1", "-i", &format!("rtmp://127.0.0.1:{port}/live/{KEY}")])
+            .args(["-c", "copy", "-flush_packets", "1"])
+            .arg(dir.path().join("recording.flv"))
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It takes one connection only: to try whether it listens would be it.
+        wait_for("ffmpeg to listen", || {
+            let wanted = format!(":{port:04X} 00000000:0000 0A");
+            std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&wanted)
+        });
+        Self { port, dir, child: Mutex::new(child) }
+    }
+
+    fn url(&self) -> String {
+        format!("rtmp://127.0.0.1:{}/live/{KEY}", self.port)
+    }
+
+    /// The recording, once ffmpeg has heard the end of the stream.
+    fn recording(&self) -> PathBuf {
+        wait_for("ffmpeg to end", || self.child.lock().unwrap().try_wait().unwrap().is_some());
+        self.dir.path().join("recording.flv")
+    }
+}
+
+impl Drop for FfmpegListener {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// An HTTP server that answers 403 to everything, as a key check does that knows no such key. Returns its URL.
+fn forbidding_hook() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    url
+}
+
+/// Relays to a server no more than so many bytes a second, with little room on the way. Returns its port.
+fn slow_relay(server: u16, bytes_per_second: u64) -> u16 {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.set_recv_buffer_size(16 << 10).unwrap(); // accepted sockets have it from here
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(8).unwrap();
+    let listener = TcpListener::from(listener);
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut upstream = TcpStream::connect(("127.0.0.1", server)).unwrap();
+            let (mut answers, mut back) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+            std::thread::spawn(move || {
+                let (start, mut sent, mut buffer) = (Instant::now(), 0, [0; 4096]);
+                while let Ok(count @ 1..) = client.read(&mut buffer) {
+                    if upstream.write_all(&buffer[..count]).is_err() {
+                        return;
+                    }
+                    sent += count as u64;
+                    let due = Duration::from_micros(sent * 1_000_000 / bytes_per_second);
+                    std::thread::sleep(due.saturating_sub(start.elapsed()));
+                }
+                let _ = upstream.shutdown(std::net::Shutdown::Write);
+            });
+        }
+    });
+    port
+}
