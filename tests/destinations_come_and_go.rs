@@ -129,6 +129,49 @@ fn one_that_comes_back_before_its_server_let_go_is_not_refused_for_good() {
 }
 
 #[test]
+fn comings_and_goings_leave_nothing_behind() {
+    let (first, second) = (Server::start(), Server::start());
+    let mut pipeline = start(&first.url(), "");
+    pipeline.wait_until_is(0, "live");
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
+    for round in 0..40 {
+        let other = format!("{}-{round}", second.url());
+        set(&pipeline, &[&first.url(), &other]);
+        if round % 4 == 0 {
+            pipeline.wait_for_frames(1, 1);
+        }
+        set(&pipeline, &[&first.url()]);
+    }
+    // Those that left are waited for at the next change at the latest.
+    wait_for("their threads to end", || {
+        set(&pipeline, &[&first.url()]);
+        threads() <= before
+    });
+    pipeline.wait_for_frames(0, 40);
+    end(&mut pipeline);
+    assert_eq!(first.recordings().len(), 1);
+    check_without_gap(&first.recording());
+}
+
+#[test]
+fn stopping_waits_for_all_at_once() {
+    // A dozen that are on their way, half of them to nobody.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (server, nobody) = (Server::start(), mute.local_addr().unwrap());
+    let url = |index| match index % 2 {
+        0 => format!("{}-{index}", server.url()),
+        _ => format!("rtmp://{nobody}/live/{KEY}-{index}"),
+    };
+    let locations: Vec<_> = (0..12).map(url).collect();
+    let pipeline = start(&locations.join(" "), "");
+    (0..12).step_by(2).for_each(|index| pipeline.wait_until_is(index, "live"));
+    let asked = Instant::now();
+    pipeline.pipeline.set_state(gst::State::Null).unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(1), "took {:?}", asked.elapsed());
+}
+
+#[test]
 fn array_and_text_are_the_same_setting() {
     let (first, second) = (Server::start(), Server::start());
     let mut pipeline = Pipeline::start(&format!(

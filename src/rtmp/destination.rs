@@ -179,6 +179,11 @@ impl Destination {
         self.tell(Event::Ended);
     }
 
+    /// Ends without a goodbye. Dropping it does so too, and waits.
+    pub(super) fn stop(&self) {
+        self.tell(Event::Stop);
+    }
+
     /// Whether its thread has ended.
     pub(super) fn is_over(&self) -> bool {
         self.worker.as_ref().is_none_or(thread::JoinHandle::is_finished)
@@ -205,7 +210,7 @@ impl Destination {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        self.tell(Event::Stop);
+        self.stop();
         // An application may stop its pipeline from a message handler that runs on the worker: it cannot join itself.
         if let Some(worker) = self.worker.take().filter(|worker| worker.thread().id() != thread::current().id()) {
             let _ = worker.join();

@@ -186,6 +186,15 @@ impl Destinations {
     }
 }
 
+impl Drop for Destinations {
+    fn drop(&mut self) {
+        // All at once: each takes its time to close its connection, and the fields' own drop waits for one by one.
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let running = inner.members.iter().map(|member| &member.destination).chain(&inner.leaving);
+        running.for_each(|destination| destination.stop());
+    }
+}
+
 impl Inner {
     /// Keeps what has to be known of destinations that are taken away.
     fn forget(&mut self, gone: &[Member]) {
