@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use common::{SOON, signal, wait_exit};
+use common::{SOON, free_port, nginx::Nginx, publisher::Publisher, recording::Recording, signal, wait_exit};
 
 #[test]
 fn defaults_are_filled_in_and_empty_properties_left_out() {
@@ -37,6 +37,12 @@ fn secrets_are_masked() {
     let line = dry_run(&["whip-to-rtmp", &format!("RTMP_URL={secret}"), "AUTH_TOKEN=hush"]);
     assert!(!line.contains("hush"), "{line}");
     assert!(line.contains("location=<RTMP_URL>") && line.contains("auth-token=<AUTH_TOKEN>"), "{line}");
+}
+
+#[test]
+fn several_destinations_are_one_value_in_quotes() {
+    let line = dry_run(&["multi-destination", "RTMP_URL=rtmp://h/live/hush", "RTMP_URL_2=rtmp://g/live/hush"]);
+    assert!(line.contains("location=\"<RTMP_URL> <RTMP_URL_2>") && !line.contains("hush"), "{line}");
 }
 
 #[test]
@@ -149,6 +155,38 @@ fn without_rtmp_url_an_embedded_server_is_started_and_the_page_knows_its_playbac
 }
 
 #[test]
+fn the_test_picture_reaches_a_server() {
+    let nginx = Nginx::start();
+    let stand = Stand::of("testsrc-to-rtmp");
+    let mut run =
+        stand.start_with(&[format!("RTMP_URL={}", nginx.url("key")), "WIDTH=320".into(), "HEIGHT=180".into()]);
+    let path = nginx.wait_recorded("key", SOON, |flv| flv.has_seconds(1, 1));
+    end(&mut run);
+    let recording = Recording::probe(&path);
+    recording.assert_good();
+    assert_eq!(recording.size(), (320, 180));
+}
+
+#[test]
+fn what_a_publisher_sends_reaches_several_servers() {
+    let (first, second) = (Nginx::start(), Nginx::start());
+    let port = free_port();
+    let stand = Stand::of("multi-destination");
+    let mut run = stand.start_with(&[
+        format!("LISTEN=127.0.0.1:{port}"),
+        format!("RTMP_URL={}", first.url("one")),
+        format!("RTMP_URL_3={}", second.url("three")),
+    ]);
+    common::wait_until("the pipeline to listen", SOON, || common::accepts(port).then_some(()));
+    let publisher = Publisher::start(&format!("http://127.0.0.1:{port}/whip/live"));
+    let recordings = [(&first, "one"), (&second, "three")]
+        .map(|(nginx, key)| nginx.wait_recorded(key, SOON, |flv| flv.has_seconds(2, 2)));
+    publisher.delete();
+    end(&mut run);
+    recordings.iter().for_each(|path| Recording::probe(path).assert_good());
+}
+
+#[test]
 fn the_exit_code_of_a_failing_pipeline_is_kept() {
     let stand = Stand::new("filesrc location=/nonexistent\n! fakesink\n");
     let mut run = stand.start();
@@ -206,6 +244,20 @@ impl Stand {
         stand
     }
 
+    /// One of ours, as it is, with the plugin of this build.
+    fn of(name: &str) -> Self {
+        let description = fs::read_to_string(pipelines().join(format!("{name}.launch"))).expect("description");
+        let stand = Self::new(&description);
+        let target = stand.dir.path().join("target");
+        symlink(common::plugin_dir(), target.join("release")).expect("link");
+        // Not the registry of those that have no plugin: they would make it forget ours.
+        let registry = common::target_tmp().join("run-registry-with-plugin");
+        fs::create_dir_all(&registry).expect("folder");
+        fs::remove_file(target.join("gst-registry")).expect("link");
+        symlink(registry, target.join("gst-registry")).expect("link");
+        stand
+    }
+
     /// Puts a shell script in the place of a program.
     fn program(&self, name: &str, script: &str) {
         let path = self.dir.path().join("bin").join(name);
@@ -223,9 +275,14 @@ impl Stand {
     }
 
     fn start(&self) -> Running {
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, values: &[String]) -> Running {
         let path = format!("{}:{}", self.dir.path().join("bin").display(), std::env::var("PATH").expect("PATH"));
         let child = Command::new(self.dir.path().join("pipelines/run"))
             .arg("stand-in")
+            .args(values)
             .env("PATH", path)
             .env_remove("RTMP_URL")
             .env("CARGO_TARGET_DIR", self.dir.path().join("target"))
@@ -246,6 +303,13 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Ctrl-C, and the clean end that it leads to.
+fn end(run: &mut Running) {
+    signal(&run.0, "INT");
+    let status = wait_exit("pipelines/run", &mut run.0, SOON);
+    assert!(status.success(), "{status}");
 }
 
 /// Interrupts again until the script has ended.
@@ -278,7 +342,18 @@ fn pipelines() -> PathBuf {
 fn script() -> Command {
     let mut command = Command::new(pipelines().join("run"));
     // What the developer's shell happens to hold is no value of a key here.
-    for key in ["RTMP_URL", "LISTEN", "SCHEME", "AUTH_TOKEN", "STUN_SERVER", "TLS_CERTIFICATE", "TLS_KEY"] {
+    for key in [
+        "RTMP_URL",
+        "RTMP_URL_2",
+        "RTMP_URL_3",
+        "RTMP_URL_4",
+        "LISTEN",
+        "SCHEME",
+        "AUTH_TOKEN",
+        "STUN_SERVER",
+        "TLS_CERTIFICATE",
+        "TLS_KEY",
+    ] {
         command.env_remove(key);
     }
     command.current_dir("/");

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Tag, TagType};
+use super::{SharedTag, Tag, TagType};
 
 /// SoundFormat 10 (AAC), and 44 kHz, 16 bit, stereo: fixed for AAC, whose real values stand in its configuration.
 const AAC: u8 = 0xaf;
@@ -13,8 +13,8 @@ pub fn aac_sequence_header(timestamp: u32, configuration: &[u8]) -> Option<Bytes
 }
 
 /// AACPacketType 1: one raw frame, without ADTS header.
-pub fn aac_raw(timestamp: u32, frame: &[u8]) -> Option<Bytes> {
-    Tag::new(TagType::Audio, timestamp, frame.len() + 2).put(&[AAC, 1]).put(frame).finish()
+pub fn aac_raw(timestamp: u32, frame: &Bytes) -> Option<SharedTag> {
+    Tag::new(TagType::Audio, timestamp, 2).put(&[AAC, 1]).finish_around(frame)
 }
 
 #[cfg(test)]
@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn raw_frame_is_packet_type_1() {
-        let tag = aac_raw(5, &[0x21]).unwrap_or_default();
-        assert_eq!(tag[11..14], [0xaf, 1, 0x21]);
+        let tag = aac_raw(5, &Bytes::from_static(&[0x21])).unwrap_or_default();
+        assert_eq!((&tag.head[11..], &tag.data[..]), (&[0xaf, 1][..], &[0x21][..]));
     }
 }

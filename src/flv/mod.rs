@@ -11,5 +11,5 @@ mod video;
 
 pub use audio::{aac_raw, aac_sequence_header};
 pub use metadata::{AudioInfo, Metadata, VideoInfo};
-pub use tag::{Tag, TagType};
+pub use tag::{SharedTag, Tag, TagType};
 pub use video::{avc_access_unit, avc_sequence_header};

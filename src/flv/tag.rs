@@ -41,11 +41,51 @@ impl Tag {
     }
 
     /// The finished tag with its PreviousTagSize; `None` when the body is too long for the 24-bit DataSize.
-    pub fn finish(mut self) -> Option<Bytes> {
-        let size = u32::try_from(self.0.len() - HEADER).ok().filter(|size| *size < 1 << 24)?;
+    pub fn finish(self) -> Option<Bytes> {
+        self.finish_around(&Bytes::new()).map(|tag| tag.head)
+    }
+
+    /// The finished tag whose body ends with `data`, which is shared and not copied: every destination has a header of its
+    /// own, because its time starts at its own 0, and all the rest is the same for each.
+    pub fn finish_around(mut self, data: &Bytes) -> Option<SharedTag> {
+        let size = u32::try_from(self.0.len() - HEADER + data.len()).ok().filter(|size| *size < 1 << 24)?;
         self.0[1..4].copy_from_slice(&size.to_be_bytes()[1..]);
+        let head = self.0.len();
         self.0.put_u32(size + HEADER as u32);
-        Some(self.0.freeze())
+        let mut tag = SharedTag { head: self.0.freeze(), data: data.clone(), tail: Bytes::new() };
+        if !data.is_empty() {
+            tag.tail = tag.head.split_off(head);
+        }
+        Some(tag)
+    }
+}
+
+/// A finished tag in up to three pieces, of which the data may be shared with other tags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SharedTag {
+    /// The header and the beginning of the body; the whole tag when there is no shared data.
+    pub head: Bytes,
+    /// The rest of the body.
+    pub data: Bytes,
+    /// PreviousTagSize.
+    pub tail: Bytes,
+}
+
+impl SharedTag {
+    /// The pieces in order; those that are empty left out.
+    pub fn pieces(self) -> impl Iterator<Item = Bytes> {
+        [self.head, self.data, self.tail].into_iter().filter(|piece| !piece.is_empty())
+    }
+
+    /// How long it is on the whole.
+    pub fn size(&self) -> usize {
+        self.head.len() + self.data.len() + self.tail.len()
+    }
+}
+
+impl From<Bytes> for SharedTag {
+    fn from(whole: Bytes) -> Self {
+        Self { head: whole, ..Self::default() }
     }
 }
 
@@ -69,5 +109,17 @@ mod tests {
     #[test]
     fn body_beyond_24_bit_is_refused() {
         assert_eq!(Tag::new(TagType::Video, 0, 0).put(&vec![0; 1 << 24]).finish(), None);
+        assert_eq!(Tag::new(TagType::Video, 0, 0).finish_around(&vec![0; 1 << 24].into()), None);
+    }
+
+    #[test]
+    fn shared_data_is_the_same_tag_without_a_copy() {
+        let data = Bytes::from_static(&[0xaa, 0xbb]);
+        let tag = |timestamp| Tag::new(TagType::Audio, timestamp, 1).put(&[7]).finish_around(&data).unwrap_or_default();
+        let whole = Tag::new(TagType::Audio, 5, 3).put(&[7, 0xaa, 0xbb]).finish().unwrap_or_default();
+        assert_eq!(tag(5).pieces().collect::<Vec<_>>().concat(), whole);
+        assert_eq!(tag(5).size(), whole.len());
+        assert!(tag(5).data.as_ptr() == tag(9).data.as_ptr() && tag(5).head != tag(9).head);
+        assert_eq!(SharedTag::from(whole.clone()).pieces().collect::<Vec<_>>(), [whole]);
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Tag, TagType};
+use super::{SharedTag, Tag, TagType};
 
 /// FrameType 1 (key frame) and CodecID 7 (AVC).
 const KEY_AVC: u8 = 0x17;
@@ -16,11 +16,11 @@ pub fn avc_sequence_header(timestamp: u32, configuration: &[u8]) -> Option<Bytes
 
 /// AVCPacketType 1: one access unit, its NAL units behind length fields. `timestamp` is the decoding time and
 /// `composition` what presentation comes later, both in milliseconds.
-pub fn avc_access_unit(timestamp: u32, composition: i32, keyframe: bool, access_unit: &[u8]) -> Option<Bytes> {
+pub fn avc_access_unit(timestamp: u32, composition: i32, keyframe: bool, access_unit: &Bytes) -> Option<SharedTag> {
     let frame = if keyframe { KEY_AVC } else { INTER_AVC };
     // CompositionTime is SI24; what does not fit is hours away from anything a decoder could hold.
     let [_, a, b, c] = composition.clamp(-(1 << 23), (1 << 23) - 1).to_be_bytes();
-    Tag::new(TagType::Video, timestamp, access_unit.len() + 5).put(&[frame, 1, a, b, c]).put(access_unit).finish()
+    Tag::new(TagType::Video, timestamp, 5).put(&[frame, 1, a, b, c]).finish_around(access_unit)
 }
 
 #[cfg(test)]
@@ -35,9 +35,10 @@ mod tests {
 
     #[test]
     fn access_unit_carries_frame_type_and_composition_time() {
-        let key = avc_access_unit(40, 80, true, &[0xde]).unwrap_or_default();
-        assert_eq!(key[11..17], [0x17, 1, 0, 0, 80, 0xde]);
-        let inter = avc_access_unit(40, -1, false, &[0xde]).unwrap_or_default();
-        assert_eq!(inter[11..17], [0x27, 1, 0xff, 0xff, 0xff, 0xde]);
+        let unit = Bytes::from_static(&[0xde]);
+        let key = avc_access_unit(40, 80, true, &unit).unwrap_or_default();
+        assert_eq!((&key.head[11..], &key.data), (&[0x17, 1, 0, 0, 80][..], &unit));
+        let inter = avc_access_unit(40, -1, false, &unit).unwrap_or_default();
+        assert_eq!((&inter.head[11..], &inter.data), (&[0x27, 1, 0xff, 0xff, 0xff][..], &unit));
     }
 }

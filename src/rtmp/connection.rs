@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use gst::{glib, prelude::*};
 
 use super::{Location, destination::Timing, worker::Event};
+use crate::flv::SharedTag;
 
 /// rtmp2sink's default of 128 bytes makes a chunk header for every 128 bytes; servers take up to 64 KiB.
 const CHUNK_SIZE: u32 = 60_000;
@@ -132,15 +132,17 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Queues tags, each with its time in ns, as one list: that wakes the threads behind once. Never waits.
-    pub(super) fn push(&self, tags: impl ExactSizeIterator<Item = (Bytes, i64)>) {
+    /// Queues tags, each with its time in ns, as one list: that wakes the threads behind once. Never waits, and copies
+    /// nothing: rtmp2sink puts the pieces together on its own thread.
+    pub(super) fn push(&self, tags: impl ExactSizeIterator<Item = (SharedTag, i64)>) {
         let mut list = gst::BufferList::new_sized(tags.len());
         let Some(buffers) = list.get_mut() else { return };
         let now = Instant::now();
         for (tag, at_ns) in tags {
-            let tag_size = tag.len();
-            let mut buffer = gst::Buffer::from_slice(tag);
+            let tag_size = tag.size();
+            let mut buffer = gst::Buffer::new();
             if let Some(buffer) = buffer.get_mut() {
+                tag.pieces().for_each(|piece| buffer.append_memory(gst::Memory::from_slice(piece)));
                 buffer.set_pts(gst::ClockTime::from_nseconds(at_ns.max(0).unsigned_abs()));
             }
             buffers.add(buffer);

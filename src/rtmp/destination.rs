@@ -1,4 +1,4 @@
-//! A destination's handle: what the element holds, and what it is told.
+//! One destination's handle: starts its thread, feeds it, and ends it.
 
 use std::{
     sync::{
@@ -12,15 +12,13 @@ use std::{
 
 use super::{
     Failure, Location, Tracks, Unit,
-    feed::Feed,
+    feed::{Feed, Taken},
     worker::{Event, Worker},
 };
 
-/// How a destination behaves. Resolved once, when the element starts.
+/// How destinations behave. Resolved once, when the element starts.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to.
-    pub location: Location,
     /// How far apart keyframes should be; one is asked for when they are further.
     pub keyframe_interval: Duration,
     /// How far the connection may lag.
@@ -77,18 +75,18 @@ pub struct Timing {
     pub base_time: gst::ClockTime,
 }
 
-/// Is told what a destination does. Called from its thread and from streaming threads, never under a lock.
-pub trait Observer: Send + Sync + 'static {
+/// Is told what one destination does, by its thread, never under a lock.
+pub(super) trait Reports: Send + Sync + 'static {
     /// The state changed.
     fn state_changed(&self, location: &Location, state: State, reason: &str);
     /// The first failure of an outage; attempts go on.
     fn failed(&self, location: &Location, failure: &Failure);
-    /// No more attempts.
-    fn gave_up(&self, location: &Location, failure: &Failure);
+    /// No more attempts; `first`: no failure of this outage has been told before.
+    fn gave_up(&self, location: &Location, failure: &Failure, first: bool);
     /// The end of the stream has been sent, or cannot be.
     fn finished(&self);
     /// The server needs a keyframe.
-    fn request_keyframe(&self);
+    fn needs_keyframe(&self);
     /// The clock to share, once there is one.
     fn timing(&self) -> Option<Timing>;
 }
@@ -119,13 +117,14 @@ pub(super) struct Status {
     pub(super) state: State,
     pub(super) bytes: u64,
     pub(super) reconnects: u32,
+    pub(super) was_live: bool,
 }
 
 /// A running destination: one thread, which dropping it ends.
-pub struct Destination {
+pub(super) struct Destination {
+    location: Location,
     feed: Arc<Feed>,
     status: Arc<Mutex<Status>>,
-    observer: Arc<dyn Observer>,
     events: mpsc::Sender<Event>,
     has_media: AtomicBool,
     worker: Option<thread::JoinHandle<()>>,
@@ -133,50 +132,71 @@ pub struct Destination {
 
 impl Destination {
     /// Starts a destination. It connects when the first unit comes: servers drop publishers that send nothing.
-    pub fn start(config: Config, observer: Arc<dyn Observer>) -> std::io::Result<Self> {
-        let max_queue_ns = i64::try_from(config.max_queue.as_nanos()).unwrap_or(i64::MAX);
-        let feed = Arc::new(Feed::new(max_queue_ns, config.keyframe_interval));
-        let status = Arc::new(Mutex::new(Status { url: config.location.to_string(), ..Status::default() }));
-        let (events, inbox) = mpsc::channel();
-        let worker = Worker::new(config, feed.clone(), status.clone(), observer.clone(), events.clone(), inbox);
+    /// `was_live`: the server has taken this stream before.
+    pub(super) fn start(
+        location: Location,
+        was_live: bool,
+        config: Config,
+        reports: Arc<dyn Reports>,
+    ) -> std::io::Result<Self> {
+        let worker = Worker::new(location.clone(), was_live, config, reports);
+        let (feed, status, events) = (worker.feed.clone(), worker.status.clone(), worker.events.clone());
         let worker = thread::Builder::new().name("rtmpbridgesink".into()).spawn(move || worker.run())?;
-        let has_media = AtomicBool::new(false);
-        Ok(Self { feed, status, observer, events, has_media, worker: Some(worker) })
+        Ok(Self { location, feed, status, events, has_media: AtomicBool::new(false), worker: Some(worker) })
+    }
+
+    /// Where to.
+    pub(super) fn location(&self) -> &Location {
+        &self.location
     }
 
     /// Which tracks to expect.
-    pub fn set_tracks(&self, tracks: Tracks) {
+    pub(super) fn set_tracks(&self, tracks: Tracks) {
         self.feed.set_tracks(tracks);
     }
 
     /// Takes a unit. Never waits.
-    pub fn push(&self, unit: Unit) {
+    pub(super) fn push(&self, unit: Unit, now: Instant) -> Taken {
         if !self.has_media.swap(true, Ordering::Relaxed) {
             self.tell(Event::Media);
         }
-        if self.feed.push(unit, Instant::now()) {
-            self.observer.request_keyframe();
-        }
+        self.feed.push(unit, now)
     }
 
-    /// Moves to another server, with everything that had been learned of the old one forgotten.
-    pub fn relocate(&self, location: Location) {
-        self.tell(Event::Relocate(Box::new(location)));
+    /// It is not wanted any more: says goodbye to the server and ends.
+    pub(super) fn leave(&self) {
+        self.feed.close();
+        self.tell(Event::Leave);
     }
 
-    /// All input has seen its end. `Observer::finished` follows within two seconds, whatever the server does.
-    pub fn ending(&self) {
+    /// All input has seen its end. `Reports::finished` follows within two seconds, whatever the server does.
+    pub(super) fn ending(&self) {
         self.tell(Event::Ending);
     }
 
     /// Every unit has been pushed; nothing more comes.
-    pub fn ended(&self) {
+    pub(super) fn ended(&self) {
         self.tell(Event::Ended);
     }
 
+    /// Ends without a goodbye. Dropping it does so too, and waits.
+    pub(super) fn stop(&self) {
+        self.tell(Event::Stop);
+    }
+
+    /// Whether its thread has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.worker.as_ref().is_none_or(thread::JoinHandle::is_finished)
+    }
+
+    /// Whether the server has ever taken the stream.
+    pub(super) fn was_live(&self) -> bool {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).was_live
+    }
+
     /// What it has done so far.
-    pub fn stats(&self) -> Stats {
-        let Status { url, state, bytes, reconnects } =
+    pub(super) fn stats(&self) -> Stats {
+        let Status { url, state, bytes, reconnects, .. } =
             self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let counts = self.feed.counts();
         let lag = Duration::from_nanos(self.feed.lag_ns().max(0).unsigned_abs());
@@ -190,7 +210,7 @@ impl Destination {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        self.tell(Event::Stop);
+        self.stop();
         // An application may stop its pipeline from a message handler that runs on the worker: it cannot join itself.
         if let Some(worker) = self.worker.take().filter(|worker| worker.thread().id() != thread::current().id()) {
             let _ = worker.join();

@@ -3,15 +3,14 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-use bytes::Bytes;
 
 use super::{
-    Cadence, Format, Gate, KeyframeRequests, Tagger, Track, Tracks, Unit, Verdict,
+    Format, Gate, Lag, Tagger, Track, Tracks, Unit, Verdict,
     connection::{Connection, MOST_BYTES},
 };
+use crate::flv::SharedTag;
 
 /// Shared by the streaming threads and the worker. Its lock is taken before a connection's own.
 pub(super) struct Feed(Mutex<Inner>);
@@ -23,14 +22,25 @@ pub(super) struct Counts {
     pub(super) dropped: u64,
 }
 
+/// What became of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// There is no connection: it was kept for the next one, or left out.
+    Held,
+    /// There is one, and it is served.
+    Connected,
+    /// There is one, and it needs a keyframe to go on.
+    NeedsKeyframe,
+}
+
 struct Inner {
+    /// Nothing is taken any more.
+    closed: bool,
     max_queue_ns: i64,
     tracks: Tracks,
     link: Option<Link>,
     /// While there is no connection: everything since the last keyframe, to open the next one with.
     held: Vec<Unit>,
-    keyframes: KeyframeRequests,
-    cadence: Cadence,
     formats: [Option<Arc<Format>>; 2],
     counts: Counts,
 }
@@ -40,7 +50,7 @@ struct Link {
     gate: Gate,
     tagger: Tagger,
     /// Tags that go out together, and how many units they are of.
-    batch: Vec<(Bytes, i64)>,
+    batch: Vec<(SharedTag, i64)>,
     batched: usize,
     last_video: Option<i64>,
 }
@@ -82,14 +92,13 @@ impl Link {
 }
 
 impl Feed {
-    pub(super) fn new(max_queue_ns: i64, keyframe_interval: Duration) -> Self {
+    pub(super) fn new(max_queue_ns: i64) -> Self {
         Self(Mutex::new(Inner {
+            closed: false,
             max_queue_ns,
             tracks: Tracks::default(),
             link: None,
             held: Vec::new(),
-            keyframes: KeyframeRequests::default(),
-            cadence: Cadence::new(keyframe_interval),
             formats: [None, None],
             counts: Counts::default(),
         }))
@@ -99,39 +108,43 @@ impl Feed {
         self.lock().tracks = tracks;
     }
 
-    /// Takes a unit; returns whether to ask for a keyframe.
-    pub(super) fn push(&self, unit: Unit, now: Instant) -> bool {
+    /// Takes a unit.
+    pub(super) fn push(&self, unit: Unit, now: Instant) -> Taken {
         let mut inner = self.lock();
-        let mut overdue = false;
-        if unit.track() == Track::Video {
-            if unit.keyframe {
-                inner.keyframes.came();
-            }
-            overdue = inner.cadence.is_overdue(unit.dts, unit.keyframe);
+        if inner.closed {
+            inner.counts.dropped += 1;
+            return Taken::Held;
         }
         inner.note(&unit);
         let needed = match &inner.link {
             None => {
                 inner.hold(unit);
-                return false;
+                return Taken::Held;
             }
-            Some(link) if link.gate.is_waiting() => inner.open(unit),
-            Some(_) => inner.send(&unit),
+            Some(link) if link.gate.is_waiting() => inner.open(unit, now),
+            Some(_) => inner.send(&unit, now),
         };
-        (needed || overdue) && inner.keyframes.should_ask(now)
+        if needed { Taken::NeedsKeyframe } else { Taken::Connected }
     }
 
-    /// The connection is up: sends what was held; returns whether to ask for a keyframe.
+    /// The connection is up: sends what was held; returns whether a keyframe is needed.
     pub(super) fn connect(&self, connection: Arc<Connection>, now: Instant) -> bool {
         let mut inner = self.lock();
         let mut tagger = Tagger::default();
         inner.formats.iter().flatten().for_each(|format| tagger.announce(format));
         inner.link = Some(Link::new(connection, Gate::new(inner.max_queue_ns), tagger));
         for unit in std::mem::take(&mut inner.held) {
-            inner.open(unit);
+            inner.open(unit, now);
         }
         let closed = inner.link.as_ref().is_some_and(|link| link.gate.is_closed());
-        closed && inner.tracks.video && inner.keyframes.should_ask(now)
+        closed && inner.tracks.video
+    }
+
+    /// There will be no other connection.
+    pub(super) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.counts.dropped += std::mem::take(&mut inner.held).len() as u64;
     }
 
     /// Sends what waits for more: the end comes.
@@ -171,19 +184,19 @@ impl Inner {
 
     /// Sends a unit on a connection that may still wait for its keyframe; returns whether one is needed. Audio that comes
     /// before the keyframe may belong behind it, because encoding video takes longer: it is kept until that is known.
-    fn open(&mut self, unit: Unit) -> bool {
+    fn open(&mut self, unit: Unit, now: Instant) -> bool {
         let waiting = self.link.as_ref().is_some_and(|link| link.gate.is_waiting());
         if !waiting {
-            return self.send(&unit);
+            return self.send(&unit, now);
         }
         if unit.track() == Track::Video && unit.keyframe {
             self.hold(unit);
             for unit in std::mem::take(&mut self.held) {
-                self.send(&unit);
+                self.send(&unit, now);
             }
             return false;
         }
-        let needed = self.send(&unit);
+        let needed = self.send(&unit, now);
         let still_waiting = self.link.as_ref().is_some_and(|link| link.gate.is_waiting());
         if still_waiting && unit.track() == Track::Audio {
             self.counts.dropped -= 1;
@@ -196,9 +209,9 @@ impl Inner {
     }
 
     /// Sends a unit if the gate lets it; returns whether a keyframe is needed.
-    fn send(&mut self, unit: &Unit) -> bool {
+    fn send(&mut self, unit: &Unit, now: Instant) -> bool {
         let Some(link) = &mut self.link else { return false };
-        let lag = link.connection.lag_ns();
+        let lag = Lag { ns: link.connection.lag_ns(), now };
         match link.gate.decide(unit.track(), unit.dts, unit.keyframe, self.tracks, lag) {
             Verdict::Pass { base } => {
                 link.push(unit, base);

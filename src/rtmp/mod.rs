@@ -1,28 +1,34 @@
-//! A destination: takes encoded units, keeps a connection to an RTMP server, and never makes its caller wait.
+//! Destinations: each takes encoded units, keeps a connection to an RTMP server, and never makes its caller wait.
 //!
 //! The policy is pure and split by question: [`Gate`] (does this unit go out?), [`Tagger`] (as which tags?),
 //! [`Retry`] (what after a failure?), [`Watchdog`] (is it stalled?), [`KeyframeRequests`] (may a keyframe be asked
-//! for?). The action is in three places: `feed` runs on the streaming threads, `worker` on the destination's one thread,
-//! and `connection` is one inner pipeline `appsrc ! rtmp2sink`.
+//! for?), `roster` (is anybody left?). The action: `destinations` fans units out to all, `feed` runs one destination's part
+//! of that on the streaming threads, `worker` is a destination's one thread, and `connection` is one inner pipeline
+//! `appsrc ! rtmp2sink`. Destinations share the data of units and nothing else.
 
 mod connection;
 mod destination;
+mod destinations;
 mod failure;
 mod feed;
 mod gate;
 mod keyframes;
 mod location;
+mod locations;
 mod retry;
+mod roster;
 mod tagger;
 mod unit;
 mod watchdog;
 mod worker;
 
-pub use destination::{Config, Destination, Observer, State, Stats, Timing};
+pub use destination::{Config, State, Stats, Timing};
+pub use destinations::{Destinations, Observer};
 pub use failure::Failure;
-pub use gate::{Gate, Verdict};
+pub use gate::{Gate, Lag, Verdict};
 pub use keyframes::{Cadence, KeyframeRequests};
 pub use location::{Location, LocationError, redact};
+pub use locations::{LocationsError, parse_locations};
 pub use retry::{Decision, Retry};
 pub use tagger::Tagger;
 pub use unit::{Format, Track, Tracks, Unit};

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{Format, Track, Unit};
-use crate::flv::{self, Metadata};
+use crate::flv::{self, Metadata, SharedTag};
 
 /// Named in onMetaData.
 const ENCODER: &str = concat!("gst-plugin-webrtcbridge ", env!("CARGO_PKG_VERSION"));
@@ -31,8 +29,8 @@ impl Tagger {
         self.metadata_sent &= before == self.metadata;
     }
 
-    /// The tags for a unit; `base` is the running time at which this connection began.
-    pub fn tags(&mut self, unit: &Unit, base: i64) -> Vec<Bytes> {
+    /// The tags for a unit, whose data they share; `base` is the running time at which this connection began.
+    pub fn tags(&mut self, unit: &Unit, base: i64) -> Vec<SharedTag> {
         let dts_ms = (unit.dts - base).max(0) / NS_PER_MS;
         let pts_ms = (unit.pts - base).max(0) / NS_PER_MS;
         // Wraps after 49.7 days, as RTMP's clock does.
@@ -48,12 +46,13 @@ impl Tagger {
             self.announce(&unit.format);
             if !self.metadata_sent {
                 self.metadata_sent = true;
-                tags.extend(self.metadata.tag(timestamp, ENCODER));
+                tags.extend(self.metadata.tag(timestamp, ENCODER).map(SharedTag::from));
             }
-            tags.extend(match &*unit.format {
+            let header = match &*unit.format {
                 Format::Video(configuration, _) => flv::avc_sequence_header(timestamp, configuration),
                 Format::Audio(configuration, _) => flv::aac_sequence_header(timestamp, configuration),
-            });
+            };
+            tags.extend(header.map(SharedTag::from));
         }
         tags.extend(match unit.track() {
             Track::Video => {
@@ -68,6 +67,8 @@ impl Tagger {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::flv::{AudioInfo, VideoInfo};
 
@@ -84,8 +85,8 @@ mod tests {
     }
 
     /// Tag type, and packet type for audio and video.
-    fn kinds(tags: &[Bytes]) -> Vec<(u8, u8)> {
-        tags.iter().map(|tag| (tag[0], if tag[0] == 18 { 0 } else { tag[12] })).collect()
+    fn kinds(tags: &[SharedTag]) -> Vec<(u8, u8)> {
+        tags.iter().map(|tag| (tag.head[0], if tag.head[0] == 18 { 0 } else { tag.head[12] })).collect()
     }
 
     #[test]
@@ -113,9 +114,16 @@ mod tests {
     }
 
     #[test]
+    fn destinations_share_the_data_and_not_the_time() {
+        let unit = video(&[1], 5000, 5000);
+        let (early, late) = (Tagger::default().tags(&unit, 0), Tagger::default().tags(&unit, 5000 * NS_PER_MS));
+        assert!(early[2].data.as_ptr() == late[2].data.as_ptr() && early[2].head != late[2].head);
+    }
+
+    #[test]
     fn timestamps_count_from_the_base() {
         let tags = Tagger::default().tags(&video(&[1], 3_600_033, 3_600_100), 3_600_000 * NS_PER_MS);
-        let data = &tags[2];
+        let data = &tags[2].head;
         assert_eq!(data[4..8], [0, 0, 33, 0]);
         assert_eq!(data[13..16], [0, 0, 67]);
     }

@@ -7,16 +7,16 @@ use std::{
 };
 
 use super::{
-    Decision, Failure, Location, Retry, State, Watchdog,
+    Config, Decision, Failure, Location, Retry, State, Watchdog,
     connection::{Connection, Target},
-    destination::{Config, Observer, Status},
+    destination::{Reports, Status},
     feed::Feed,
 };
 use crate::backoff::Backoff;
 
 /// EOS has to get through within 3 s whatever the server does; this leaves a second for the rest of the pipeline.
 const END_WITHIN: Duration = Duration::from_secs(2);
-/// Goodbye to a server that location no longer names.
+/// Goodbye to a server that is no longer wanted.
 const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 /// How often to look at rtmp2sink's byte count: often while that tells of the connection coming up, or of the last bytes.
 const TICK_FAST: Duration = Duration::from_millis(10);
@@ -28,7 +28,7 @@ pub(super) enum Event {
     Media,
     Ending,
     Ended,
-    Relocate(Box<Location>),
+    Leave,
     Stop,
     Failed { generation: u64, text: String },
     Drained { generation: u64 },
@@ -38,7 +38,7 @@ pub(super) enum Event {
 enum Exit {
     Stop,
     Finish,
-    Relocate(Box<Location>),
+    Leave,
 }
 
 /// What a connection says.
@@ -48,11 +48,13 @@ enum Word {
 }
 
 pub(super) struct Worker {
+    location: Location,
     config: Config,
-    feed: Arc<Feed>,
-    status: Arc<Mutex<Status>>,
-    observer: Arc<dyn Observer>,
-    events: mpsc::Sender<Event>,
+    retry: Retry,
+    pub(super) feed: Arc<Feed>,
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) events: mpsc::Sender<Event>,
+    reports: Arc<dyn Reports>,
     inbox: mpsc::Receiver<Event>,
     generation: u64,
     has_media: bool,
@@ -61,19 +63,21 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(
-        config: Config,
-        feed: Arc<Feed>,
-        status: Arc<Mutex<Status>>,
-        observer: Arc<dyn Observer>,
-        events: mpsc::Sender<Event>,
-        inbox: mpsc::Receiver<Event>,
-    ) -> Self {
+    /// `was_live`: the server has taken this stream before.
+    pub(super) fn new(location: Location, was_live: bool, config: Config, reports: Arc<dyn Reports>) -> Self {
+        let feed = Arc::new(Feed::new(i64::try_from(config.max_queue.as_nanos()).unwrap_or(i64::MAX)));
+        let status = Status { url: location.to_string(), was_live, ..Status::default() };
+        let status = Arc::new(Mutex::new(status));
+        let (events, inbox) = mpsc::channel();
+        let backoff = Backoff::new(config.reconnect_min, config.reconnect_max);
+        let retry = Retry::new(backoff, config.max_retries, was_live);
         Self {
+            location,
             config,
+            retry,
             feed,
             status,
-            observer,
+            reports,
             events,
             inbox,
             generation: 0,
@@ -84,29 +88,19 @@ impl Worker {
     }
 
     pub(super) fn run(mut self) {
-        loop {
-            let Err(exit) = self.keep_connected();
-            match exit {
-                Exit::Relocate(location) => {
-                    self.update(|status| status.url = location.to_string());
-                    self.config.location = *location;
-                }
-                Exit::Finish => {
-                    self.enter(State::Stopped, "end of stream");
-                    self.observer.finished();
-                    return;
-                }
-                Exit::Stop => {
-                    self.update(|status| status.state = State::Stopped);
-                    return;
-                }
+        let Err(exit) = self.keep_connected();
+        self.feed.close();
+        match exit {
+            Exit::Finish => {
+                self.enter(State::Stopped, "end of stream");
+                self.reports.finished();
             }
+            Exit::Leave => self.enter(State::Stopped, "taken away"),
+            Exit::Stop => self.update(|status| status.state = State::Stopped),
         }
     }
 
     fn keep_connected(&mut self) -> Result<Infallible, Exit> {
-        let backoff = Backoff::new(self.config.reconnect_min, self.config.reconnect_max);
-        let mut retry = Retry::new(backoff, self.config.max_retries);
         while !self.has_media {
             if self.ended {
                 return Err(Exit::Finish);
@@ -119,19 +113,16 @@ impl Worker {
             if self.end_by.is_some() {
                 return Err(Exit::Finish);
             }
-            match retry.decide(&failure, live_for, rand::random()) {
-                Decision::Retry { after, first } => {
+            match self.retry.decide(&failure, live_for, Instant::now(), rand::random()) {
+                Decision::Retry(after) => {
                     self.enter(State::Retrying, &failure.to_string());
-                    if first {
-                        self.observer.failed(&self.config.location, &failure);
+                    if self.retry.is_first() {
+                        self.reports.failed(&self.location, &failure);
                     }
                     self.wait(after)?;
                     self.update(|status| status.reconnects += 1);
                 }
-                Decision::Refused => {
-                    self.observer.failed(&self.config.location, &failure);
-                    return self.give_up(State::Refused, &failure);
-                }
+                Decision::Refused => return self.give_up(State::Refused, &failure),
                 Decision::GiveUp => return self.give_up(State::Stopped, &failure),
             }
         }
@@ -141,11 +132,11 @@ impl Worker {
     fn attempt(&mut self) -> Result<(Failure, Option<Duration>), Exit> {
         self.generation += 1;
         let target = Target {
-            location: &self.config.location,
+            location: &self.location,
             tls_validation_flags: self.config.tls_validation_flags,
             // Ours fire first; this one is for the parts of connecting that only rtmp2sink sees.
             socket_timeout: self.config.connect_timeout.max(self.config.stall_timeout) + Duration::from_secs(1),
-            timing: self.observer.timing(),
+            timing: self.reports.timing(),
         };
         let connection = match Connection::open(target, self.events.clone(), self.generation) {
             Ok(connection) => Arc::new(connection),
@@ -154,7 +145,7 @@ impl Worker {
         let bytes_before = self.update(|status| status.bytes);
         let result = self.serve(&connection, bytes_before);
         self.feed.disconnect();
-        if let Err(Exit::Relocate(_)) = result {
+        if let Err(Exit::Leave) = result {
             self.leave(&connection);
         }
         let bytes = connection.bytes();
@@ -177,9 +168,10 @@ impl Worker {
             } else if bytes > 0 {
                 live_since = Some(now);
                 watchdog = Watchdog::new(self.config.stall_timeout, now);
+                self.update(|status| status.was_live = true);
                 self.enter(State::Live, "");
                 if self.feed.connect(connection.clone(), now) {
-                    self.observer.request_keyframe();
+                    self.reports.needs_keyframe();
                 }
             } else if now.duration_since(started) >= self.config.connect_timeout {
                 break Failure::ConnectTimeout;
@@ -194,7 +186,7 @@ impl Worker {
             let tick = if live_since.is_none() || self.end_by.is_some() { TICK_FAST } else { TICK_SLOW };
             match self.receive(Some(now + tick))? {
                 Some(Word::Failed(text)) => {
-                    break Failure::read(&self.config.location.sanitise(&text), live_since.is_some());
+                    break Failure::read(&self.location.sanitise(&text), live_since.is_some());
                 }
                 Some(Word::Drained) if end_sent => {
                     self.flush(connection);
@@ -226,18 +218,9 @@ impl Worker {
             match self.receive(Some(until)) {
                 Ok(None) => {}
                 Ok(Some(_)) => return self.flush(connection),
-                Err(exit) => return self.put_back(exit),
+                Err(_) => return, // everything stops, or ends: either way there is no time left
             }
         }
-    }
-
-    /// Leaves an exit that came at the wrong moment for the next `receive`.
-    fn put_back(&self, exit: Exit) {
-        let _ = self.events.send(match exit {
-            Exit::Stop => Event::Stop,
-            Exit::Relocate(location) => Event::Relocate(location),
-            Exit::Finish => Event::Ending,
-        });
     }
 
     fn wait(&mut self, time: Duration) -> Result<(), Exit> {
@@ -251,10 +234,11 @@ impl Worker {
         Ok(())
     }
 
-    /// Stays until the element stops, ends or moves elsewhere.
+    /// Stays until the element stops or ends, or the destination is taken away.
     fn give_up(&mut self, state: State, failure: &Failure) -> Result<Infallible, Exit> {
+        self.feed.close();
         self.enter(state, &failure.to_string());
-        self.observer.gave_up(&self.config.location, failure);
+        self.reports.gave_up(&self.location, failure, self.retry.is_first());
         loop {
             if self.end_by.is_some() {
                 return Err(Exit::Finish);
@@ -284,7 +268,7 @@ impl Worker {
                 self.ended = true;
             }
             Event::Stop => return Err(Exit::Stop),
-            Event::Relocate(location) => return Err(Exit::Relocate(location)),
+            Event::Leave => return Err(Exit::Leave),
             Event::Failed { generation, text } if generation == self.generation => {
                 return Ok(Some(Word::Failed(text)));
             }
@@ -296,7 +280,7 @@ impl Worker {
 
     fn enter(&self, state: State, reason: &str) {
         self.update(|status| status.state = state);
-        self.observer.state_changed(&self.config.location, state, reason);
+        self.reports.state_changed(&self.location, state, reason);
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut Status) -> T) -> T {

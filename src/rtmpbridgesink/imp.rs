@@ -18,7 +18,7 @@ use super::{
     tls::TlsValidationFlags,
 };
 use crate::{
-    rtmp::{self, Destination, Location, Track, Tracks, Unit},
+    rtmp::{self, Destinations, Track, Tracks, Unit},
     transcode,
 };
 
@@ -33,13 +33,15 @@ const NEEDED: &[(&str, &str)] = &[
     ("aacparse", "gstreamer1.0-plugins-good"),
 ];
 
-/// Lock order: `inputs`, then `destination`, then `settings`; each is held for a copy only, never over a push, a state
+/// Lock order: `inputs`, then `destinations`, then `settings`; each is held for a copy only, never over a push, a state
 /// change or a message.
 #[derive(Default, glib::Properties)]
 #[properties(wrapper_type = super::RtmpBridgeSink)]
 pub struct RtmpBridgeSink {
     #[property(name = "location", type = Option<String>, get = Self::location, set = Self::set_location, mutable_playing,
-        blurb = "RTMP URL to publish to: rtmp[s]://host[:port]/application/stream-key; reading it gives it without its secrets")]
+        blurb = "RTMP URL to publish to, or several separated by spaces: rtmp[s]://host[:port]/application/stream-key; reading it gives it without its secrets")]
+    #[property(name = "locations", type = gst::Array, get = Self::locations, set = Self::set_locations, mutable_playing,
+        blurb = "The same URLs as an array; reading it gives them without their secrets")]
     #[property(name = "encoder", type = String, get, set, member = encoder, default = Some("auto"),
         blurb = "H.264 encoder: auto, software, or the name of an encoder's factory")]
     #[property(name = "video-bitrate", type = u32, get, set = Self::set_video_bitrate, member = video_bitrate,
@@ -68,7 +70,7 @@ pub struct RtmpBridgeSink {
         blurb = "Wait for the clock where upstream is not live")]
     settings: Mutex<Settings>,
     inputs: Mutex<Vec<Arc<Input>>>,
-    destination: Mutex<Option<Arc<Destination>>>,
+    destinations: Mutex<Option<Arc<Destinations>>>,
     timestamps_repaired: AtomicU64,
     eos_posted: AtomicBool,
 }
@@ -209,10 +211,10 @@ impl ElementImpl for RtmpBridgeSink {
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
-        let destination = lock(&self.destination).clone();
-        match (event.type_(), destination) {
-            (gst::EventType::Eos, Some(destination)) => {
-                destination.ended();
+        let destinations = lock(&self.destinations).clone();
+        match (event.type_(), destinations) {
+            (gst::EventType::Eos, Some(destinations)) => {
+                destinations.ended();
                 true
             }
             _ => self.parent_send_event(event),
@@ -236,18 +238,38 @@ impl BinImpl for RtmpBridgeSink {
 
 impl RtmpBridgeSink {
     fn location(&self) -> Option<String> {
-        lock(&self.settings).location.as_deref().map(rtmp::redact)
+        lock(&self.settings).redacted_location()
     }
 
     fn set_location(&self, location: Option<String>) {
-        let parsed = location.as_deref().map(Location::parse);
-        lock(&self.settings).location = location;
-        let Some(destination) = lock(&self.destination).clone() else { return };
-        match parsed {
-            Some(Ok(location)) => destination.relocate(location),
-            // The stream that runs is worth more than the typing error.
-            Some(Err(error)) => gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{error}")),
-            None => {}
+        self.set_urls(location.unwrap_or_default().split_whitespace().map(str::to_owned).collect());
+    }
+
+    fn locations(&self) -> gst::Array {
+        gst::Array::new(lock(&self.settings).redacted_locations())
+    }
+
+    fn set_locations(&self, locations: gst::Array) {
+        // What is no text is no URL either: it is named as an empty one.
+        self.set_urls(locations.iter().map(|url| url.get::<String>().unwrap_or_default()).collect());
+    }
+
+    /// While it runs, destinations come and go; those that stay are not touched.
+    fn set_urls(&self, urls: Vec<String>) {
+        let Some(destinations) = lock(&self.destinations).clone() else {
+            lock(&self.settings).locations = urls;
+            return;
+        };
+        let wrong = match rtmp::parse_locations(urls.iter().map(String::as_str)) {
+            Ok(locations) => {
+                lock(&self.settings).locations = urls;
+                destinations.set_locations(locations).err().map(|error| format!("cannot start a thread: {error}"))
+            }
+            Err(error) => Some(format!("{error}; the destinations stay as they were")),
+        };
+        // The streams that run are worth more than the typing error.
+        if let Some(wrong) = wrong {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{wrong}"));
         }
     }
 
@@ -265,8 +287,8 @@ impl RtmpBridgeSink {
             audio_encoder: encoder(Track::Audio),
             timestamps_repaired: self.timestamps_repaired.load(Ordering::Relaxed),
         };
-        let destination = lock(&self.destination).clone();
-        stats::structure(&element, destination.map(|destination| destination.stats()).as_ref())
+        let destinations = lock(&self.destinations).clone();
+        stats::structure(&element, &destinations.map(|destinations| destinations.stats()).unwrap_or_default())
     }
 
     fn check_elements(&self) -> Result<(), gst::StateChangeError> {
@@ -284,8 +306,8 @@ impl RtmpBridgeSink {
     }
 
     fn start(&self) -> Result<(), gst::StateChangeError> {
-        let config = lock(&self.settings).destination();
-        let config = config.map_err(|error| {
+        let settings = lock(&self.settings).clone();
+        let locations = settings.locations().map_err(|error| {
             gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
             gst::StateChangeError
         })?;
@@ -293,11 +315,13 @@ impl RtmpBridgeSink {
         self.eos_posted.store(false, Ordering::SeqCst);
         let inputs = lock(&self.inputs).clone();
         inputs.iter().for_each(|input| input.reset());
-        let destination = Destination::start(config, Arc::new(ElementObserver::new(&self.obj()))).map_err(|error| {
+        let observer = Arc::new(ElementObserver::new(&self.obj()));
+        let destinations = Arc::new(Destinations::new(settings.destinations(), observer));
+        destinations.set_locations(locations).map_err(|error| {
             gst::element_imp_error!(self, gst::LibraryError::Init, ("cannot start a thread: {error}"));
             gst::StateChangeError
         })?;
-        *lock(&self.destination) = Some(Arc::new(destination));
+        *lock(&self.destinations) = Some(destinations);
         self.tell_tracks();
         Ok(())
     }
@@ -305,9 +329,9 @@ impl RtmpBridgeSink {
     fn stop(&self) {
         let inputs = lock(&self.inputs).clone();
         inputs.iter().for_each(|input| input.clear(&self.obj()));
-        // Dropping it may wait for its thread: not under the lock.
-        let destination = lock(&self.destination).take();
-        drop(destination);
+        // Dropping them may wait for their threads: not under the lock.
+        let destinations = lock(&self.destinations).take();
+        drop(destinations);
     }
 
     fn tell_tracks(&self) {
@@ -316,18 +340,18 @@ impl RtmpBridgeSink {
             let has = |track| inputs.iter().any(|input| input.track == track);
             Tracks { video: has(Track::Video), audio: has(Track::Audio) }
         };
-        if let Some(destination) = lock(&self.destination).clone() {
-            destination.set_tracks(tracks);
+        if let Some(destinations) = lock(&self.destinations).clone() {
+            destinations.set_tracks(tracks);
         }
     }
 
     fn check_ending(&self) {
         let ends: Vec<_> = lock(&self.inputs).iter().map(|input| input.end()).collect();
-        let Some(destination) = lock(&self.destination).clone() else { return };
+        let Some(destinations) = lock(&self.destinations).clone() else { return };
         match ending::judge(&ends) {
             Ending::No => {}
-            Ending::Arrived => destination.ending(),
-            Ending::Drained => destination.ended(),
+            Ending::Arrived => destinations.ending(),
+            Ending::Drained => destinations.ended(),
         }
     }
 
@@ -352,9 +376,9 @@ impl super::RtmpBridgeSink {
         if repaired {
             self.imp().timestamps_repaired.fetch_add(1, Ordering::Relaxed);
         }
-        let destination = lock(&self.imp().destination).clone();
-        if let Some(destination) = destination {
-            destination.push(unit);
+        let destinations = lock(&self.imp().destinations).clone();
+        if let Some(destinations) = destinations {
+            destinations.push(unit);
         }
     }
 

@@ -1,7 +1,7 @@
-//! `rtmpbridgesink`: audio and video, raw or encoded, to an RTMP(S) server.
+//! `rtmpbridgesink`: audio and video, raw or encoded, to one RTMP(S) server or to several.
 //!
-//! H.264 and AAC pass as they are, everything else is transcoded. The server may refuse, die and come back: what is in
-//! front of the element never notices.
+//! H.264 and AAC pass as they are, everything else is transcoded, once for all. A server may refuse, die and come back:
+//! neither what is in front of the element nor another server ever notices.
 //!
 //! ```text
 //! gst-launch-1.0 -e videotestsrc is-live=true ! x264enc tune=zerolatency ! sink.video \
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! `imp` is the GObject, `input` a request pad with its chain, `terminal` the end of a chain where buffers become units,
-//! `observer` what the destination's news lead to. The lock order stands at `imp::RtmpBridgeSink`.
+//! `observer` what the destinations' news lead to. The lock order stands at `imp::RtmpBridgeSink`.
 
 use gst::{glib, prelude::*};
 

@@ -1,4 +1,4 @@
-//! What the destination's news lead to: messages on the bus and requests upstream.
+//! What the destinations' news lead to: messages on the bus and requests upstream.
 
 use gst::prelude::*;
 
@@ -15,11 +15,11 @@ impl ElementObserver {
 }
 
 impl Observer for ElementObserver {
-    fn state_changed(&self, location: &Location, state: State, reason: &str) {
+    fn state_changed(&self, index: u32, location: &Location, state: State, reason: &str) {
         let Some(element) = self.0.upgrade() else { return };
         gst::info!(CAT, obj = element, "{location} is {}: {reason}", state.as_str());
         let structure = gst::Structure::builder("rtmpbridge-destination")
-            .field("index", 0u32)
+            .field("index", index)
             .field("url", location.to_string())
             .field("state", state.as_str())
             .field("reason", reason)
@@ -36,6 +36,13 @@ impl Observer for ElementObserver {
     fn gave_up(&self, location: &Location, failure: &Failure) {
         let Some(element) = self.0.upgrade() else { return };
         let cure = failure.cure();
+        gst::element_warning!(element, gst::ResourceError::OpenWrite, ("gave up on {location}: {failure}; {cure}"));
+    }
+
+    fn all_gave_up(&self, location: &Location, failure: &Failure) {
+        let Some(element) = self.0.upgrade() else { return };
+        let cure = failure.cure();
+        // The last of them; the others have had their warnings.
         gst::element_error!(element, gst::ResourceError::OpenWrite, ("gave up on {location}: {failure}; {cure}"));
     }
 

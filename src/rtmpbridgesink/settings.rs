@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::tls::TlsValidationFlags;
 use crate::{
-    rtmp::{self, Location, LocationError},
+    rtmp::{self, Location, LocationError, LocationsError, parse_locations},
     transcode,
 };
 
 /// As set. Times in ms, bitrates in bit/s.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    pub(super) location: Option<String>,
+    pub(super) locations: Vec<String>,
     pub(super) encoder: String,
     pub(super) video_bitrate: u32,
     pub(super) audio_bitrate: u32,
@@ -29,7 +29,7 @@ pub(super) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            location: None,
+            locations: Vec::new(),
             encoder: "auto".into(),
             video_bitrate: 2_500_000,
             audio_bitrate: 128_000,
@@ -47,11 +47,29 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The destination's part; fails with what is wrong with the location.
-    pub(super) fn destination(&self) -> Result<rtmp::Config, LocationError> {
+    /// Where to; fails with what is wrong with one of the URLs, or without any.
+    pub(super) fn locations(&self) -> Result<Vec<Location>, LocationsError> {
+        match parse_locations(self.locations.iter().map(String::as_str))? {
+            none if none.is_empty() => Err(LocationsError::Only(LocationError::Missing)),
+            locations => Ok(locations),
+        }
+    }
+
+    /// `location` without secrets.
+    pub(super) fn redacted_location(&self) -> Option<String> {
+        let urls: Vec<_> = self.redacted_locations().collect();
+        (!urls.is_empty()).then(|| urls.join(" "))
+    }
+
+    /// `locations` without secrets.
+    pub(super) fn redacted_locations(&self) -> impl Iterator<Item = String> {
+        self.locations.iter().map(|url| rtmp::redact(url))
+    }
+
+    /// The destinations' part.
+    pub(super) fn destinations(&self) -> rtmp::Config {
         let ms = |ms: u32| Duration::from_millis(ms.into());
-        Ok(rtmp::Config {
-            location: Location::parse(self.location.as_deref().unwrap_or_default())?,
+        rtmp::Config {
             keyframe_interval: ms(self.keyframe_interval),
             max_queue: ms(self.max_queue_time),
             reconnect_min: ms(self.reconnect_min),
@@ -60,7 +78,7 @@ impl Settings {
             connect_timeout: ms(self.connect_timeout),
             stall_timeout: ms(self.stall_timeout),
             tls_validation_flags: self.tls_validation_flags.bits(),
-        })
+        }
     }
 
     /// The chains' part.

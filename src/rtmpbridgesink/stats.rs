@@ -11,9 +11,9 @@ pub(super) struct ElementStats {
     pub(super) timestamps_repaired: u64,
 }
 
-/// Makes the structure; `destination` is `None` while the element is stopped.
-pub(super) fn structure(element: &ElementStats, destination: Option<&Stats>) -> gst::Structure {
-    let destinations = destination.map(|stats| {
+/// Makes the structure; there are no destinations while the element is stopped.
+pub(super) fn structure(element: &ElementStats, destinations: &[Stats]) -> gst::Structure {
+    let destinations = destinations.iter().map(|stats| {
         gst::Structure::builder("destination")
             .field("url", &stats.url)
             .field("state", stats.state.as_str())
@@ -23,10 +23,11 @@ pub(super) fn structure(element: &ElementStats, destination: Option<&Stats>) -> 
             .field("reconnects", stats.reconnects)
             .field("lag", u32::try_from(stats.lag.as_millis()).unwrap_or(u32::MAX))
             .build()
+            .to_send_value()
     });
     let passthrough = element.video_encoder.as_deref().is_none_or(|name| name == "passthrough");
     gst::Structure::builder("rtmpbridgesink-stats")
-        .field("destinations", gst::Array::from_values(destinations.iter().map(ToSendValue::to_send_value)))
+        .field("destinations", gst::Array::from_values(destinations))
         .field_if_some("video-encoder", element.video_encoder.as_ref())
         .field_if_some("audio-encoder", element.audio_encoder.as_ref())
         .field("passthrough", passthrough && element.video_encoder.is_some())

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{flv::FlvFile, free_port, wait_listening, wait_until};
+use super::{flv::FlvFile, free_port, signal, wait_listening, wait_until};
 
 /// A running nginx; killed when dropped.
 pub struct Nginx {
@@ -15,19 +15,37 @@ pub struct Nginx {
     port: u16,
     starts: usize,
     child: Option<Child>,
+    directives: String,
 }
 
 impl Nginx {
     /// Starts one on a port of its own.
     pub fn start() -> Self {
-        let mut nginx = Self { dir: tempfile::tempdir().expect("folder"), port: free_port(), starts: 0, child: None };
+        Self::start_with("")
+    }
+
+    /// Starts one with more directives for its application.
+    pub fn start_with(directives: &str) -> Self {
+        let mut nginx = Self::stopped();
+        nginx.directives = directives.to_owned();
         nginx.restart();
         nginx
     }
 
     /// A port and URL of a server that does not run (yet).
     pub fn stopped() -> Self {
-        Self { dir: tempfile::tempdir().expect("folder"), port: free_port(), starts: 0, child: None }
+        let dir = tempfile::tempdir().expect("folder");
+        Self { dir, port: free_port(), starts: 0, child: None, directives: String::new() }
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops it from doing anything, with its connections open, or lets it go on.
+    pub fn freeze(&self, frozen: bool) {
+        signal(self.child.as_ref().expect("a running nginx"), if frozen { "STOP" } else { "CONT" });
     }
 
     /// Where to push to.
@@ -102,6 +120,20 @@ impl Nginx {
         files
     }
 
+    /// The recordings of every key since it was started first, oldest first.
+    pub fn all_recordings(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for run in 1..=self.starts {
+            let folder = self.dir.path().join(format!("run{run}")).join("recordings");
+            let mut of_run: Vec<PathBuf> =
+                fs::read_dir(folder).expect("folder of recordings").filter_map(|e| Some(e.ok()?.path())).collect();
+            // Names hold the key and the second: neither tells the order.
+            of_run.sort_by_key(|p| fs::metadata(p).and_then(|meta| meta.created()).expect("time of creation"));
+            files.extend(of_run);
+        }
+        files
+    }
+
     /// The newest recording of a key, once it holds what `enough` asks for.
     pub fn wait_recorded(&self, key: &str, deadline: Duration, enough: impl Fn(&FlvFile) -> bool) -> PathBuf {
         let mut had = String::from("no file");
@@ -124,7 +156,7 @@ impl Nginx {
     }
 
     fn conf(&self) -> String {
-        let port = self.port;
+        let (port, directives) = (self.port, &self.directives);
         let module = module().display().to_string();
         // One process in the foreground: killing it is all there is to clean up. Level "debug" logs every AMF command.
         format!(
@@ -145,6 +177,7 @@ rtmp {{
       record_path recordings;
       record_unique on;
       record_append off;
+      {directives}
     }}
   }}
 }}

@@ -2,13 +2,16 @@
 #![allow(dead_code, clippy::unwrap_used)] // each test file uses its part
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
+use common::nginx::Nginx;
 use gst::prelude::*;
+
+#[path = "../common/mod.rs"]
+mod common;
 
 /// Longer than anything takes on a loaded machine; tests end as soon as their condition holds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -17,96 +20,58 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const KEY: &str = "s3cr3t-k3y";
 
 /// nginx with its RTMP module on a free port, recording everything.
-pub(crate) struct Server {
-    dir: tempfile::TempDir,
-    port: u16,
-    child: Option<Child>,
-    runs: u32,
-}
+pub(crate) struct Server(Nginx);
 
 impl Server {
     pub(crate) fn start() -> Self {
-        let mut server = Self::stopped();
-        server.restart();
-        server
+        Self(Nginx::start())
+    }
+
+    /// One with more directives for its application.
+    pub(crate) fn start_with(directives: &str) -> Self {
+        Self(Nginx::start_with(directives))
     }
 
     /// One that does not run yet.
     pub(crate) fn stopped() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let dir = tempfile::tempdir().unwrap();
-        Self { dir, port, child: None, runs: 0 }
+        Self(Nginx::stopped())
     }
 
     pub(crate) fn restart(&mut self) {
-        self.kill();
-        // A directory a run: nginx names recordings by the second.
-        self.runs += 1;
-        let recordings = self.dir.path().join(format!("{:03}", self.runs));
-        std::fs::create_dir(&recordings).unwrap();
-        let (at, port, recordings) = (self.dir.path().display(), self.port, recordings.display());
-        let module = Path::new("/usr/lib/nginx/modules/ngx_rtmp_module.so");
-        let load = if module.exists() { format!("load_module {};", module.display()) } else { String::new() };
-        let config = format!(
-            "{load} daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;
-             events {{ worker_connections 64; }}
-             rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{
-                 live on; record all; record_path {recordings}; record_unique on; }} }} }}"
-        );
-        std::fs::write(self.dir.path().join("nginx.conf"), config).unwrap();
-        let dir = self.dir.path();
-        let child = Command::new("nginx")
-            .arg("-p")
-            .arg(dir)
-            .arg("-c")
-            .arg(dir.join("nginx.conf"))
-            .stderr(Stdio::null()) // it warns of its own default log
-            .spawn()
-            .expect("nginx with its RTMP module is needed: Debian package libnginx-mod-rtmp");
-        self.child = Some(child);
-        wait_for("nginx to listen", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        self.0.restart();
     }
 
     /// Kills it without a goodbye.
     pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        self.0.stop();
     }
 
     /// Stops it from doing anything, with its connections open, or lets it go on.
     pub(crate) fn freeze(&self, frozen: bool) {
-        let id = self.child.as_ref().unwrap().id().to_string();
-        let signal = if frozen { "-STOP" } else { "-CONT" };
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        self.0.freeze(frozen);
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.0.port()
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("rtmp://127.0.0.1:{}/live/{KEY}", self.port)
+        self.0.url(KEY)
+    }
+
+    /// Whether a publisher said goodbye since it was started last.
+    pub(crate) fn saw_goodbye(&self) -> bool {
+        self.0.saw_goodbye()
     }
 
     /// The recordings, oldest first.
     pub(crate) fn recordings(&self) -> Vec<PathBuf> {
-        let runs = (1..=self.runs).map(|run| self.dir.path().join(format!("{run:03}")));
-        let mut files: Vec<_> =
-            runs.flat_map(|run| std::fs::read_dir(run).unwrap()).map(|entry| entry.unwrap().path()).collect();
-        files.sort_by_key(|file| {
-            let created = std::fs::metadata(file).and_then(|meta| meta.created()).unwrap();
-            (file.parent().map(Path::to_owned), created)
-        });
-        files
+        self.0.all_recordings()
     }
 
     /// The newest recording.
     pub(crate) fn recording(&self) -> PathBuf {
         self.recordings().pop().expect("the server has recorded something")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 
@@ -161,7 +126,7 @@ impl Pipeline {
             let message = message.unwrap_or_else(|| panic!("waited too long for {what}; seen: {:#?}", self.seen));
             let found = matches(&message);
             if !matches!(message.type_(), gst::MessageType::StateChanged | gst::MessageType::Tag) {
-                self.seen.push(format!("{message:?}"));
+                self.seen.push(describe(&message));
             }
             if found {
                 return message;
@@ -193,14 +158,54 @@ impl Pipeline {
 
     /// The one destination's stats.
     pub(crate) fn destination(&self) -> gst::Structure {
+        self.destination_at(0).unwrap()
+    }
+
+    /// The stats of one of several destinations.
+    pub(crate) fn destination_at(&self, index: usize) -> Option<gst::Structure> {
         let stats = self.sink().property::<gst::Structure>("stats");
         let destinations = stats.get::<gst::Array>("destinations").unwrap();
-        destinations.first().unwrap().get().unwrap()
+        destinations.get(index).map(|destination| destination.get().unwrap())
+    }
+
+    /// Waits until one of several destinations is in a state; leaves the bus alone.
+    pub(crate) fn wait_until_is(&self, index: usize, state: &str) {
+        wait_for(&format!("destination {index} to be {state}"), || {
+            self.destination_at(index).is_some_and(|destination| destination.get::<&str>("state") == Ok(state))
+        });
+    }
+
+    /// Waits until one of several destinations has got so many more frames.
+    pub(crate) fn wait_for_frames(&self, index: usize, more: u64) {
+        let frames = || self.destination_at(index).unwrap().get::<u64>("frames").unwrap();
+        let before = frames();
+        wait_for(&format!("{more} frames more at destination {index}"), || frames() >= before + more);
+    }
+
+    /// All messages of a type ("error", "warning") by now.
+    pub(crate) fn messages(&mut self, kind: &str) -> Vec<String> {
+        while let Some(message) = self.pipeline.bus().unwrap().pop() {
+            if !matches!(message.type_(), gst::MessageType::StateChanged | gst::MessageType::Tag) {
+                self.seen.push(describe(&message));
+            }
+        }
+        let wanted = format!("type: {kind:?}");
+        self.seen.iter().filter(|message| message.contains(&wanted)).cloned().collect()
     }
 
     pub(crate) fn frames(&self) -> u64 {
         self.destination().get("frames").unwrap()
     }
+}
+
+/// A message with the words in it, which its debug form has no more of than an address.
+fn describe(message: &gst::Message) -> String {
+    let words = match message.view() {
+        gst::MessageView::Error(error) => error.error().to_string(),
+        gst::MessageView::Warning(warning) => warning.error().to_string(),
+        _ => String::new(),
+    };
+    format!("{message:?} {words}")
 }
 
 impl Drop for Pipeline {
@@ -268,6 +273,28 @@ pub(crate) fn check_recording(file: &Path) {
     assert!(streams.0.contains("h264") && streams.0.contains("aac,LC"), "{streams:?}");
     let complaints = run("ffmpeg", &["-v", "error", "-xerror", "-i"], file, &["-f", "null", "-"]).1;
     assert_eq!(complaints, "", "a decoder takes it all");
+}
+
+/// Asserts that neither track has a hole of more than 100 ms, and that a decoder takes it all.
+pub(crate) fn check_without_gap(file: &Path) {
+    check_recording(file);
+    let tags = read_flv(file);
+    for is in [Tag::is_video as fn(&Tag) -> bool, Tag::is_audio] {
+        let times: Vec<_> = tags.iter().filter(|tag| is(tag)).map(|tag| tag.timestamp).collect();
+        let gap = times.windows(2).find(|pair| pair[1] - pair[0] > 100);
+        assert_eq!(gap, None, "{file:?} has a gap in one of its tracks");
+    }
+}
+
+/// Asserts that what comes after a gap in the pictures is a keyframe; returns how many gaps there are.
+pub(crate) fn check_gaps_end_at_keyframes(file: &Path) -> usize {
+    let tags = read_flv(file);
+    let pictures: Vec<_> = tags.iter().filter(|tag| tag.is_video()).collect();
+    let gaps: Vec<_> = pictures.windows(2).filter(|pair| pair[1].timestamp - pair[0].timestamp > 100).collect();
+    for gap in &gaps {
+        assert!(gap[1].is_keyframe(), "no keyframe at {} after {}", gap[1].timestamp, gap[0].timestamp);
+    }
+    gaps.len()
 }
 
 fn run(program: &str, before: &[&str], file: &Path, after: &[&str]) -> (String, String) {

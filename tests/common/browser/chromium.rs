@@ -8,8 +8,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::super::{free_port, wait_listening};
 use super::Driver;
-use crate::common::{free_port, wait_listening};
 
 pub(super) struct Chromium {
     driver: Child,

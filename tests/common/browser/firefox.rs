@@ -12,8 +12,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::super::{free_port, wait_exit, wait_listening};
 use super::Driver;
-use crate::common::{free_port, wait_exit, wait_listening};
 
 /// Longer than anything that a page is asked to do.
 const PATIENCE: Duration = Duration::from_secs(60);
