@@ -325,4 +325,21 @@ mod tests {
         let sent: Vec<_> = [false, true, false, false, true, false].into_iter().map(&mut take).collect();
         assert_eq!(sent, ["I0", "I1", "q", "I0", "I1", "q"]);
     }
+
+    #[test]
+    fn track_that_has_left_is_told_once() {
+        let stage = Stage::default();
+        let second = 1_000_000_000;
+        let take = |format: &Arc<Format>, at: i64| {
+            let stamps = Stamps { dts: Some(at * second), pts: Some(at * second) };
+            let candidate = Candidate { format: format.clone(), stamps, keyframe: true, data: Bytes::new() };
+            stage.unit(candidate, at * second, |_| {}).gone
+        };
+        let video = Arc::new(Format::Video(Bytes::new(), VideoInfo::default()));
+        let audio = Arc::new(Silence::after(None).format);
+        assert_eq!(take(&audio, 0), None);
+        let gone: Vec<_> = (0..10).map(|at| take(&video, at)).collect();
+        assert_eq!(gone.iter().position(Option::is_some), Some(6), "{gone:?}");
+        assert_eq!(gone.iter().flatten().collect::<Vec<_>>(), [&Track::Audio]);
+    }
 }

@@ -46,9 +46,13 @@ pub(super) fn signed(time: gst::Signed<gst::ClockTime>) -> Option<i64> {
 
 /// What buffers of these caps are.
 pub(super) fn kind(caps: &gst::CapsRef) -> Kind {
-    match caps.structure(0).map(|structure| structure.name().as_str()) {
-        Some("video/x-raw" | "audio/x-raw" | "video/x-vp8" | "video/x-vp9") => Kind::Frames,
-        Some("audio/x-opus" | "audio/x-alaw" | "audio/x-mulaw") => Kind::Frames,
+    let Some(structure) = caps.structure(0) else { return Kind::Stream };
+    let is = |field: &str, value: &str| structure.get::<&str>(field) == Ok(value);
+    match structure.name().as_str() {
+        "video/x-raw" | "audio/x-raw" | "video/x-vp8" | "video/x-vp9" => Kind::Frames,
+        "audio/x-opus" | "audio/x-alaw" | "audio/x-mulaw" => Kind::Frames,
+        "video/x-h264" | "video/x-h265" if is("alignment", "au") => Kind::Pictures,
+        "audio/mpeg" if is("stream-format", "raw") => Kind::Pictures,
         _ => Kind::Stream,
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Stamps {
 pub(super) enum Kind {
     /// One frame after the other, in the order of presentation: raw media and codecs without reordering.
     Frames,
+    /// One encoded picture after the other, in the order of decoding.
+    Pictures,
     /// Pieces of an encoded stream that a parser has yet to order: only jumps can be told.
     Stream,
 }
@@ -65,6 +67,8 @@ pub(super) struct Timeline {
     tracks: [TrackTime; 2],
     /// From placed time to the clock's, where somebody waits for it.
     pace: i64,
+    /// The clock when it was last looked at.
+    clock: i64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,6 +83,8 @@ struct TrackTime {
 #[derive(Clone, Copy, Debug)]
 struct Last {
     at: i64,
+    /// The latest presentation so far.
+    shown: i64,
     /// The clock when it came.
     now: i64,
     /// How far it was from the frame before.
@@ -98,22 +104,29 @@ impl Timeline {
     /// Places a buffer that comes at `now`.
     pub(super) fn place(&mut self, track: Track, stamps: Stamps, kind: Kind, now: i64) -> Placed {
         let Some(raw) = stamps.dts.or(stamps.pts) else { return self.make_up(track, kind, now) };
-        let (offset, mut repair) = self.offset_for(track, raw, now);
+        let (offset, mut repair) = self.offset_for(track, raw, stamps.pts, now);
         let me = &mut self.tracks[index(track)];
+        let mut at = raw + offset;
         if std::mem::take(&mut me.flushed) {
-            self.pace = -offset;
-            repair = None; // a seek is no trouble
+            // A seek is no trouble. What comes first is due now, and the other track joins it.
+            if repair.take().is_some() {
+                self.pace = now - at;
+            }
         }
         me.offset = offset;
-        let mut at = raw + offset;
         let mut stamps = Stamps { dts: stamps.dts.map(|dts| dts + offset), pts: stamps.pts.map(|pts| pts + offset) };
-        if let Some(last) = me.last.filter(|last| kind == Kind::Frames && at <= last.at) {
+        let falls_back = |last: &Last| match kind {
+            Kind::Pictures if stamps.dts.is_none() => at == last.at,
+            Kind::Frames | Kind::Pictures => at <= last.at,
+            Kind::Stream => false,
+        };
+        if let Some(last) = me.last.filter(falls_back) {
             repair = repair.or(Some(if at == last.at { Repair::Duplicate } else { Repair::Backward }));
             at = last.at + LEAST_STEP;
             stamps.dts = stamps.dts.map(|dts| dts.max(at));
             stamps.pts = stamps.pts.map(|pts| pts.max(at));
         }
-        self.note(track, at, now, at - now);
+        self.note(track, at, stamps.pts, now, at - now);
         Placed { stamps, repair }
     }
 
@@ -129,6 +142,11 @@ impl Timeline {
 
     /// What to add to a placed time for the clock's that it is due at. One that is out of reach is due now.
     pub(super) fn pace(&mut self, track: Track, now: i64) -> i64 {
+        // Running time begins anew some time after a flush, if anything in the pipeline prerolls.
+        if now < self.clock - MOST_DRIFT {
+            self.pace += now - self.clock;
+        }
+        self.clock = now;
         if let Some(last) = self.tracks[index(track)].last
             && last.at + self.pace - now > MOST_AHEAD + ORDINARY
         {
@@ -137,7 +155,7 @@ impl Timeline {
         self.pace
     }
 
-    fn offset_for(&self, track: Track, raw: i64, now: i64) -> (i64, Option<Repair>) {
+    fn offset_for(&self, track: Track, raw: i64, pts: Option<i64>, now: i64) -> (i64, Option<Repair>) {
         let me = &self.tracks[index(track)];
         let other = &self.tracks[1 - index(track)];
         let Some(last) = me.last else {
@@ -173,12 +191,14 @@ impl Timeline {
                 return (wrapped, Some(Repair::Wrap));
             }
         }
-        (expected - raw, Some(Repair::Jump))
+        // Behind the last picture to be shown as well, which reordering may have sent ahead.
+        let behind_shown = pts.map_or(i64::MIN, |pts| last.shown + last.step.max(LEAST_STEP) - pts);
+        ((expected - raw).max(behind_shown), Some(Repair::Jump))
     }
 
     /// A frame without time goes behind the one before it, and not far from the clock.
     fn make_up(&mut self, track: Track, kind: Kind, now: i64) -> Placed {
-        if kind == Kind::Stream {
+        if kind != Kind::Frames {
             return Placed { stamps: Stamps::default(), repair: None };
         }
         let last = self.tracks[index(track)].last;
@@ -188,11 +208,11 @@ impl Timeline {
             let next = last.at + last.step.max(LEAST_STEP);
             if (next - clock).abs() <= MOST_DRIFT { next } else { clock.max(last.at + LEAST_STEP) }
         });
-        self.note(track, at, now, lead);
+        self.note(track, at, None, now, lead);
         Placed { stamps: Stamps { dts: None, pts: Some(at) }, repair: Some(Repair::Missing) }
     }
 
-    fn note(&mut self, track: Track, at: i64, now: i64, lead: i64) {
+    fn note(&mut self, track: Track, at: i64, pts: Option<i64>, now: i64, lead: i64) {
         let last = &mut self.tracks[index(track)].last;
         // Reordered pictures go back and forth: the furthest one counts.
         let at = last.map_or(at, |last| at.max(last.at));
@@ -200,7 +220,8 @@ impl Timeline {
             step if (1..=ORDINARY).contains(&step) => step,
             _ => last.step,
         });
-        *last = Some(Last { at, now, step, lead });
+        let shown = pts.unwrap_or(at).max(last.map_or(i64::MIN, |last| last.shown));
+        *last = Some(Last { at, shown, now, step, lead });
     }
 }
 
@@ -282,6 +303,21 @@ mod tests {
             let placed = timeline.place(Track::Video, stamps, Kind::Stream, pts * MS);
             assert_eq!(placed, Placed { stamps, repair: None });
         }
+    }
+
+    #[test]
+    fn new_timeline_of_reordered_pictures_begins_behind_the_last_one_shown() {
+        let mut timeline = Timeline::default();
+        let mut place = |dts: i64, pts: i64, now: i64| {
+            let stamps = Stamps { dts: Some(dts * MS), pts: Some(pts * MS) };
+            let placed = timeline.place(Track::Video, stamps, Kind::Pictures, now * MS);
+            (placed.stamps.dts.unwrap_or_default() / MS, placed.stamps.pts.unwrap_or_default() / MS, placed.repair)
+        };
+        assert_eq!(place(50_000, 50_040, 0), (50_000, 50_040, None));
+        assert_eq!(place(50_040, 50_160, 40), (50_040, 50_160, None));
+        assert_eq!(place(0, 40, 80), (50_160, 50_200, Some(Repair::Jump)));
+        assert_eq!(place(40, 160, 120), (50_200, 50_320, None));
+        assert_eq!(place(40, 120, 160), (50_201, 50_280, Some(Repair::Duplicate)));
     }
 
     #[test]
@@ -403,6 +439,17 @@ mod tests {
         assert_eq!(input.at(10).frame(Track::Audio, 20), (5020, None));
         assert_eq!(input.timeline.pace(Track::Audio, 10 * MS), -5000 * MS);
         assert_eq!(input.at(40).frame(Track::Video, 40), (5040, None));
+    }
+
+    #[test]
+    fn flush_that_leaves_the_clock_alone_is_followed_and_so_is_the_clock_if_it_begins_anew_later() {
+        let mut input = Input::default();
+        input.run(0, 5000, 0);
+        input.timeline.flushed(Track::Video);
+        assert_eq!(input.at(4970).frame(Track::Video, 0), (5000, None));
+        assert_eq!(input.timeline.pace(Track::Video, 4970 * MS), -30 * MS, "due now");
+        assert_eq!(input.at(10).frame(Track::Video, 40), (5040, None));
+        assert_eq!(input.timeline.pace(Track::Video, 10 * MS), -4990 * MS, "as long after that as before");
     }
 
     #[test]
