@@ -132,6 +132,29 @@ fn slate_is_shown_while_input_is_away() {
 }
 
 #[test]
+fn server_that_comes_back_while_input_is_away_gets_the_still_from_a_keyframe() {
+    let mut server = Server::start();
+    let more = "gap-grace=60000 reconnect-min=50 reconnect-max=200";
+    let mut pipeline = Pipeline::start(&format!("{} {OPUS} {}", video(H264), sink(&server, more)));
+    wait_for("the show", || pipeline.frames() > 60);
+    close(&pipeline, true);
+    wait_for_standing_in(&pipeline, "both");
+    server.kill();
+    pipeline.wait_for_state("retrying");
+    server.restart();
+    pipeline.wait_for_state("live");
+    let frames = pipeline.frames();
+    wait_for("a second", || pipeline.frames() > frames + 50);
+    close(&pipeline, false);
+    wait_for_standing_in(&pipeline, "none");
+    let frames = pipeline.frames();
+    wait_for("the show to go on", || pipeline.frames() > frames + 60);
+    end(&mut pipeline);
+    assert_eq!(server.recordings().len(), 2);
+    check_recording(&server.recording());
+}
+
+#[test]
 fn show_ends_with_its_grace_and_begins_again_at_a_keyframe() {
     let server = Server::start();
     let mut pipeline =

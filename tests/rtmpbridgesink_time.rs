@@ -197,7 +197,7 @@ fn steps_back_and_duplicates_are_moved_up_and_counted() {
         expected.push(arrives);
         sender.video.push_buffer(video.frame(index as usize, Some(sent * MS))).unwrap();
         if index == 0 {
-            sender.pipeline.wait_for_state("live"); // nothing is left out from here on
+            wait_for("the connection", || sender.pipeline.frames() == 1); // nothing is left out from here on
         }
     }
     for index in 0..90u64 {
