@@ -157,8 +157,7 @@ fn server_that_comes_back_while_input_is_away_gets_the_still_from_a_keyframe() {
 #[test]
 fn show_ends_with_its_grace_and_begins_again_at_a_keyframe() {
     let server = Server::start();
-    let mut pipeline =
-        Pipeline::start(&format!("{} {OPUS} {}", video(H264), sink(&server, "gap-grace=2000")));
+    let mut pipeline = Pipeline::start(&format!("{} {OPUS} {}", video(H264), sink(&server, "gap-grace=2000")));
     wait_for("the show", || pipeline.frames() > 60);
     close(&pipeline, true);
     wait_for_standing_in(&pipeline, "both");
@@ -243,7 +242,8 @@ fn one_track_alone_stays_alone_by_default() {
 #[test]
 fn slate_that_is_no_picture_is_named_at_the_start() {
     let server = Server::stopped();
-    let mut pipeline = Pipeline::parse(&format!("{OPUS} {}", sink(&server, "gap-grace=1000 slate-file=/nonexistent.png")));
+    let mut pipeline =
+        Pipeline::parse(&format!("{OPUS} {}", sink(&server, "gap-grace=1000 slate-file=/nonexistent.png")));
     assert!(pipeline.pipeline.set_state(gst::State::Playing).is_err());
     let error = pipeline.wait_for_error();
     assert!(error.contains("slate-file=/nonexistent.png"), "{error}");

@@ -22,15 +22,21 @@ use crate::{
 /// After a longer silence than this the chain starts anew: audiorate would fill hours of it, all at once.
 const LONGEST_FILLED_GAP_NS: i64 = 5_000_000_000;
 
-/// How far EOS has come on a pad.
+/// How far a pad has come, as its chain's end has to know and to tell.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     has_data: AtomicBool,
     arrived: AtomicBool,
     drained: AtomicBool,
+    live: AtomicBool,
 }
 
 impl Progress {
+    /// Whether upstream is live, as far as it is known.
+    pub(super) fn is_live(&self) -> bool {
+        self.live.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set_drained(&self) {
         self.drained.store(true, Ordering::SeqCst);
     }
@@ -77,14 +83,8 @@ impl Input {
             })
             .query_function(query)
             .build();
-        let input = Arc::new(Self {
-            track,
-            pad,
-            progress,
-            timeline,
-            installed: Mutex::new(None),
-            last_end: Mutex::new(None),
-        });
+        let input =
+            Arc::new(Self { track, pad, progress, timeline, installed: Mutex::new(None), last_end: Mutex::new(None) });
         let weak = Arc::downgrade(&input);
         let weak_element = element.downgrade();
         input.pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |pad, info| {
@@ -339,6 +339,7 @@ impl Input {
     /// Waits for the clock only where upstream does not.
     fn learn_liveness(&self, element: &RtmpBridgeSink) {
         let live = terminal::is_upstream_live(&self.pad);
+        self.progress.live.store(live, Ordering::Relaxed);
         let installed = self.lock().as_ref().map(|installed| (installed.appsink.clone(), installed.chain.clone()));
         if let Some((appsink, chain)) = installed {
             appsink.set_sync(!live && element.waits_for_clock());

@@ -22,6 +22,7 @@ mod input;
 mod keeper;
 mod missing;
 mod observer;
+mod reorder;
 mod settings;
 mod show;
 mod silence;

@@ -3,7 +3,10 @@
 //! A track that never comes can be made up (`missing-track`), and the whole show can be kept up when input stops
 //! (`gap-grace`). What stands in leaves at a keyframe of the real one. All times are in ns of running time.
 
-use super::timeline::{LEAST_STEP, Repair, Stamps};
+use super::{
+    reorder::Reorder,
+    timeline::{LEAST_STEP, Repair, Stamps},
+};
 use crate::rtmp::Track;
 
 const MS: i64 = 1_000_000;
@@ -56,6 +59,7 @@ pub(super) enum Verdict {
 pub(super) struct Show {
     policy: Policy,
     tracks: [Channel; 2],
+    reorder: Reorder,
     ended: bool,
 }
 
@@ -113,6 +117,14 @@ impl Channel {
 impl Show {
     pub(super) fn new(policy: Policy) -> Self {
         Self { policy, ..Self::default() }
+    }
+
+    /// The stamps of a picture of a file, which may be sent before others that are shown earlier.
+    pub(super) fn in_order(&mut self, stamps: Stamps) -> Stamps {
+        match stamps {
+            Stamps { dts: None, pts: Some(pts) } => Stamps { dts: Some(self.reorder.decoded_at(pts)), pts: Some(pts) },
+            stamps => stamps,
+        }
     }
 
     /// Decides what becomes of a real unit that comes at `now`.
@@ -231,7 +243,8 @@ impl Show {
             Some(silence) => silence >= channel.patience().max(MISSING_AFTER),
             None => other.first.is_some_and(|first| now - first.now >= MISSING_AFTER),
         };
-        let missing = self.policy.synthesise && absent && other.silent_for(now).is_some_and(|time| time < other.patience());
+        let missing =
+            self.policy.synthesise && absent && other.silent_for(now).is_some_and(|time| time < other.patience());
         // Input is back, but has no keyframe yet.
         let hands_over = channel.fill.is_some()
             && !stopped
@@ -443,12 +456,11 @@ mod tests {
     #[test]
     fn time_rises_and_what_is_wrong_is_said() {
         let mut show = Show::default();
-        let mut send = |dts: Option<i64>, pts: Option<i64>, now| {
-            match show.unit(Track::Video, true, Stamps { dts, pts }, now) {
+        let mut send =
+            |dts: Option<i64>, pts: Option<i64>, now| match show.unit(Track::Video, true, Stamps { dts, pts }, now) {
                 Verdict::Send { dts, pts, repair } => (dts, pts, repair),
                 verdict => panic!("{verdict:?}"),
-            }
-        };
+            };
         let step = LEAST_STEP;
         assert_eq!(send(Some(0), Some(66 * MS), 500), (0, 66 * MS, None));
         assert_eq!(send(None, Some(70 * MS), 500), (70 * MS, 70 * MS, None));

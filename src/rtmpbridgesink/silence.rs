@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn silence_has_its_own_format_after_anything_else() {
-        for other in [&[0x2b, 0x11, 0x88, 0x00][..], &[0x11, 0xb0], &[0x11, 0x94], &[0x11, 0x90, 0x56, 0xe5, 0xa0], &[]] {
+        for other in [&[0x2b, 0x11, 0x88, 0x00][..], &[0x11, 0xb0], &[0x11, 0x94], &[0x11, 0x90, 0x56, 0xe5, 0xa0], &[]]
+        {
             assert_eq!(configuration(&after(other)), CONFIGURATION, "{other:?}");
         }
         assert_eq!(configuration(&Silence::after(None)), CONFIGURATION);

@@ -24,6 +24,8 @@ pub(super) struct Candidate {
     pub(super) format: Arc<Format>,
     pub(super) stamps: Stamps,
     pub(super) keyframe: bool,
+    /// Whether pictures may come before others that are shown earlier, and not say so.
+    pub(super) may_reorder: bool,
     pub(super) data: Bytes,
 }
 
@@ -106,8 +108,9 @@ impl Stage {
     /// Takes what came out of a chain at `now`, and hands over what is to be sent.
     pub(super) fn unit(&self, candidate: Candidate, now: i64, hand_over: impl FnOnce(Unit)) -> Outcome {
         let mut inner = self.lock();
-        let Candidate { format, stamps, keyframe, data } = candidate;
+        let Candidate { format, stamps, keyframe, may_reorder, data } = candidate;
         let track = if matches!(*format, Format::Video(..)) { Track::Video } else { Track::Audio };
+        let stamps = if may_reorder { inner.show.in_order(stamps) } else { stamps };
         let (dts, pts) = match inner.show.unit(track, keyframe, stamps, now) {
             Verdict::Send { dts, pts, repair } => {
                 inner.count(repair);
@@ -143,11 +146,9 @@ impl Stage {
             return None;
         }
         Some(match inner.formats[index(Track::Video)].as_deref() {
-            Some(Format::Video(configuration, info)) => Subject::Last {
-                configuration: configuration.clone(),
-                info: info.clone(),
-                group: inner.group.clone(),
-            },
+            Some(Format::Video(configuration, info)) => {
+                Subject::Last { configuration: configuration.clone(), info: info.clone(), group: inner.group.clone() }
+            }
             _ => Subject::Nothing,
         })
     }
@@ -332,7 +333,8 @@ mod tests {
         let second = 1_000_000_000;
         let take = |format: &Arc<Format>, at: i64| {
             let stamps = Stamps { dts: Some(at * second), pts: Some(at * second) };
-            let candidate = Candidate { format: format.clone(), stamps, keyframe: true, data: Bytes::new() };
+            let candidate =
+                Candidate { format: format.clone(), stamps, keyframe: true, may_reorder: false, data: Bytes::new() };
             stage.unit(candidate, at * second, |_| {}).gone
         };
         let video = Arc::new(Format::Video(Bytes::new(), VideoInfo::default()));

@@ -5,14 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gst::{glib, prelude::*};
 
-use super::{
-    RtmpBridgeSink,
-    imp::CAT,
-    input::Progress,
-    stage::Candidate,
-    stamps,
-    timeline::Stamps,
-};
+use super::{RtmpBridgeSink, imp::CAT, input::Progress, stage::Candidate, stamps, timeline::Stamps};
 use crate::{
     flv::{AudioInfo, VideoInfo},
     rtmp::{Format, Track},
@@ -28,6 +21,7 @@ pub(super) fn make(
 ) -> gst_app::AppSink {
     let mut format: Option<(gst::Caps, Arc<Format>)> = None;
     let on_sample = {
+        let progress = progress.clone();
         let element = element.downgrade();
         move |appsink: &gst_app::AppSink| {
             let sample = appsink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
@@ -45,6 +39,8 @@ pub(super) fn make(
             element.deliver(Candidate {
                 format: format.clone(),
                 stamps,
+                // Live video does not, and its steps back are trouble.
+                may_reorder: track == Track::Video && !progress.is_live(),
                 keyframe: track == Track::Audio || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
                 data: Bytes::copy_from_slice(&map),
             });
