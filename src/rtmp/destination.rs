@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Failure, Location, Tracks, Unit,
+    Failure, Location, Track, Tracks, Unit,
     feed::{Feed, Taken},
     worker::{Event, Worker},
 };
@@ -153,6 +153,11 @@ impl Destination {
     /// Which tracks to expect.
     pub(super) fn set_tracks(&self, tracks: Tracks) {
         self.feed.set_tracks(tracks);
+    }
+
+    /// A track has left: metadata names it no more until it comes back.
+    pub(super) fn forget(&self, track: Track) {
+        self.feed.forget(track);
     }
 
     /// Takes a unit. Never waits.

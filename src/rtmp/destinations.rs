@@ -123,6 +123,12 @@ impl Destinations {
         inner.members.iter().for_each(|member| member.destination.set_tracks(tracks));
     }
 
+    /// A track has left: metadata names it no more until it comes back.
+    pub fn forget(&self, track: Track) {
+        let members = lock(&self.inner).members.clone();
+        members.iter().for_each(|member| member.destination.forget(track));
+    }
+
     /// Takes a unit for all. Never waits.
     pub fn push(&self, unit: Unit) {
         let now = Instant::now();

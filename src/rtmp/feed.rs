@@ -108,6 +108,15 @@ impl Feed {
         self.lock().tracks = tracks;
     }
 
+    /// A track has left.
+    pub(super) fn forget(&self, track: Track) {
+        let mut inner = self.lock();
+        inner.formats[usize::from(track == Track::Audio)] = None;
+        if let Some(link) = &mut inner.link {
+            link.tagger.forget(track);
+        }
+    }
+
     /// Takes a unit.
     pub(super) fn push(&self, unit: Unit, now: Instant) -> Taken {
         let mut inner = self.lock();

@@ -29,6 +29,15 @@ impl Tagger {
         self.metadata_sent &= before == self.metadata;
     }
 
+    /// A track has left: the metadata is told anew without it, and its headers when it comes back.
+    pub fn forget(&mut self, track: Track) {
+        match track {
+            Track::Video => (self.video, self.metadata.video) = (None, None),
+            Track::Audio => (self.audio, self.metadata.audio) = (None, None),
+        }
+        self.metadata_sent = false;
+    }
+
     /// The tags for a unit, whose data they share; `base` is the running time at which this connection began.
     pub fn tags(&mut self, unit: &Unit, base: i64) -> Vec<SharedTag> {
         let dts_ms = (unit.dts - base).max(0) / NS_PER_MS;
@@ -41,13 +50,15 @@ impl Tagger {
             Track::Video => &mut self.video,
             Track::Audio => &mut self.audio,
         };
-        if sent.as_ref() != Some(&unit.format) {
+        let is_new = sent.as_ref() != Some(&unit.format);
+        if is_new {
             *sent = Some(unit.format.clone());
             self.announce(&unit.format);
-            if !self.metadata_sent {
-                self.metadata_sent = true;
-                tags.extend(self.metadata.tag(timestamp, ENCODER).map(SharedTag::from));
-            }
+        }
+        if !std::mem::replace(&mut self.metadata_sent, true) {
+            tags.extend(self.metadata.tag(timestamp, ENCODER).map(SharedTag::from));
+        }
+        if is_new {
             let header = match &*unit.format {
                 Format::Video(configuration, _) => flv::avc_sequence_header(timestamp, configuration),
                 Format::Audio(configuration, _) => flv::aac_sequence_header(timestamp, configuration),
@@ -118,6 +129,31 @@ mod tests {
         let unit = video(&[1], 5000, 5000);
         let (early, late) = (Tagger::default().tags(&unit, 0), Tagger::default().tags(&unit, 5000 * NS_PER_MS));
         assert!(early[2].data.as_ptr() == late[2].data.as_ptr() && early[2].head != late[2].head);
+    }
+
+    #[test]
+    fn track_that_left_is_in_no_metadata_and_comes_back_with_its_headers() {
+        let names_audio = |tag: &SharedTag| String::from_utf8_lossy(&tag.head).contains("audiocodecid");
+        let mut tagger = Tagger::default();
+        tagger.announce(&audio(0).format);
+        assert!(names_audio(&tagger.tags(&video(&[1], 0, 0), 0)[0]));
+        tagger.tags(&audio(10), 0);
+        tagger.forget(Track::Audio);
+        let tags = tagger.tags(&video(&[1], 33, 33), 0);
+        assert_eq!(kinds(&tags), [(18, 0), (9, 1)]);
+        assert!(!names_audio(&tags[0]));
+        assert_eq!(kinds(&tagger.tags(&audio(40), 0)), [(18, 0), (8, 0), (8, 1)]);
+    }
+
+    #[test]
+    fn time_goes_on_beyond_thirty_two_bits_by_wrapping() {
+        let wrap = 1i64 << 32;
+        let timestamp = |at_ms: i64| {
+            let tags = Tagger::default().tags(&video(&[1], at_ms, at_ms), 0);
+            let tag = &tags[2].head;
+            u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]])
+        };
+        assert_eq!([wrap - 1, wrap, wrap + 33].map(timestamp), [u32::MAX, 0, 33]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
@@ -12,13 +12,17 @@ use once_cell::sync::Lazy;
 use super::{
     ending::{self, Ending},
     input::Input,
+    keeper::Keeper,
+    missing::MissingTrack,
     observer::ElementObserver,
     settings::Settings,
+    stage::{Candidate, Outcome, Stage},
     stats::{self, ElementStats},
+    timeline::{Repair, Timeline},
     tls::TlsValidationFlags,
 };
 use crate::{
-    rtmp::{self, Destinations, Track, Tracks, Unit},
+    rtmp::{self, Destinations, Track, Tracks},
     transcode,
 };
 
@@ -33,8 +37,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("aacparse", "gstreamer1.0-plugins-good"),
 ];
 
-/// Lock order: `inputs`, then `destinations`, then `settings`; each is held for a copy only, never over a push, a state
-/// change or a message.
+/// Lock order: `inputs`, then `destinations`, then `settings`, then `stage`; each is held for a copy only, never over a
+/// push, a state change or a message. The stage has a lock of its own, under which units go to the destinations.
 #[derive(Default, glib::Properties)]
 #[properties(wrapper_type = super::RtmpBridgeSink)]
 pub struct RtmpBridgeSink {
@@ -68,10 +72,22 @@ pub struct RtmpBridgeSink {
         default = TlsValidationFlags::VALIDATE_ALL, blurb = "What of an RTMPS server's certificate is checked")]
     #[property(name = "sync", type = bool, get, set, member = sync, default = true,
         blurb = "Wait for the clock where upstream is not live")]
+    #[property(name = "missing-track", type = MissingTrack, get, set, member = missing_track,
+        blurb = "What becomes of a track that does not come within 2 s of the other one", builder(MissingTrack::Ignore))]
+    #[property(name = "gap-grace", type = u32, get, set, member = gap_grace, default = 0,
+        blurb = "How long in ms the show is kept up when input stops, with the last picture or the slate, and silence")]
+    #[property(name = "slate-file", type = Option<String>, get, set, member = slate_file,
+        blurb = "PNG or JPEG file to show for missing video, instead of the last picture or black")]
     settings: Mutex<Settings>,
     inputs: Mutex<Vec<Arc<Input>>>,
     destinations: Mutex<Option<Arc<Destinations>>>,
-    timestamps_repaired: AtomicU64,
+    stage: Mutex<Arc<Stage>>,
+    timeline: Arc<Mutex<Timeline>>,
+    keeper: Mutex<Option<Keeper>>,
+    /// A keyframe has been asked for by somebody who could not wait for the stage.
+    keyframe_wanted: AtomicBool,
+    /// All input has ended, and the destinations were told. What comes later is a new stream.
+    ended: AtomicBool,
     eos_posted: AtomicBool,
 }
 
@@ -170,7 +186,7 @@ impl ElementImpl for RtmpBridgeSink {
                 gst::warning!(CAT, imp = self, "there is one {} pad only, and it is taken", template.name_template());
                 return None;
             }
-            let input = Input::new(&self.obj(), track, template);
+            let input = Input::new(&self.obj(), track, template, self.timeline.clone());
             inputs.push(input.clone());
             input
         };
@@ -285,7 +301,7 @@ impl RtmpBridgeSink {
         let element = ElementStats {
             video_encoder: encoder(Track::Video),
             audio_encoder: encoder(Track::Audio),
-            timestamps_repaired: self.timestamps_repaired.load(Ordering::Relaxed),
+            counts: self.stage().counts(),
         };
         let destinations = lock(&self.destinations).clone();
         stats::structure(&element, &destinations.map(|destinations| destinations.stats()).unwrap_or_default())
@@ -306,27 +322,50 @@ impl RtmpBridgeSink {
     }
 
     fn start(&self) -> Result<(), gst::StateChangeError> {
+        let slate = lock(&self.settings).slate().map_err(|error| {
+            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
+            gst::StateChangeError
+        })?;
+        let inputs = lock(&self.inputs).clone();
+        inputs.iter().for_each(|input| input.reset());
+        *lock(&self.timeline) = Timeline::default();
+        let policy = lock(&self.settings).policy();
+        let stage = Arc::new(Stage::new(policy));
+        *lock(&self.stage) = stage.clone();
+        self.connect()?;
+        if policy != Default::default() {
+            let keeper = Keeper::start(&self.obj(), stage, slate).map_err(|error| self.no_thread(&error))?;
+            *lock(&self.keeper) = Some(keeper);
+        }
+        Ok(())
+    }
+
+    /// Makes destinations that know of nothing yet.
+    fn connect(&self) -> Result<(), gst::StateChangeError> {
         let settings = lock(&self.settings).clone();
         let locations = settings.locations().map_err(|error| {
             gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
             gst::StateChangeError
         })?;
-        self.timestamps_repaired.store(0, Ordering::Relaxed);
+        self.ended.store(false, Ordering::SeqCst);
         self.eos_posted.store(false, Ordering::SeqCst);
-        let inputs = lock(&self.inputs).clone();
-        inputs.iter().for_each(|input| input.reset());
         let observer = Arc::new(ElementObserver::new(&self.obj()));
         let destinations = Arc::new(Destinations::new(settings.destinations(), observer));
-        destinations.set_locations(locations).map_err(|error| {
-            gst::element_imp_error!(self, gst::LibraryError::Init, ("cannot start a thread: {error}"));
-            gst::StateChangeError
-        })?;
-        *lock(&self.destinations) = Some(destinations);
+        destinations.set_locations(locations).map_err(|error| self.no_thread(&error))?;
+        // Dropping those before may wait for their threads: not under the lock.
+        let before = lock(&self.destinations).replace(destinations);
+        drop(before);
         self.tell_tracks();
         Ok(())
     }
 
+    fn no_thread(&self, error: &std::io::Error) -> gst::StateChangeError {
+        gst::element_imp_error!(self, gst::LibraryError::Init, ("cannot start a thread: {error}"));
+        gst::StateChangeError
+    }
+
     fn stop(&self) {
+        *lock(&self.keeper) = None;
         let inputs = lock(&self.inputs).clone();
         inputs.iter().for_each(|input| input.clear(&self.obj()));
         // Dropping them may wait for their threads: not under the lock.
@@ -340,6 +379,11 @@ impl RtmpBridgeSink {
             let has = |track| inputs.iter().any(|input| input.track == track);
             Tracks { video: has(Track::Video), audio: has(Track::Audio) }
         };
+        // What does not come is made up: it is worth waiting for.
+        let tracks = match lock(&self.settings).missing_track {
+            MissingTrack::Ignore => tracks,
+            MissingTrack::Synthesise => Tracks { video: true, audio: true },
+        };
         if let Some(destinations) = lock(&self.destinations).clone() {
             destinations.set_tracks(tracks);
         }
@@ -350,8 +394,39 @@ impl RtmpBridgeSink {
         let Some(destinations) = lock(&self.destinations).clone() else { return };
         match ending::judge(&ends) {
             Ending::No => {}
-            Ending::Arrived => destinations.ending(),
-            Ending::Drained => destinations.ended(),
+            Ending::Arrived => {
+                self.stage().end();
+                destinations.ending();
+            }
+            Ending::Drained => {
+                self.stage().end();
+                destinations.ended();
+                self.ended.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// After the end, a seek back to the beginning: the show starts again.
+    fn start_again(&self) {
+        gst::info!(CAT, imp = self, "a new stream after the end of the last one");
+        let policy = lock(&self.settings).policy();
+        self.stage().restart(policy);
+        let _ = self.connect(); // says why it cannot
+    }
+
+    fn stage(&self) -> Arc<Stage> {
+        lock(&self.stage).clone()
+    }
+
+    /// Asks for a keyframe if one is wanted, unless somebody holds the stage: then he does when he lets it go.
+    fn answer_keyframe_request(&self) {
+        let stage = self.stage();
+        if stage.is_busy() || !self.keyframe_wanted.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        stage.begin_group();
+        for input in self.inputs_of(Track::Video) {
+            input.request_keyframe();
         }
     }
 
@@ -372,14 +447,38 @@ impl super::RtmpBridgeSink {
         self.imp().inputs_of(track).pop()
     }
 
-    pub(super) fn push(&self, unit: Unit, repaired: bool) {
-        if repaired {
-            self.imp().timestamps_repaired.fetch_add(1, Ordering::Relaxed);
+    /// Takes what came out of a chain.
+    pub(super) fn deliver(&self, candidate: Candidate) {
+        let imp = self.imp();
+        if imp.ended.swap(false, Ordering::SeqCst) {
+            imp.start_again();
         }
-        let destinations = lock(&self.imp().destinations).clone();
-        if let Some(destinations) = destinations {
-            destinations.push(unit);
+        let destinations = lock(&imp.destinations).clone();
+        let Some(destinations) = destinations else { return };
+        let Outcome { ask, gone } = imp.stage().unit(candidate, self.now(), |unit| destinations.push(unit));
+        if let Some(track) = gone {
+            destinations.forget(track);
         }
+        if ask {
+            imp.keyframe_wanted.store(true, Ordering::SeqCst);
+        }
+        imp.answer_keyframe_request();
+    }
+
+    /// Hands over what has to stand in for missing input.
+    pub(super) fn stand_in(&self, stage: &Stage) {
+        let Some(destinations) = lock(&self.imp().destinations).clone() else { return };
+        stage.tick(self.now(), |unit| destinations.push(unit));
+        self.imp().answer_keyframe_request();
+    }
+
+    pub(super) fn count(&self, repair: Repair) {
+        self.imp().stage().count(repair);
+    }
+
+    /// The clock in ns of running time.
+    pub(super) fn now(&self) -> i64 {
+        self.current_running_time().map_or(0, |now| now.nseconds().cast_signed())
     }
 
     pub(super) fn check_ending(&self) {
@@ -392,10 +491,10 @@ impl super::RtmpBridgeSink {
         }
     }
 
+    /// Never waits: it is called while the stage hands over as well.
     pub(super) fn request_keyframe(&self) {
-        for input in self.imp().inputs_of(Track::Video) {
-            input.request_keyframe();
-        }
+        self.imp().keyframe_wanted.store(true, Ordering::SeqCst);
+        self.imp().answer_keyframe_request();
     }
 
     pub(super) fn transcode_settings(&self) -> transcode::Settings {

@@ -7,24 +7,36 @@ use std::sync::{
 
 use gst::{glib, prelude::*};
 
-use super::{RtmpBridgeSink, ending::PadEnd, imp::CAT, terminal, timeline::Timeline};
+use super::{
+    RtmpBridgeSink,
+    ending::PadEnd,
+    imp::CAT,
+    stamps, terminal,
+    timeline::{Kind, Placed, Timeline},
+};
 use crate::{
     rtmp::Track,
     transcode::{Chain, ChainError, Route, Settings},
 };
 
 /// After a longer silence than this the chain starts anew: audiorate would fill hours of it, all at once.
-const LONGEST_FILLED_GAP: gst::ClockTime = gst::ClockTime::from_seconds(5);
+const LONGEST_FILLED_GAP_NS: i64 = 5_000_000_000;
 
-/// How far EOS has come on a pad.
+/// How far a pad has come, as its chain's end has to know and to tell.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     has_data: AtomicBool,
     arrived: AtomicBool,
     drained: AtomicBool,
+    live: AtomicBool,
 }
 
 impl Progress {
+    /// Whether upstream is live, as far as it is known.
+    pub(super) fn is_live(&self) -> bool {
+        self.live.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set_drained(&self) {
         self.drained.store(true, Ordering::SeqCst);
     }
@@ -35,10 +47,11 @@ pub(super) struct Input {
     pub(super) track: Track,
     pub(super) pad: gst::GhostPad,
     progress: Arc<Progress>,
+    /// Of both pads.
     timeline: Arc<Mutex<Timeline>>,
     installed: Mutex<Option<Installed>>,
-    /// Where the last buffer or gap ended, in the input's own time.
-    last_end: Mutex<Option<gst::ClockTime>>,
+    /// Where the last buffer or gap ended, in placed time.
+    last_end: Mutex<Option<i64>>,
 }
 
 struct Installed {
@@ -49,7 +62,12 @@ struct Installed {
 
 impl Input {
     /// Makes the pad; `on_event` and `on_query` find their way back by its track.
-    pub(super) fn new(element: &RtmpBridgeSink, track: Track, template: &gst::PadTemplate) -> Arc<Self> {
+    pub(super) fn new(
+        element: &RtmpBridgeSink,
+        track: Track,
+        template: &gst::PadTemplate,
+        timeline: Arc<Mutex<Timeline>>,
+    ) -> Arc<Self> {
         let progress = Arc::new(Progress::default());
         let pad = gst::GhostPad::builder_from_template(template)
             .name(template.name_template())
@@ -65,21 +83,13 @@ impl Input {
             })
             .query_function(query)
             .build();
-        let input = Arc::new(Self {
-            track,
-            pad,
-            progress,
-            timeline: Arc::default(),
-            installed: Mutex::new(None),
-            last_end: Mutex::new(None),
-        });
+        let input =
+            Arc::new(Self { track, pad, progress, timeline, installed: Mutex::new(None), last_end: Mutex::new(None) });
         let weak = Arc::downgrade(&input);
         let weak_element = element.downgrade();
         input.pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |pad, info| {
-            let list = || info.buffer_list().and_then(|list| list.get(0));
-            let buffer = info.buffer().map(|buffer| buffer.as_ref()).or_else(list);
-            if let (Some(input), Some(element), Some(buffer)) = (weak.upgrade(), weak_element.upgrade(), buffer) {
-                input.before_buffer(&element, pad, buffer.pts(), buffer.duration());
+            if let (Some(input), Some(element), Some(data)) = (weak.upgrade(), weak_element.upgrade(), &mut info.data) {
+                input.before_data(&element, pad, data);
             }
             gst::PadProbeReturn::Ok
         });
@@ -140,7 +150,6 @@ impl Input {
         for flag in [&self.progress.has_data, &self.progress.arrived, &self.progress.drained] {
             flag.store(false, Ordering::SeqCst);
         }
-        lock(&self.timeline).reset();
         *lock(&self.last_end) = None;
     }
 
@@ -173,12 +182,16 @@ impl Input {
                 }
                 element.check_ending();
             }
-            gst::EventView::Gap(gap) => {
-                let (start, duration) = gap.get();
-                self.passes(Some(start), duration);
+            gst::EventView::Gap(gap) => return self.gap(pad, parent, gap),
+            gst::EventView::Segment(segment) if segment.segment().format() == gst::Format::Time => {
+                // Buffers are rewritten to it, so that nothing behind ever sees another one.
+                let plain = gst::event::Segment::builder(&stamps::segment()).seqnum(event.seqnum()).build();
+                return gst::Pad::event_default(pad, parent, plain);
             }
-            gst::EventView::Segment(_) => *lock(&self.last_end) = None,
-            gst::EventView::FlushStop(_) => self.reset(),
+            gst::EventView::FlushStop(_) => {
+                self.reset();
+                lock(&self.timeline).flushed(self.track);
+            }
             // After EOS it is a new stream's.
             gst::EventView::StreamStart(_) => {
                 self.progress.arrived.store(false, Ordering::SeqCst);
@@ -189,33 +202,96 @@ impl Input {
         gst::Pad::event_default(pad, parent, event)
     }
 
+    /// A gap has its place among the buffers.
+    fn gap(&self, pad: &gst::GhostPad, parent: Option<&gst::Object>, gap: &gst::event::Gap) -> bool {
+        let (start, duration) = gap.get();
+        let place = || {
+            let segment = upstream_segment(pad)?;
+            let running = stamps::signed(segment.to_running_time_full(start)?)?;
+            Some(lock(&self.timeline).shift(self.track, running))
+        };
+        let Some(at) = place() else { return true };
+        self.passes(Some(at), duration);
+        let placed = gst::event::Gap::builder(stamps::position(at)).duration(duration).seqnum(gap.seqnum()).build();
+        gst::Pad::event_default(pad, parent, placed)
+    }
+
+    /// Places what is about to go in.
+    fn before_data(&self, element: &RtmpBridgeSink, pad: &gst::GhostPad, data: &mut gst::PadProbeData<'_>) {
+        if !self.progress.has_data.swap(true, Ordering::SeqCst) {
+            self.learn_liveness(element);
+        }
+        let kind = pad.current_caps().map_or(Kind::Stream, |caps| stamps::kind(&caps));
+        let segment = upstream_segment(pad);
+        let before = |buffer: &mut gst::BufferRef| {
+            let at = segment.as_ref().and_then(|segment| self.place(element, buffer, segment, kind));
+            self.before_buffer(element, pad, at, buffer.duration());
+        };
+        match data {
+            gst::PadProbeData::Buffer(buffer) => before(buffer.make_mut()),
+            gst::PadProbeData::BufferList(list) => {
+                list.make_mut().foreach_mut(|mut buffer, _| {
+                    before(buffer.make_mut());
+                    std::ops::ControlFlow::Continue(Some(buffer))
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes a buffer's timestamps in placed time; returns where it begins.
+    fn place(
+        &self,
+        element: &RtmpBridgeSink,
+        buffer: &mut gst::BufferRef,
+        segment: &gst::FormattedSegment<gst::ClockTime>,
+        kind: Kind,
+    ) -> Option<i64> {
+        let given = stamps::read(buffer, segment);
+        let now = element.now();
+        let mut timeline = lock(&self.timeline);
+        let Placed { stamps, repair } = timeline.place(self.track, given, kind, now);
+        let pace = timeline.pace(self.track, now);
+        drop(timeline);
+        stamps::write(buffer, stamps);
+        if let Some(repair) = repair {
+            gst::debug!(CAT, obj = self.pad, "{repair:?}: {given:?} becomes {stamps:?}");
+            element.count(repair);
+        }
+        if let Some(installed) = &*self.lock()
+            && installed.appsink.ts_offset() != pace
+        {
+            installed.appsink.set_ts_offset(pace);
+        }
+        stamps.pts.or(stamps.dts)
+    }
+
     fn before_buffer(
         &self,
         element: &RtmpBridgeSink,
         pad: &gst::GhostPad,
-        start: Option<gst::ClockTime>,
+        start: Option<i64>,
         duration: Option<gst::ClockTime>,
     ) {
         let silence = self.passes(start, duration);
-        if self.track == Track::Audio && silence > LONGEST_FILLED_GAP {
-            gst::info!(CAT, obj = pad, "starting anew after {silence} without audio");
+        if self.track == Track::Audio && silence > LONGEST_FILLED_GAP_NS {
+            let seconds = silence / 1_000_000_000;
+            gst::info!(CAT, obj = pad, "starting anew after {seconds} s without audio");
             self.clear(element);
             let caps = pad.current_caps();
             if let Some(Err(error)) = caps.map(|caps| self.prepare(element, &caps)) {
                 gst::error!(CAT, obj = pad, "{error}");
             }
         }
-        if !self.progress.has_data.swap(true, Ordering::SeqCst) {
-            self.learn_liveness(element);
-        }
     }
 
     /// Takes note of what passes; returns how much time is missing before it.
-    fn passes(&self, start: Option<gst::ClockTime>, duration: Option<gst::ClockTime>) -> gst::ClockTime {
-        let Some(start) = start else { return gst::ClockTime::ZERO };
+    fn passes(&self, start: Option<i64>, duration: Option<gst::ClockTime>) -> i64 {
+        let Some(start) = start else { return 0 };
         let mut last_end = lock(&self.last_end);
-        let silence = last_end.map_or(gst::ClockTime::ZERO, |end| start.saturating_sub(end));
-        *last_end = Some(start + duration.unwrap_or_default());
+        let silence = last_end.map_or(0, |end| start - end);
+        let duration = duration.and_then(|duration| i64::try_from(duration.nseconds()).ok()).unwrap_or_default();
+        *last_end = Some(start.saturating_add(duration));
         silence
     }
 
@@ -241,8 +317,7 @@ impl Input {
         settings: &Settings,
     ) -> Result<Installed, ChainError> {
         let chain = Arc::new(Chain::build(caps, settings)?);
-        let (progress, timeline) = (self.progress.clone(), self.timeline.clone());
-        let appsink = terminal::make(element, self.track, &chain.output, chain.bitrate, progress, timeline);
+        let appsink = terminal::make(element, self.track, &chain.output, chain.bitrate, self.progress.clone());
         let installed = Installed { route, chain, appsink };
         let wire = || -> Result<(), glib::BoolError> {
             element.add_many(installed.elements())?;
@@ -264,6 +339,7 @@ impl Input {
     /// Waits for the clock only where upstream does not.
     fn learn_liveness(&self, element: &RtmpBridgeSink) {
         let live = terminal::is_upstream_live(&self.pad);
+        self.progress.live.store(live, Ordering::Relaxed);
         let installed = self.lock().as_ref().map(|installed| (installed.appsink.clone(), installed.chain.clone()));
         if let Some((appsink, chain)) = installed {
             appsink.set_sync(!live && element.waits_for_clock());
@@ -295,6 +371,12 @@ impl Installed {
     fn elements(&self) -> impl Iterator<Item = &gst::Element> {
         self.chain.elements.iter().chain([self.appsink.upcast_ref()])
     }
+}
+
+/// The segment of what comes in, if it is one of time.
+fn upstream_segment(pad: &gst::GhostPad) -> Option<gst::FormattedSegment<gst::ClockTime>> {
+    let event = pad.sticky_event::<gst::event::Segment>(0)?;
+    event.segment().clone().downcast().ok()
 }
 
 /// Whether these are caps that promise a decoder configuration and do not have it yet.

@@ -10,20 +10,30 @@
 //! ```
 //!
 //! `imp` is the GObject, `input` a request pad with its chain, `terminal` the end of a chain where buffers become units,
-//! `observer` what the destinations' news lead to. The lock order stands at `imp::RtmpBridgeSink`.
+//! `observer` what the destination's news lead to. Timestamps are repaired by `timeline` before the chains, and put in
+//! order by `show` behind them, which also says when something has to stand in for input that is missing; `stage` and
+//! `keeper` do it. The lock order stands at `imp::RtmpBridgeSink`.
 
 use gst::{glib, prelude::*};
 
 mod ending;
 mod imp;
 mod input;
+mod keeper;
+mod missing;
 mod observer;
+mod reorder;
 mod settings;
+mod show;
+mod silence;
+mod stage;
+mod stamps;
 mod stats;
 mod terminal;
 mod timeline;
 mod tls;
 
+pub use missing::MissingTrack;
 pub use tls::TlsValidationFlags;
 
 glib::wrapper! {

@@ -1,11 +1,11 @@
 //! The element's settings: raw as they are set, resolved once when it starts.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use super::tls::TlsValidationFlags;
+use super::{keeper::Slate, missing::MissingTrack, show::Policy, tls::TlsValidationFlags};
 use crate::{
     rtmp::{self, Location, LocationError, LocationsError, parse_locations},
-    transcode,
+    transcode::{self, Picture, StillError},
 };
 
 /// As set. Times in ms, bitrates in bit/s.
@@ -24,6 +24,9 @@ pub(super) struct Settings {
     pub(super) stall_timeout: u32,
     pub(super) tls_validation_flags: TlsValidationFlags,
     pub(super) sync: bool,
+    pub(super) missing_track: MissingTrack,
+    pub(super) gap_grace: u32,
+    pub(super) slate_file: Option<String>,
 }
 
 impl Default for Settings {
@@ -42,6 +45,9 @@ impl Default for Settings {
             stall_timeout: 8000,
             tls_validation_flags: TlsValidationFlags::VALIDATE_ALL,
             sync: true,
+            missing_track: MissingTrack::Ignore,
+            gap_grace: 0,
+            slate_file: None,
         }
     }
 }
@@ -89,5 +95,25 @@ impl Settings {
             audio_bitrate: self.audio_bitrate,
             keyframe_interval: Duration::from_millis(self.keyframe_interval.into()),
         }
+    }
+
+    /// What stands in for input, and when.
+    pub(super) fn policy(&self) -> Policy {
+        Policy {
+            synthesise: self.missing_track == MissingTrack::Synthesise,
+            grace_ns: i64::from(self.gap_grace) * 1_000_000,
+        }
+    }
+
+    /// The picture's part; fails with what is wrong with the file.
+    pub(super) fn slate(&self) -> Result<Slate, String> {
+        let load = |file: &String| {
+            Picture::load(Path::new(file)).map_err(|error: StillError| format!("slate-file={file}: {error}"))
+        };
+        Ok(Slate {
+            picture: self.slate_file.as_ref().map(load).transpose()?,
+            keyframe_interval: Duration::from_millis(self.keyframe_interval.into()),
+            bitrate: self.video_bitrate,
+        })
     }
 }

@@ -2,13 +2,14 @@
 
 use gst::prelude::*;
 
+use super::stage::Counts;
 use crate::rtmp::Stats;
 
 /// What the element itself knows.
 pub(super) struct ElementStats {
     pub(super) video_encoder: Option<String>,
     pub(super) audio_encoder: Option<String>,
-    pub(super) timestamps_repaired: u64,
+    pub(super) counts: Counts,
 }
 
 /// Makes the structure; there are no destinations while the element is stopped.
@@ -31,6 +32,31 @@ pub(super) fn structure(element: &ElementStats, destinations: &[Stats]) -> gst::
         .field_if_some("video-encoder", element.video_encoder.as_ref())
         .field_if_some("audio-encoder", element.audio_encoder.as_ref())
         .field("passthrough", passthrough && element.video_encoder.is_some())
-        .field("timestamps-repaired", element.timestamps_repaired)
+        .field("timestamps-repaired", element.counts.repaired())
+        .field("timestamp-repairs", repairs(&element.counts))
+        .field("standing-in", standing_in(element.counts.filling))
+        .field("video-stood-in", element.counts.filled[0])
+        .field("audio-stood-in", element.counts.filled[1])
         .build()
+}
+
+/// By kind.
+fn repairs(counts: &Counts) -> gst::Structure {
+    gst::Structure::builder("timestamp-repairs")
+        .field("backward", counts.backward)
+        .field("duplicate", counts.duplicate)
+        .field("jump", counts.jump)
+        .field("wrap", counts.wrap)
+        .field("missing", counts.missing)
+        .build()
+}
+
+/// For which tracks something stands in now.
+fn standing_in([video, audio]: [bool; 2]) -> &'static str {
+    match (video, audio) {
+        (false, false) => "none",
+        (true, false) => "video",
+        (false, true) => "audio",
+        (true, true) => "both",
+    }
 }

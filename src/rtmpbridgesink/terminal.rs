@@ -1,14 +1,14 @@
 //! The end of a chain: an appsink whose buffers become units on the pipeline's running time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use gst::{glib, prelude::*};
 
-use super::{RtmpBridgeSink, imp::CAT, input::Progress, timeline::Timeline};
+use super::{RtmpBridgeSink, imp::CAT, input::Progress, stage::Candidate, stamps, timeline::Stamps};
 use crate::{
     flv::{AudioInfo, VideoInfo},
-    rtmp::{Format, Track, Unit},
+    rtmp::{Format, Track},
 };
 
 /// Makes the appsink. It calls back into `element` on the chain's streaming thread.
@@ -18,10 +18,10 @@ pub(super) fn make(
     output: &gst::Caps,
     bitrate: Option<u32>,
     progress: Arc<Progress>,
-    timeline: Arc<Mutex<Timeline>>,
 ) -> gst_app::AppSink {
     let mut format: Option<(gst::Caps, Arc<Format>)> = None;
     let on_sample = {
+        let progress = progress.clone();
         let element = element.downgrade();
         move |appsink: &gst_app::AppSink| {
             let sample = appsink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
@@ -34,22 +34,16 @@ pub(super) fn make(
             // Without a decoder configuration nobody could decode it; parsers give one with the first keyframe.
             let Some((_, format)) = &format else { return Ok(gst::FlowSuccess::Ok) };
             let segment = sample.segment().and_then(|segment| segment.downcast_ref::<gst::ClockTime>());
-            let running = |time: Option<gst::ClockTime>| signed(segment?.to_running_time_full(time?)?);
-            let now = || element.current_running_time().map_or(0, |now| now.nseconds().cast_signed());
-            let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
-            let place = timeline.place(running(buffer.dts()), running(buffer.pts()), now());
-            drop(timeline);
+            let stamps = segment.map_or_else(Stamps::default, |segment| stamps::read(buffer, segment));
             let Ok(map) = buffer.map_readable() else { return Ok(gst::FlowSuccess::Ok) };
-            element.push(
-                Unit {
-                    format: format.clone(),
-                    dts: place.dts,
-                    pts: place.pts,
-                    keyframe: track == Track::Audio || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
-                    data: Bytes::copy_from_slice(&map),
-                },
-                place.repaired,
-            );
+            element.deliver(Candidate {
+                format: format.clone(),
+                stamps,
+                // Live video does not, and its steps back are trouble.
+                may_reorder: track == Track::Video && !progress.is_live(),
+                keyframe: track == Track::Audio || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
+                data: Bytes::copy_from_slice(&map),
+            });
             Ok(gst::FlowSuccess::Ok)
         }
     };
@@ -71,13 +65,6 @@ pub(super) fn make(
         .enable_last_sample(false)
         .callbacks(gst_app::AppSinkCallbacks::builder().new_sample(on_sample).eos(on_eos).build())
         .build()
-}
-
-fn signed(time: gst::Signed<gst::ClockTime>) -> Option<i64> {
-    match time {
-        gst::Signed::Positive(time) => i64::try_from(time.nseconds()).ok(),
-        gst::Signed::Negative(time) => i64::try_from(time.nseconds()).ok().map(|ns| -ns),
-    }
 }
 
 fn read_format(track: Track, caps: &gst::CapsRef, bitrate: Option<u32>) -> Option<Format> {

@@ -8,7 +8,9 @@ mod chain;
 mod encoders;
 mod factory;
 mod gop;
+mod still;
 mod video;
 
 pub use chain::{Chain, Route, Settings};
 pub use factory::{ChainError, make};
+pub use still::{Picture, Shape, Still, StillError};
