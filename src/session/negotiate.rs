@@ -289,7 +289,8 @@ pub(super) fn formats(section: &MediaDescription) -> Vec<Format<'_>> {
                 let mut parts = value.trim().split('/');
                 let encoding = parts.next().unwrap_or_default();
                 let clock_rate = parts.next().and_then(|rate| rate.parse().ok()).unwrap_or(0);
-                let channels = parts.next().and_then(|channels| channels.parse().ok()).unwrap_or(1);
+                let channels = parts.next().and_then(|channels| channels.parse().ok()).filter(|count| *count > 0);
+                let channels = channels.unwrap_or(1);
                 for format in formats.iter_mut().filter(matching) {
                     (format.encoding, format.clock_rate, format.channels) = (encoding, clock_rate, channels);
                 }
@@ -351,6 +352,14 @@ mod tests {
         assert_eq!((video.index, video.mid.as_deref(), video.rtx), (1, Some("1"), Some(103)));
         assert_eq!(video.ssrcs, [11, 12]);
         assert_eq!(video.feedback, [("nack".into(), String::new()), ("nack".into(), "pli".into())]);
+    }
+
+    #[test]
+    fn audio_without_channels_has_one() {
+        for none in ["", "/", "/0", "/000", "/x", "/65536"] {
+            let offer = offer(&[&AUDIO.replace("opus/48000/2", &format!("opus/48000{none}"))]);
+            assert_eq!(negotiate(&offer, &CodecPreferences::default()).unwrap()[0].channels, 1, "{none}");
+        }
     }
 
     #[test]

@@ -70,10 +70,10 @@ impl PacketSink for RedSink {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Malformed;
+pub(super) struct Malformed;
 
 /// One track.
-struct Unwrap {
+pub(super) struct Unwrap {
     red: u8,
     media: u8,
     delivered: Option<Delivered>,
@@ -87,12 +87,12 @@ struct Delivered {
 }
 
 impl Unwrap {
-    fn new(red: u8, media: u8) -> Self {
+    pub(super) fn new(red: u8, media: u8) -> Self {
         Self { red, media, delivered: None }
     }
 
     /// Gives what is new in the packet to `deliver`, oldest first; returns how many lost packets were in it.
-    fn accept(&mut self, packet: RtpPacket, mut deliver: impl FnMut(RtpPacket)) -> Result<u64, Malformed> {
+    pub(super) fn accept(&mut self, packet: RtpPacket, mut deliver: impl FnMut(RtpPacket)) -> Result<u64, Malformed> {
         if packet.payload_type != self.red || packet.payload.is_empty() {
             if self.is_new(packet.ssrc, packet.sequence_number) {
                 deliver(RtpPacket { payload_type: self.media, ..packet });

@@ -84,7 +84,7 @@ async fn renegotiate(connection: &dyn PeerConnection, offer: String) -> Result<S
 
 /// The candidates that are checked. Others are passed over, as RFC 9725 section 4.3.2 has it for transports and names that
 /// are of no use here.
-fn admitted(remote: &mut RemoteCandidates, told: &RemoteIce) -> Vec<String> {
+pub(super) fn admitted(remote: &mut RemoteCandidates, told: &RemoteIce) -> Vec<String> {
     let lines = told.candidates.iter().map(|candidate| candidate.line.as_str());
     lines
         .filter(|line| line.strip_prefix("candidate:").is_some_and(|candidate| remote.admits(candidate)))
@@ -94,7 +94,7 @@ fn admitted(remote: &mut RemoteCandidates, told: &RemoteIce) -> Vec<String> {
 
 /// Text that is no candidate at all is an error: foundation, component, transport, priority, address, port, "typ" and type
 /// must be there (RFC 8839 section 5.1).
-fn check(told: &RemoteIce) -> Result<(), IceError> {
+pub(super) fn check(told: &RemoteIce) -> Result<(), IceError> {
     for candidate in &told.candidates {
         let fields: Vec<&str> =
             candidate.line.strip_prefix("candidate:").unwrap_or_default().split_ascii_whitespace().take(8).collect();

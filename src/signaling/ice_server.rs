@@ -30,7 +30,7 @@ pub enum IceServerError {
     #[error("it needs user:password@ before the host")]
     Login,
     /// Could not be sent so that every client reads it.
-    #[error("user and password may not have a comma, a quote, a backslash or a control character")]
+    #[error("user and password may have ASCII characters only, and no comma, quote, backslash or control character")]
     Characters,
 }
 
@@ -100,7 +100,7 @@ impl std::fmt::Debug for IceServer {
 
 fn decoded(text: &str) -> Result<String, IceServerError> {
     let text = percent_decode_str(text).decode_utf8().map_err(|_| IceServerError::Characters)?;
-    match text.chars().any(|c| matches!(c, ',' | '"' | '\\') || c.is_control()) {
+    match text.chars().any(|c| matches!(c, ',' | '"' | '\\') || !c.is_ascii() || c.is_control()) {
         true => Err(IceServerError::Characters),
         false => Ok(text.into_owned()),
     }
@@ -133,6 +133,8 @@ mod tests {
         assert_eq!(error("turn://turn.example.net"), IceServerError::Login);
         assert_eq!(error("turn://me:s3,cret@h"), IceServerError::Characters);
         assert_eq!(error("turn://me:s3%2Ccret@h"), IceServerError::Characters);
+        // Header fields have no agreed encoding beyond ASCII: each client would read another password.
+        assert_eq!(error("turn://me:s\u{e9}cret@h"), IceServerError::Characters);
         assert!(!error("turn://me:s3,cret@h").to_string().contains("s3"));
     }
 

@@ -18,6 +18,8 @@ pub mod client;
 mod connection;
 mod cors;
 mod fragment;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ice_server;
 mod limits;
 mod mount;

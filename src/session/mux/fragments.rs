@@ -1,9 +1,9 @@
 //! Puts the fragments of DTLS handshake messages together before the stack sees them.
 //!
 //! The stack below joins fragments only where one ends and the next begins as they were first sent. OpenSSL cuts a flight
-//! that it sends again elsewhere; once a fragment of the first is lost, the handshake hangs for good (13 % of connects with
-//! a GStreamer peer, which has an MTU of 256, at 8 % loss). RFC 6347 section 4.2.3 wants overlapping ranges taken. Plaintext
-//! handshake messages are handed on whole; encrypted records are fragments of nothing and go as they are.
+//! that it sends again elsewhere; once a fragment of the first is lost, the handshake hangs for good. Peers with a small MTU
+//! meet this often: GStreamer's has 256 bytes. RFC 6347 section 4.2.3 wants overlapping ranges taken. Plaintext handshake
+//! messages are handed on whole; encrypted records are fragments of nothing and go as they are.
 //!
 //! Nor does the stack see a message again once it takes part: it would stop its retransmission timer for it, which alone
 //! can get a server's last flight sent again (the client's Finished is encrypted, and only the stack can renumber it).

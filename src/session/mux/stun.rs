@@ -12,6 +12,7 @@ pub(super) use super::checks::Transaction;
 const HEADER: usize = 20;
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
 const USERNAME: u16 = 0x0006;
+const MESSAGE_INTEGRITY: u16 = 0x0008;
 const USE_CANDIDATE: u16 = 0x0025;
 
 /// A STUN message about a binding, as far as its header says so (RFC 8489 section 5).
@@ -45,13 +46,17 @@ pub(super) fn nominates(datagram: &[u8]) -> bool {
     attribute(datagram, USE_CANDIDATE).is_some()
 }
 
+/// An attribute that the integrity vouches for: what is behind it anybody can have added, and says nothing (RFC 8489
+/// section 14.5).
 fn attribute(datagram: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut rest = datagram.get(HEADER..)?;
     while let [t0, t1, l0, l1, tail @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*l0, *l1]));
         let value = tail.get(..length)?;
-        if u16::from_be_bytes([*t0, *t1]) == wanted {
-            return Some(value);
+        match u16::from_be_bytes([*t0, *t1]) {
+            typ if typ == wanted => return Some(value),
+            MESSAGE_INTEGRITY => return None,
+            _ => {}
         }
         rest = tail.get(length.next_multiple_of(4)..)?;
     }
@@ -116,6 +121,19 @@ mod tests {
         datagram[..2].copy_from_slice(&[0x00, 0x11]);
         assert_eq!(kind(&datagram), None, "an indication");
         assert_eq!(kind(&[0; 64]), None, "no cookie");
+    }
+
+    #[test]
+    fn what_stands_behind_the_integrity_says_nothing() {
+        let mut datagram = request("ours:theirs");
+        datagram.extend_from_slice(&[0x00, 0x08, 0, 20]);
+        datagram.extend_from_slice(&[1; 20]);
+        datagram.extend_from_slice(&[0x00, 0x25, 0, 0]);
+        assert!(!nominates(&datagram), "anybody could have added it to a check that was seen");
+        assert_eq!(local_ufrag(&datagram), Some("ours"));
+        let (header, username) = datagram.split_at(HEADER);
+        let (username, integrity) = username.split_at(16);
+        assert_eq!(local_ufrag(&[header, integrity, username].concat()), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::signaling::IceServer;
 const MOST: usize = 16;
 
 /// The ICE servers of some Link header fields. What is malformed ends its own field, and harms no other.
-pub(super) fn ice_servers<'a>(fields: impl Iterator<Item = &'a str>) -> Vec<IceServer> {
+pub(in crate::signaling) fn ice_servers<'a>(fields: impl Iterator<Item = &'a str>) -> Vec<IceServer> {
     let mut servers = Vec::new();
     for field in fields {
         let mut links = Links { text: field, chars: field.char_indices().peekable() };

@@ -15,6 +15,7 @@ mod target;
 mod tls;
 mod whep;
 
+pub(super) use link::ice_servers;
 pub use {
     error::{ClientError, Verdict},
     target::{ServerUrl, ServerUrlError},
