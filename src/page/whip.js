@@ -31,6 +31,7 @@ export class Publication {
   #restartTimer = null;
   #restarting = false;
   #refusals = 0;
+  #interrupted = false;
   #online = () => this.#restart();
   #last = null;
   #connected = false;
@@ -129,7 +130,10 @@ export class Publication {
 
   /** Tells the server of candidates that were found after the offer was sent. */
   async #trickle(told) {
+    const ufrag = ufragOf(this.#pc);
     await gathered(this.#pc, POST_MS);
+    // A restart tells its own candidates.
+    if (this.#restarting || ufragOf(this.#pc) !== ufrag) return;
     const found = this.#pc.localDescription && candidatesOf(this.#pc.localDescription).filter((line) => !told.includes(line));
     if (!found?.length || !this.#session || !this.#etag) return;
     const body = fragment(this.#pc.localDescription, found, { complete: this.#pc.iceGatheringState === "complete" });
@@ -178,12 +182,15 @@ export class Publication {
         clearTimeout(this.#timer);
         clearTimeout(this.#restartTimer);
         this.#connected = true;
+        this.#interrupted = false;
         this.#onchange("connected");
         break;
       case "disconnected":
       case "failed":
         if (!this.#connected) return this.#fail("connection-failed");
-        this.#failAfter(DISCONNECTED_MS, "disconnected");
+        // Once for the whole of it: the state goes back and forth while ICE is restarted in vain.
+        if (!this.#interrupted) this.#failAfter(DISCONNECTED_MS, "disconnected");
+        this.#interrupted = true;
         this.#restartAfter(this.#pc.connectionState === "failed" ? 0 : RESTART_AFTER_MS);
         this.#onchange("interrupted");
         break;
@@ -226,6 +233,10 @@ async function keepResolution(sender) {
   const parameters = sender.getParameters();
   parameters.degradationPreference = "maintain-resolution";
   await sender.setParameters(parameters).catch(() => {});
+}
+
+function ufragOf(pc) {
+  return pc.localDescription?.sdp.match(/^a=ice-ufrag:(.*)$/m)?.[1];
 }
 
 function gathered(pc, ms) {

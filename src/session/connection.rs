@@ -198,6 +198,23 @@ impl Session {
     }
 }
 
+impl Session {
+    /// For whoever takes its packets. It does not keep the session alive: that ends when the last handle on it goes.
+    pub fn keyframes(&self) -> Arc<dyn KeyframeControl> {
+        self.shared.tap.clone()
+    }
+}
+
+impl KeyframeControl for TapState {
+    fn request_keyframe(&self, track: usize) {
+        self.with_keyframes(track, KeyframePolicy::want);
+    }
+
+    fn keyframe_arrived(&self, track: usize) {
+        self.with_keyframes(track, KeyframePolicy::arrived);
+    }
+}
+
 impl KeyframeControl for Session {
     fn request_keyframe(&self, track: usize) {
         self.shared.tap.with_keyframes(track, KeyframePolicy::want);

@@ -51,8 +51,8 @@ enum Phase {
     Connecting { until: Instant },
     /// Connected.
     Connected,
-    /// Silent, or restarting.
-    Interrupted { until: Instant },
+    /// Silent, or restarting, since then.
+    Interrupted { since: Instant, until: Instant },
     /// Given up, but kept: it may come back by itself until its consent has expired, and then by a restart only.
     Lingering { consent: Option<Instant>, until: Instant },
 }
@@ -90,7 +90,7 @@ impl Watcher {
             let end = |reason, asked| End { reason, asked, told: lingers };
             let deadline = match phase {
                 Phase::Connected => None,
-                Phase::Connecting { until } | Phase::Interrupted { until } => Some(until),
+                Phase::Connecting { until } | Phase::Interrupted { until, .. } => Some(until),
                 Phase::Lingering { consent, until } => Some(consent.unwrap_or(until)),
             };
             tokio::select! {
@@ -134,7 +134,8 @@ impl Watcher {
                     }
                     Some(RTCPeerConnectionState::Disconnected) if matches!(phase, Phase::Connected) => {
                         self.enter(ConnectionState::Disconnected);
-                        phase = Phase::Interrupted { until: Instant::now() + DISCONNECTED_FOR };
+                        let since = Instant::now();
+                        phase = Phase::Interrupted { since, until: since + DISCONNECTED_FOR };
                     }
                     Some(RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed) | None => {
                         return end(EndReason::ConnectionLost, None);
@@ -145,15 +146,23 @@ impl Watcher {
         }
     }
 
-    /// The peer has as long to connect anew as it had at first; one that was given up stays so until it has.
+    /// The peer has as long to connect anew as it had at first. Further restarts give it no more: requests may come through
+    /// where media does not.
     fn restarting(&self, phase: Phase) -> Phase {
-        let until = Instant::now() + self.connect_timeout;
+        let now = Instant::now();
         match phase {
-            Phase::Connecting { .. } => Phase::Connecting { until },
-            Phase::Lingering { until: end, .. } => Phase::Lingering { consent: None, until: end.max(until) },
-            Phase::Connected | Phase::Interrupted { .. } => {
+            Phase::Connecting { .. } => phase,
+            // It may be asked again whether it is there, for as long as a connection takes.
+            Phase::Lingering { until, .. } => {
+                Phase::Lingering { consent: Some((now + self.connect_timeout).min(until)), until }
+            }
+            Phase::Connected => {
                 self.enter(ConnectionState::Connecting);
-                Phase::Interrupted { until }
+                Phase::Interrupted { since: now, until: now + self.connect_timeout }
+            }
+            Phase::Interrupted { since, .. } => {
+                self.enter(ConnectionState::Connecting);
+                Phase::Interrupted { since, until: since + self.connect_timeout.max(DISCONNECTED_FOR) }
             }
         }
     }

@@ -9,6 +9,8 @@ pub(crate) enum SdpError {
     NotText,
     #[error("it does not start with v=0")]
     Version,
+    #[error("line {0} is not of the form x=value")]
+    Line(usize),
     #[error("it has no m= line")]
     Media,
     #[error("a={0} is missing")]
@@ -60,7 +62,24 @@ pub(crate) fn check(body: &[u8]) -> Result<&str, SdpError> {
     if attributes(sdp, "candidate").count() > MAX_CANDIDATES {
         return Err(SdpError::Candidates);
     }
+    if let Some(index) = sdp.lines().position(|line| !is_line(line)) {
+        return Err(SdpError::Line(index + 1));
+    }
     Ok(sdp)
+}
+
+/// Whether a line reads the same to everybody: `x=value` (RFC 8866 section 9). Parsers differ in what else they pass over,
+/// such as stray carriage returns, and what we do not see would go by all our limits.
+fn is_line(line: &str) -> bool {
+    match line.as_bytes() {
+        [] => true,
+        [typ, b'=', value @ ..] => {
+            typ.is_ascii_lowercase()
+                && !value.contains(&b'\r')
+                && (*typ == b's' || value.first().is_some_and(|first| !first.is_ascii_whitespace()))
+        }
+        _ => false,
+    }
 }
 
 /// The values of `a=name:value` lines.
@@ -83,6 +102,18 @@ mod tests {
         assert_eq!(check(formats.as_bytes()), Err(SdpError::Formats));
         let sections = format!("{OFFER}{}", "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n".repeat(MAX_SECTIONS));
         assert_eq!(check(sections.as_bytes()), Err(SdpError::Sections));
+    }
+
+    #[test]
+    fn lines_that_only_some_parsers_see_are_refused() {
+        for hidden in
+            ["\ra=candidate:1 1 udp 1 127.0.0.1 53 typ host", "a= candidate:2", "a=x\rm=video 9 x 96", " m=video", "m"]
+        {
+            let offer = format!("{OFFER}{hidden}\r\n");
+            assert_eq!(check(offer.as_bytes()), Err(SdpError::Line(OFFER.lines().count() + 1)), "{hidden:?}");
+        }
+        let blank = OFFER.replace("s=-", "s= ");
+        assert_eq!(check(blank.as_bytes()), Ok(blank.as_str()), "an empty session name");
     }
 
     #[test]

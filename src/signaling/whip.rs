@@ -36,15 +36,21 @@ pub(crate) async fn serve(
 ) -> Response {
     let path = normalise_path(request.uri().path());
     let method = request.method().clone();
+    let target = table.find(&path);
+    // A session's id is what protects its URL: logs have its beginning.
+    let shown = match &target {
+        Some(Target::Session(endpoint, id)) => format!("{}/{}…", endpoint.path, abbreviate(id)),
+        _ => path.clone(),
+    };
     let admitted = limits.admit(&method, peer.0.ip()).map_err(|wait| Refusal::TooOften { wait });
-    let result = match (admitted, table.find(&path)) {
+    let result = match (admitted, target) {
         (Err(refusal), _) => Err(refusal),
         (Ok(()), Some(Target::Endpoint(endpoint))) => on_endpoint(endpoint, peer, request).await,
         (Ok(()), Some(Target::Session(endpoint, id))) => whip_session::serve(&endpoint, &id, request).await,
         (Ok(()), None) => Err(Refusal::NoEndpoint(path.clone())),
     };
     let mut response = result.unwrap_or_else(|refusal| {
-        debug!(%method, %path, peer = %peer.0, %refusal, "refused");
+        debug!(%method, path = %shown, peer = %peer.0, %refusal, "refused");
         refusal.into_response()
     });
     cors::allow_any_origin(response.headers_mut());

@@ -127,12 +127,7 @@ impl OfferAnswerer for Answerer {
         // Everything of a session runs on the media thread; should the client hang up meanwhile, it runs on and times out.
         // One that cannot be answered leaves the session that is there alone.
         negotiate(&offer.sdp, &config.codecs).map_err(SessionError::from)?;
-        let answering = self.media.spawn(async move {
-            if let Some(replaced) = replaced {
-                replaced.close(EndReason::Replaced).await;
-            }
-            answer(&config, offer, feed, reservation).await
-        });
+        let answering = self.media.spawn(async move { answer(&config, offer, feed, reservation, replaced).await });
         answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))?
     }
 }
@@ -142,17 +137,23 @@ async fn answer(
     offer: Offer,
     feed: SessionFeed,
     reservation: Reservation,
+    replaced: Option<Session>,
 ) -> Result<Answer, AnswerError> {
     let sink: Arc<dyn PacketSink> = Arc::new(feed.clone());
     let local = offer.remote.ip().to_canonical().is_loopback();
     let answered = Session::answer(config, &offer.sdp, local, |_| sink, offer.lease).await?;
     let session = answered.session;
+    // Only now that the newcomer has an answer, and before its place is its own: what ended is told before what begins.
+    if let Some(replaced) = replaced {
+        replaced.close(EndReason::Replaced).await;
+        feed.state_changed(session.state()); // the last word was the other one's
+    }
     if !reservation.fill(&session) {
         session.close(EndReason::Shutdown).await;
         return Err(AnswerError::Unavailable("the stream has ended".into()));
     }
     // The pads are on their way before the peer can read the answer.
-    feed.begin(Arc::new(session.clone()), answered.tracks);
+    feed.begin(session.keyframes(), answered.tracks);
     let published = Published { session, id: offer.id.to_string(), restarts: AtomicU64::new(0) };
     Ok(Answer { sdp: answered.sdp, session: Arc::new(published) })
 }

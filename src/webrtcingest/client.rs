@@ -203,7 +203,7 @@ impl Task {
         let sink: Arc<dyn PacketSink> = Arc::new(feed.clone());
         let (made, resource) = match negotiated {
             Negotiated::Answer { sdp, resource } => {
-                let begin = move |session: Session, tracks| feed.begin(Arc::new(session), tracks);
+                let begin = move |session: Session, tracks| feed.begin(session.keyframes(), tracks);
                 let answered = async move { Box::pin(offering.answered(&sdp, sink, begin, ())).await };
                 (media.spawn(answered).await?, resource)
             }
@@ -213,7 +213,7 @@ impl Task {
                 let made = match media.spawn(answer).await? {
                     Ok(answered) => {
                         let session = answered.session;
-                        feed.begin(Arc::new(session.clone()), answered.tracks);
+                        feed.begin(session.keyframes(), answered.tracks);
                         if let Err(error) = resource.answer(&answered.sdp).await {
                             session.close(EndReason::Shutdown).await;
                             return Err(error.into());
