@@ -4,11 +4,11 @@
 //! `tests/architecture.rs` allows:
 //!
 //! ```text
-//!   browser ──HTTP──▶ signaling          offers and answers (WHIP), the page
+//!   browser ──HTTP──▶ signaling          offers and answers (WHIP; WHEP as a client), restarts, the page
 //!                        │ OfferAnswerer (a trait that signaling declares)
-//!   browser ══UDP══▶ session             one peer connection: ICE, DTLS, SRTP, NACK
+//!   browser ══UDP══▶ session             one peer connection: ICE, DTLS, SRTP, NACK, layers, keyframe requests
 //!                        │ PacketSink (a trait that session declares)
-//!                       rtp              the one crossing from tokio to GStreamer: jitter buffer, depayload, parse
+//!                       rtp              the one crossing from tokio to GStreamer: order, sync, depayload, parse
 //!                        │
 //!                     [ pads ]           webrtcingest's video_%u and audio_%u
 //!                        │  … the user's own elements …
@@ -18,7 +18,7 @@
 //!                        │
 //!                       flv              access units and frames become FLV tags
 //!                        │
-//!                       rtmp             a destination: gate, inner pipeline, reconnect ══TCP══▶ RTMP server
+//!                       rtmp             destinations: gate, inner pipeline, reconnect ══TCP══▶ RTMP servers
 //! ```
 //!
 //! The upper half (`codec`, `signaling`, `session`, `flv`, `backoff`) knows nothing of GStreamer and builds with

@@ -12,6 +12,7 @@ mod candidates;
 mod connection;
 mod feedback;
 #[doc(hidden)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod ice;
 mod identity;

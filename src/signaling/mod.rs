@@ -19,6 +19,7 @@ mod connection;
 mod cors;
 mod fragment;
 #[doc(hidden)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod ice_server;
 mod limits;

@@ -75,6 +75,7 @@ impl Fragments {
     }
 
     /// Messages that are incomplete.
+    #[cfg(any(test, fuzzing))]
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }

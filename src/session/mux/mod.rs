@@ -13,6 +13,7 @@ mod counters;
 mod credentials;
 mod flight;
 mod fragments;
+#[cfg(any(test, fuzzing))]
 pub(in crate::session) mod fuzzing;
 mod path;
 mod peer;

@@ -15,6 +15,7 @@ mod target;
 mod tls;
 mod whep;
 
+#[cfg(any(test, fuzzing))]
 pub(super) use link::ice_servers;
 pub use {
     error::{ClientError, Verdict},
