@@ -27,6 +27,7 @@
 
 // core: no GStreamer
 pub mod backoff;
+pub mod channel;
 pub mod codec;
 pub mod flv;
 pub mod session;

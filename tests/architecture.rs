@@ -28,6 +28,11 @@ const RULES: &[Rule] = &[
     Rule { module: "rtp", ours: &["codec", "backoff", "flv", "session"], never: &["axum", "webrtc", "rtc"] },
     Rule { module: "transcode", ours: &["codec", "backoff", "flv"], never: &["axum", "webrtc", "rtc"] },
     Rule { module: "rtmp", ours: &["codec", "backoff", "flv"], never: &["axum", "webrtc", "rtc"] },
+    Rule {
+        module: "bridge",
+        ours: &["codec", "backoff", "channel", "session", "forward", "signaling", "rtp", "runtime"],
+        never: &["axum", "webrtc", "rtc"],
+    },
     Rule { module: "runtime", ours: &[], never: &["axum", "webrtc", "rtc"] },
     Rule { module: "webrtcingest", ours: BELOW_ELEMENTS, never: &[] },
     Rule { module: "webrtcegress", ours: BELOW_ELEMENTS, never: &[] },
@@ -35,8 +40,20 @@ const RULES: &[Rule] = &[
     Rule { module: "webrtcbridgebin", ours: BELOW_ELEMENTS, never: &[] },
 ];
 
-const BELOW_ELEMENTS: &[&str] =
-    &["codec", "backoff", "flv", "channel", "session", "forward", "signaling", "rtp", "transcode", "rtmp", "runtime"];
+const BELOW_ELEMENTS: &[&str] = &[
+    "codec",
+    "backoff",
+    "flv",
+    "channel",
+    "session",
+    "forward",
+    "signaling",
+    "rtp",
+    "transcode",
+    "rtmp",
+    "bridge",
+    "runtime",
+];
 
 /// Composition: they name modules only to list or register them.
 const TOP: &[&str] = &["lib", "plugin"];

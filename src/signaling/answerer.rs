@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use async_trait::async_trait;
 
 use super::fragment::IceFragment;
+use crate::channel::{ChannelId, Credential};
 
 /// Answers offers that arrive at one endpoint. Implemented by the element (or bin) that owns the endpoint.
 #[async_trait]
@@ -22,6 +23,10 @@ pub struct Offer {
     pub id: SessionId,
     /// Who sent it, as far as the TCP connection tells.
     pub remote: SocketAddr,
+    /// The channel that it is for, where the endpoint has channels.
+    pub channel: Option<ChannelId>,
+    /// What its sender showed.
+    pub credential: Credential,
     /// Keeps the session's URL alive. The session holds it and drops it when it has ended, for whatever reason.
     pub lease: SessionLease,
 }

@@ -29,6 +29,7 @@ mod problem;
 mod rules;
 mod sdp;
 mod server;
+mod site;
 mod table;
 mod tls;
 mod uri;
@@ -39,8 +40,10 @@ pub use answerer::{
     Answer, AnswerError, IceRefused, IceUpdated, Offer, OfferAnswerer, SessionId, SessionLease, SignaledSession,
     abbreviate,
 };
+pub use auth::{Access, Role};
 pub use fragment::{FragmentError, IceCandidate, IceCredentials, IceFragment};
 pub use ice_server::{IceServer, IceServerError};
-pub use mount::{EndpointConfig, Mount, MountError, mount};
+pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site};
+pub use site::SiteConfig;
 pub use tls::TlsFiles;
 pub use uri::{EndpointUri, ListenAddress, Scheme, UriError};

@@ -12,10 +12,11 @@ use tracing::debug;
 
 use super::{
     answerer::OfferAnswerer,
-    auth::RequiredToken,
+    auth::{Role, TokenGate},
     ice_server::IceServer,
     server::{self, Server},
-    table::Endpoint,
+    site::{Site, SiteConfig},
+    table::{Endpoint, EndpointParts, MAX_SESSIONS},
     tls::{self, TlsFiles},
     uri::{ListenAddress, normalise_path},
 };
@@ -71,6 +72,12 @@ pub enum MountError {
         /// HOST:PORT.
         address: String,
     },
+    /// Another element of this process is a bridge server on the same HOST:PORT.
+    #[error("{address} is served by another webrtcbridgebin already; choose another port")]
+    SiteTaken {
+        /// HOST:PORT.
+        address: String,
+    },
     /// Another element of this process serves the same HOST:PORT with other TLS settings.
     #[error(
         "{address} is already served by another element with other TLS settings; give both the same certificate and key, or choose another port"
@@ -97,6 +104,13 @@ pub enum MountError {
     },
 }
 
+/// A server that is used, and what it is called.
+struct Held {
+    server: Arc<Server>,
+    /// What stands before the path in URLs, such as `http://127.0.0.1:8080`.
+    origin: String,
+}
+
 /// A mounted endpoint. Dropping it unmounts the path; the last one of a server closes its port before it returns.
 pub struct Mount {
     /// `None` only while being dropped.
@@ -114,33 +128,96 @@ pub fn mount(
     answerer: Arc<dyn OfferAnswerer>,
 ) -> Result<Mount, MountError> {
     let EndpointConfig { listen, path, tls, auth_token, ice_servers } = config;
-    let addresses = resolve(&listen)?;
     let path = normalise_path(&path);
-    let scheme = if tls.is_some() { "https" } else { "http" };
-
     let mut servers = servers();
+    let Held { server, origin } = hold(&mut servers, runtime, &listen, tls)?;
+    let endpoint = Endpoint::new(EndpointParts {
+        path: path.clone(),
+        role: Role::Publish,
+        gate: Arc::new(TokenGate::new(auth_token.as_deref())),
+        answerer,
+        links: ice_servers.iter().filter_map(IceServer::link).collect(),
+        most_sessions: MAX_SESSIONS,
+    });
+    if !server.table.insert(Arc::new(endpoint)) {
+        return Err(MountError::PathTaken { path, address: listen.to_string() });
+    }
+    debug!(%origin, %path, "endpoint mounted");
+    Ok(Mount { address: server.address, server: Some(server), origin, path })
+}
+
+/// Mounts a bridge server: of each HOST:PORT there can be one.
+pub fn mount_site(runtime: &tokio::runtime::Handle, config: SiteConfig) -> Result<SiteMount, MountError> {
+    let mut servers = servers();
+    let Held { server, origin } = hold(&mut servers, runtime, &config.listen, config.tls.clone())?;
+    let address = config.listen.to_string();
+    if !server.table.set_site(Arc::new(Site::new(config))) {
+        return Err(MountError::SiteTaken { address });
+    }
+    debug!(%origin, "bridge server mounted");
+    Ok(SiteMount { address: server.address, server: Some(server), origin })
+}
+
+/// The server of an address: one that is there, or a new one.
+fn hold(
+    servers: &mut Servers,
+    runtime: &tokio::runtime::Handle,
+    listen: &ListenAddress,
+    tls: Option<TlsFiles>,
+) -> Result<Held, MountError> {
+    let addresses = resolve(listen)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     servers.retain(|_, server| server.strong_count() > 0);
     let shared = addresses.iter().find_map(|address| servers.get(address)?.upgrade());
     let server = match shared {
         Some(server) if server.tls != tls => return Err(MountError::TlsMismatch { address: listen.to_string() }),
         Some(server) => server,
         None => {
-            let server = Arc::new(start(runtime, &listen, &addresses, tls)?);
+            let server = Arc::new(start(runtime, listen, &addresses, tls)?);
             servers.insert(server.address, Arc::downgrade(&server));
             server
         }
     };
-
     let address = server.address;
-    let origin =
-        format!("{scheme}://{}", ListenAddress { host: host_for_urls(&listen, address), port: address.port() });
-    let links = ice_servers.iter().filter_map(IceServer::link).collect();
-    let endpoint = Endpoint::new(path.clone(), auth_token.as_deref().map(RequiredToken::new), links, answerer);
-    if !server.table.insert(Arc::new(endpoint)) {
-        return Err(MountError::PathTaken { path, address: listen.to_string() });
+    let origin = format!("{scheme}://{}", ListenAddress { host: host_for_urls(listen, address), port: address.port() });
+    Ok(Held { server, origin })
+}
+
+/// A mounted bridge server. Dropping it takes its routes away; the last mount of a server closes its port before it returns.
+pub struct SiteMount {
+    /// `None` only while being dropped.
+    server: Option<Arc<Server>>,
+    address: SocketAddr,
+    origin: String,
+}
+
+impl SiteMount {
+    /// Where the server listens, with the port that was picked.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
     }
-    debug!(%origin, %path, "endpoint mounted");
-    Ok(Mount { server: Some(server), address, origin, path })
+
+    /// Where it is called, such as `http://127.0.0.1:8080`, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.origin
+    }
+}
+
+impl Drop for SiteMount {
+    fn drop(&mut self) {
+        // Under the lock, as below.
+        let _servers = servers();
+        if let Some(server) = self.server.take() {
+            server.table.take_site();
+            debug!(origin = %self.origin, "bridge server unmounted");
+        }
+    }
+}
+
+impl fmt::Debug for SiteMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SiteMount").field(&self.origin).finish()
+    }
 }
 
 impl Mount {
@@ -177,9 +254,11 @@ impl fmt::Debug for Mount {
     }
 }
 
+type Servers = HashMap<SocketAddr, Weak<Server>>;
+
 /// The servers of this process. Lock order: this, then a server's table.
-fn servers() -> MutexGuard<'static, HashMap<SocketAddr, Weak<Server>>> {
-    static SERVERS: LazyLock<Mutex<HashMap<SocketAddr, Weak<Server>>>> = LazyLock::new(Mutex::default);
+fn servers() -> MutexGuard<'static, Servers> {
+    static SERVERS: LazyLock<Mutex<Servers>> = LazyLock::new(Mutex::default);
     SERVERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -52,7 +52,7 @@ pub(crate) async fn endpoints(State(table): State<Arc<Table>>) -> Response {
     let endpoints = table
         .endpoints()
         .into_iter()
-        .map(|endpoint| EndpointEntry { path: endpoint.path.clone(), token: endpoint.token.is_some() })
+        .map(|endpoint| EndpointEntry { path: endpoint.path.clone(), token: endpoint.gate.needs_token(endpoint.role) })
         .collect();
     ([(header::CACHE_CONTROL, "no-store")], Json(EndpointList { endpoints })).into_response()
 }

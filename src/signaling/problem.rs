@@ -14,12 +14,15 @@ use super::{
     fragment::FragmentError,
     sdp::SdpError,
 };
+use crate::channel::BadChannelId;
 
 /// Why a request is refused. The text is for the client: it names what was wrong and holds no secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("there is nothing at {0}; /endpoints.json lists the endpoints of this server")]
     NoEndpoint(String),
+    #[error(transparent)]
+    BadChannel(#[from] BadChannelId),
     #[error("there is no such session; it may have ended")]
     NoSession,
     #[error("this URL takes {allow}")]
@@ -58,7 +61,7 @@ pub(crate) enum Refusal {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoEndpoint(_) | Self::NoSession => StatusCode::NOT_FOUND,
+            Self::NoEndpoint(_) | Self::BadChannel(_) | Self::NoSession => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,

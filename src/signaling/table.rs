@@ -11,22 +11,48 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
 use super::{
     answerer::{OfferAnswerer, SessionId, SessionLease, SignaledSession},
-    auth::RequiredToken,
+    auth::{Gate, Role},
     problem::Refusal,
+    site::Site,
 };
+use crate::channel::ChannelId;
 
-/// The endpoints of one server, by path.
+/// What one server serves.
 #[derive(Default)]
 pub(crate) struct Table {
+    /// By path. Lock order: alone.
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
+    site: Mutex<Option<Arc<Site>>>,
 }
 
 /// What a path leads to.
 pub(crate) enum Target {
     /// An endpoint itself.
-    Endpoint(Arc<Endpoint>),
+    Endpoint(Place),
     /// A session's URL below an endpoint, whether or not there is such a session.
-    Session(Arc<Endpoint>, String),
+    Session(Place, String),
+}
+
+/// An endpoint, and where it is one for each channel, which.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) channel: Option<ChannelId>,
+}
+
+impl Place {
+    /// The path of its URL.
+    pub(crate) fn path(&self) -> String {
+        match &self.channel {
+            Some(channel) => format!("{}/{channel}", self.endpoint.path),
+            None => self.endpoint.path.clone(),
+        }
+    }
+
+    /// The session with this id, if it is of this place.
+    pub(crate) fn session(&self, id: &str) -> Option<Arc<Established>> {
+        self.endpoint.session(self.channel.as_ref(), id)
+    }
 }
 
 impl Table {
@@ -46,17 +72,51 @@ impl Table {
         drop(gone);
     }
 
-    /// What `path`, in its one spelling, leads to.
-    pub(crate) fn find(&self, path: &str) -> Option<Target> {
-        let endpoints = lock(&self.endpoints);
-        if let Some(endpoint) = endpoints.get(path) {
-            return Some(Target::Endpoint(endpoint.clone()));
+    /// Makes this a bridge server; false if it is one already.
+    pub(crate) fn set_site(&self, site: Arc<Site>) -> bool {
+        let mut place = lock(&self.site);
+        let free = place.is_none();
+        if free {
+            *place = Some(site);
         }
-        let (parent, id) = path.rsplit_once('/')?;
-        Some(Target::Session(endpoints.get(parent)?.clone(), id.to_owned()))
+        free
     }
 
-    /// All endpoints, in order of their paths.
+    /// It is no bridge server any more.
+    pub(crate) fn take_site(&self) {
+        let gone = lock(&self.site).take();
+        drop(gone);
+    }
+
+    /// The bridge server that this is, if it is one.
+    pub(crate) fn site(&self) -> Option<Arc<Site>> {
+        lock(&self.site).clone()
+    }
+
+    /// What `path`, in its one spelling, leads to.
+    pub(crate) fn find(&self, path: &str) -> Result<Target, Refusal> {
+        let nowhere = || Refusal::NoEndpoint(path.to_owned());
+        let (parent, last) = path.rsplit_once('/').ok_or_else(nowhere)?;
+        {
+            let endpoints = lock(&self.endpoints);
+            let place = |endpoint: &Arc<Endpoint>| Place { endpoint: endpoint.clone(), channel: None };
+            if let Some(endpoint) = endpoints.get(path) {
+                return Ok(Target::Endpoint(place(endpoint)));
+            }
+            if let Some(endpoint) = endpoints.get(parent) {
+                return Ok(Target::Session(place(endpoint), last.to_owned()));
+            }
+        }
+        let site = self.site().ok_or_else(nowhere)?;
+        if let Some(endpoint) = site.endpoint(parent) {
+            return Ok(Target::Endpoint(Place { endpoint, channel: Some(last.parse()?) }));
+        }
+        let (root, channel) = parent.rsplit_once('/').ok_or_else(nowhere)?;
+        let endpoint = site.endpoint(root).ok_or_else(nowhere)?;
+        Ok(Target::Session(Place { endpoint, channel: Some(channel.parse()?) }, last.to_owned()))
+    }
+
+    /// All endpoints of elements, in order of their paths.
     pub(crate) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let mut all: Vec<_> = lock(&self.endpoints).values().cloned().collect();
         all.sort_by(|a, b| a.path.cmp(&b.path));
@@ -64,15 +124,24 @@ impl Table {
     }
 }
 
-/// One endpoint and its sessions.
+/// One endpoint and its sessions: of one path, or of one for each channel below its path.
 pub(crate) struct Endpoint {
     pub(crate) path: String,
-    pub(crate) token: Option<RequiredToken>,
+    /// What its clients come for.
+    pub(crate) role: Role,
+    pub(crate) gate: Arc<dyn Gate>,
     pub(crate) answerer: Arc<dyn OfferAnswerer>,
     /// What accepted offers are told, as Link headers.
     pub(crate) links: Vec<HeaderValue>,
+    most_sessions: usize,
+    sessions: Mutex<HashMap<String, Slot>>,
+}
+
+/// A session's URL.
+struct Slot {
+    channel: Option<ChannelId>,
     /// `None` while the offer is being answered.
-    sessions: Mutex<HashMap<String, Option<Arc<Established>>>>,
+    session: Option<Arc<Established>>,
 }
 
 /// A session behind its URL.
@@ -95,29 +164,35 @@ impl Established {
 /// Far above what an endpoint with one publisher needs; the answerer has tighter limits of its own.
 pub(crate) const MAX_SESSIONS: usize = 128;
 
+/// What an endpoint is made of.
+pub(crate) struct EndpointParts {
+    pub(crate) path: String,
+    pub(crate) role: Role,
+    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) answerer: Arc<dyn OfferAnswerer>,
+    pub(crate) links: Vec<HeaderValue>,
+    pub(crate) most_sessions: usize,
+}
+
 impl Endpoint {
-    pub(crate) fn new(
-        path: String,
-        token: Option<RequiredToken>,
-        links: Vec<HeaderValue>,
-        answerer: Arc<dyn OfferAnswerer>,
-    ) -> Self {
-        Self { path, token, answerer, links, sessions: Mutex::default() }
+    pub(crate) fn new(parts: EndpointParts) -> Self {
+        let EndpointParts { path, role, gate, answerer, links, most_sessions } = parts;
+        Self { path, role, gate, answerer, links, most_sessions, sessions: Mutex::default() }
     }
 
     /// Makes a session's URL, which lasts as long as the lease.
-    pub(crate) fn reserve(self: &Arc<Self>) -> Result<(SessionId, SessionLease), Refusal> {
+    pub(crate) fn reserve(self: &Arc<Self>, channel: Option<ChannelId>) -> Result<(SessionId, SessionLease), Refusal> {
         let id = SessionId::random();
         let mut sessions = lock(&self.sessions);
-        if sessions.len() >= MAX_SESSIONS {
-            return Err(Refusal::TooManySessions(MAX_SESSIONS));
+        if sessions.len() >= self.most_sessions {
+            return Err(Refusal::TooManySessions(self.most_sessions));
         }
-        sessions.insert(id.as_str().to_owned(), None);
+        sessions.insert(id.as_str().to_owned(), Slot { channel, session: None });
         let endpoint = Arc::downgrade(self);
         let leased = id.clone();
         let lease = SessionLease::new(move || {
             if let Some(endpoint) = endpoint.upgrade() {
-                endpoint.take(leased.as_str());
+                endpoint.free(leased.as_str());
             }
         });
         Ok((id, lease))
@@ -126,18 +201,33 @@ impl Endpoint {
     /// Puts a session behind its URL, unless it has ended meanwhile.
     pub(crate) fn establish(&self, id: &SessionId, session: Arc<dyn SignaledSession>) {
         if let Some(slot) = lock(&self.sessions).get_mut(id.as_str()) {
-            *slot = Some(Arc::new(Established { session, changing: AsyncMutex::default() }));
+            slot.session = Some(Arc::new(Established { session, changing: AsyncMutex::default() }));
         }
     }
 
-    pub(crate) fn session(&self, id: &str) -> Option<Arc<Established>> {
-        lock(&self.sessions).get(id)?.clone()
+    /// The session with this id, if it is of this channel.
+    pub(crate) fn session(&self, channel: Option<&ChannelId>, id: &str) -> Option<Arc<Established>> {
+        let sessions = lock(&self.sessions);
+        let slot = sessions.get(id)?;
+        (slot.channel.as_ref() == channel).then(|| slot.session.clone())?
     }
 
-    /// Takes a session's URL away. What it held is dropped outside the lock, as it may hold the last lease.
-    pub(crate) fn take(&self, id: &str) -> Option<Arc<Established>> {
+    /// Takes a session's URL away, if it is of this channel.
+    pub(crate) fn take(&self, channel: Option<&ChannelId>, id: &str) -> Option<Arc<Established>> {
+        let session = self.session(channel, id)?;
+        self.free(id);
+        Some(session)
+    }
+
+    /// What the slot held is dropped outside the lock, as it may hold the last lease.
+    fn free(&self, id: &str) {
         let slot = lock(&self.sessions).remove(id);
-        slot.flatten()
+        drop(slot);
+    }
+
+    /// How many sessions have a URL.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.sessions).len()
     }
 }
 
@@ -158,7 +248,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer};
+    use crate::signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, auth::TokenGate};
 
     struct Never;
 
@@ -184,7 +274,14 @@ mod tests {
     }
 
     fn endpoint(path: &str) -> Arc<Endpoint> {
-        Arc::new(Endpoint::new(path.into(), None, Vec::new(), Arc::new(Never)))
+        Arc::new(Endpoint::new(EndpointParts {
+            path: path.into(),
+            role: Role::Publish,
+            gate: Arc::new(TokenGate::new(None)),
+            answerer: Arc::new(Never),
+            links: Vec::new(),
+            most_sessions: MAX_SESSIONS,
+        }))
     }
 
     #[test]
@@ -192,32 +289,32 @@ mod tests {
         let table = Table::default();
         assert!(table.insert(endpoint("/whip/live")));
         assert!(!table.insert(endpoint("/whip/live")));
-        assert!(matches!(table.find("/whip/live"), Some(Target::Endpoint(_))));
-        assert!(matches!(table.find("/whip/live/x"), Some(Target::Session(_, id)) if id == "x"));
-        assert!(table.find("/whip").is_none());
-        assert!(table.find("/whip/live/x/y").is_none());
+        assert!(matches!(table.find("/whip/live"), Ok(Target::Endpoint(_))));
+        assert!(matches!(table.find("/whip/live/x"), Ok(Target::Session(_, id)) if id == "x"));
+        assert!(table.find("/whip").is_err());
+        assert!(table.find("/whip/live/x/y").is_err());
         table.remove("/whip/live");
-        assert!(table.find("/whip/live").is_none());
+        assert!(table.find("/whip/live").is_err());
     }
 
     #[test]
     fn session_url_lasts_as_long_as_the_lease() {
         let endpoint = endpoint("/a");
-        let (id, lease) = endpoint.reserve().unwrap();
-        let (other, other_lease) = endpoint.reserve().unwrap();
+        let (id, lease) = endpoint.reserve(None).unwrap();
+        let (other, other_lease) = endpoint.reserve(None).unwrap();
         endpoint.establish(&id, Arc::new(Holder(other_lease)));
-        assert!(endpoint.session(id.as_str()).is_some());
+        assert!(endpoint.session(None, id.as_str()).is_some());
         drop(lease);
-        assert!(endpoint.session(id.as_str()).is_none());
+        assert!(endpoint.session(None, id.as_str()).is_none());
         assert!(!lock(&endpoint.sessions).contains_key(other.as_str()), "its lease went with the first session");
     }
 
     #[test]
     fn sessions_are_bounded() {
         let endpoint = endpoint("/a");
-        let mut leases: Vec<_> = (0..MAX_SESSIONS).map(|_| endpoint.reserve().unwrap()).collect();
-        assert!(matches!(endpoint.reserve(), Err(Refusal::TooManySessions(_))));
+        let mut leases: Vec<_> = (0..MAX_SESSIONS).map(|_| endpoint.reserve(None).unwrap()).collect();
+        assert!(matches!(endpoint.reserve(None), Err(Refusal::TooManySessions(_))));
         leases.pop();
-        assert!(endpoint.reserve().is_ok());
+        assert!(endpoint.reserve(None).is_ok());
     }
 }

@@ -12,17 +12,19 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::{debug, info};
 
 use super::{
-    answerer::{Answer, AnswerError, Offer, abbreviate},
+    answerer::{Answer, AnswerError, Offer, OfferAnswerer, abbreviate},
+    auth::{Ask, bearer},
     body,
     connection::Peer,
     cors,
     limits::Limits,
     problem::Refusal,
     rules, sdp,
-    table::{Endpoint, Table, Target},
+    table::{Place, Table, Target},
     uri::normalise_path,
     whip_session::{self, etag},
 };
+use crate::channel::Credential;
 
 /// Answers take milliseconds; OBS gives up after 8 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
@@ -39,15 +41,15 @@ pub(crate) async fn serve(
     let target = table.find(&path);
     // A session's id is what protects its URL: logs have its beginning.
     let shown = match &target {
-        Some(Target::Session(endpoint, id)) => format!("{}/{}…", endpoint.path, abbreviate(id)),
+        Ok(Target::Session(place, id)) => format!("{}/{}…", place.path(), abbreviate(id)),
         _ => path.clone(),
     };
     let admitted = limits.admit(&method, peer.0.ip()).map_err(|wait| Refusal::TooOften { wait });
     let result = match (admitted, target) {
         (Err(refusal), _) => Err(refusal),
-        (Ok(()), Some(Target::Endpoint(endpoint))) => on_endpoint(endpoint, peer, request).await,
-        (Ok(()), Some(Target::Session(endpoint, id))) => whip_session::serve(&endpoint, &id, request).await,
-        (Ok(()), None) => Err(Refusal::NoEndpoint(path.clone())),
+        (Ok(()), Ok(Target::Endpoint(place))) => on_endpoint(place, peer, request).await,
+        (Ok(()), Ok(Target::Session(place, id))) => whip_session::serve(&place, &id, peer, request).await,
+        (Ok(()), Err(refusal)) => Err(refusal),
     };
     let mut response = result.unwrap_or_else(|refusal| {
         debug!(%method, path = %shown, peer = %peer.0, %refusal, "refused");
@@ -57,39 +59,41 @@ pub(crate) async fn serve(
     response
 }
 
-async fn on_endpoint(endpoint: Arc<Endpoint>, Peer(remote): Peer, request: Request) -> Result<Response, Refusal> {
+async fn on_endpoint(place: Place, peer: Peer, request: Request) -> Result<Response, Refusal> {
     const ALLOW: &str = "GET, HEAD, OPTIONS, POST";
     match *request.method() {
         // Never with a token: a browser's preflight cannot carry one. Without ICE servers: RFC 9725 section 4.6.
         Method::OPTIONS => Ok((StatusCode::OK, [(header::ALLOW, ALLOW), (ACCEPT_POST, SDP)]).into_response()),
         Method::POST => {
-            authorize(&endpoint, request.headers())?;
-            post(endpoint, remote, request).await
+            let credential = authorize(&place, request.headers(), peer).await?;
+            post(place, peer.0, credential, request).await
         }
         // Reserved: a success without content (section 4.2).
         Method::GET | Method::HEAD => {
-            authorize(&endpoint, request.headers())?;
+            authorize(&place, request.headers(), peer).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         _ => Err(Refusal::Method { allow: ALLOW }),
     }
 }
 
-/// Lets a request pass that has the endpoint's token, if it requires one.
-pub(crate) fn authorize(endpoint: &Endpoint, headers: &HeaderMap) -> Result<(), Refusal> {
-    match &endpoint.token {
-        Some(token) => token.check(headers).map_err(Refusal::Unauthorized),
-        None => Ok(()),
-    }
+/// Lets a request pass whose sender may do here what he comes for.
+pub(crate) async fn authorize(place: &Place, headers: &HeaderMap, Peer(from): Peer) -> Result<Credential, Refusal> {
+    let Place { endpoint, channel } = place;
+    let ask = Ask { role: endpoint.role, channel: channel.as_ref(), token: bearer(headers), from: from.ip() };
+    endpoint.gate.admit(ask).await
 }
 
-async fn post(endpoint: Arc<Endpoint>, remote: SocketAddr, request: Request) -> Result<Response, Refusal> {
+async fn post(place: Place, remote: SocketAddr, credential: Credential, request: Request) -> Result<Response, Refusal> {
     body::must_be(SDP, request.headers())?;
     let body = body::read(request).await?;
     let sdp = sdp::check(&body)?.to_owned();
     rules::check_offer(&sdp)?;
-    let (id, lease) = endpoint.reserve()?;
-    let Answer { sdp, session } = answer(&endpoint, Offer { sdp, id: id.clone(), remote, lease }).await?;
+    let path = place.path();
+    let Place { endpoint, channel } = place;
+    let (id, lease) = endpoint.reserve(channel.clone())?;
+    let offer = Offer { sdp, id: id.clone(), remote, channel, credential, lease };
+    let Answer { sdp, session } = answer(&endpoint.answerer, offer).await?;
     let sdp = match rules::complete_answer(&sdp) {
         Ok(sdp) => sdp,
         Err(broken) => {
@@ -100,8 +104,8 @@ async fn post(endpoint: Arc<Endpoint>, remote: SocketAddr, request: Request) -> 
 
     let etag = etag(&*session);
     endpoint.establish(&id, session);
-    info!(endpoint = %endpoint.path, session = abbreviate(id.as_str()), %remote, "offer answered");
-    let location = format!("{}/{id}", endpoint.path);
+    info!(endpoint = %path, session = abbreviate(id.as_str()), %remote, "offer answered");
+    let location = format!("{path}/{id}");
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(SDP)),
         (header::ETAG, etag),
@@ -122,9 +126,9 @@ const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// Asks the endpoint's owner, in a task of its own: a client that goes away must not leave it half way, and the session
 /// that nobody will use is closed.
-async fn answer(endpoint: &Endpoint, offer: Offer) -> Result<Answer, AnswerError> {
+pub(crate) async fn answer(answerer: &Arc<dyn OfferAnswerer>, offer: Offer) -> Result<Answer, AnswerError> {
     let (tx, rx) = oneshot::channel();
-    let answerer = endpoint.answerer.clone();
+    let answerer = answerer.clone();
     tokio::spawn(async move {
         let id = offer.id.clone();
         if let Err(Ok(orphan)) = tx.send(answerer.answer(offer).await) {

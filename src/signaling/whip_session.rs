@@ -11,9 +11,10 @@ use tracing::info;
 use super::{
     answerer::{IceUpdated, SignaledSession, abbreviate},
     body,
+    connection::Peer,
     fragment::{self, IceFragment},
     problem::Refusal,
-    table::Endpoint,
+    table::Place,
     whip::authorize,
 };
 
@@ -22,41 +23,41 @@ const ALLOW: &str = "DELETE, GET, HEAD, OPTIONS, PATCH";
 /// RFC 5789 section 3.1; not among the `http` crate's names.
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
-pub(crate) async fn serve(endpoint: &Endpoint, id: &str, request: Request) -> Result<Response, Refusal> {
+pub(crate) async fn serve(place: &Place, id: &str, peer: Peer, request: Request) -> Result<Response, Refusal> {
     let method = request.method().clone();
     if method == Method::OPTIONS {
         // Never with a token: a browser's preflight cannot carry one.
         let headers = [(header::ALLOW, ALLOW), (ACCEPT_PATCH, fragment::MEDIA_TYPE)];
         return Ok((StatusCode::OK, headers).into_response());
     }
-    authorize(endpoint, request.headers())?;
+    authorize(place, request.headers(), peer).await?;
     match method {
-        Method::PATCH => patch(endpoint, id, request).await,
-        Method::DELETE => delete(endpoint, id).await,
+        Method::PATCH => patch(place, id, request).await,
+        Method::DELETE => delete(place, id).await,
         Method::GET | Method::HEAD => {
-            let session = endpoint.session(id).ok_or(Refusal::NoSession)?;
+            let session = place.session(id).ok_or(Refusal::NoSession)?;
             Ok((StatusCode::NO_CONTENT, [(header::ETAG, etag(session.inner()))]).into_response())
         }
         _ => {
-            endpoint.session(id).ok_or(Refusal::NoSession)?;
+            place.session(id).ok_or(Refusal::NoSession)?;
             Err(Refusal::Method { allow: ALLOW })
         }
     }
 }
 
 /// Ends the session. If-Match, if there is any, does not matter (section 4.3.1).
-async fn delete(endpoint: &Endpoint, id: &str) -> Result<Response, Refusal> {
+async fn delete(place: &Place, id: &str) -> Result<Response, Refusal> {
     // The URL goes first, so that a second DELETE finds nothing.
-    let session = endpoint.take(id).ok_or(Refusal::NoSession)?;
+    let session = place.endpoint.take(place.channel.as_ref(), id).ok_or(Refusal::NoSession)?;
     // In a task of its own: a page that is being closed does not wait for the answer.
     let closed = tokio::spawn(async move { session.inner().close().await }).await;
-    info!(endpoint = %endpoint.path, session = abbreviate(id), ok = closed.is_ok(), "session deleted by its peer");
+    info!(endpoint = %place.path(), session = abbreviate(id), ok = closed.is_ok(), "session deleted by its peer");
     Ok(StatusCode::OK.into_response())
 }
 
 /// More candidates (204), or an ICE restart (200 with our new credentials and a new ETag).
-async fn patch(endpoint: &Endpoint, id: &str, request: Request) -> Result<Response, Refusal> {
-    let session = endpoint.session(id).ok_or(Refusal::NoSession)?;
+async fn patch(place: &Place, id: &str, request: Request) -> Result<Response, Refusal> {
+    let session = place.session(id).ok_or(Refusal::NoSession)?;
     body::must_be(fragment::MEDIA_TYPE, request.headers())?;
     let condition = Condition::of(request.headers()).ok_or(Refusal::NoCondition)?;
     let body = body::read(request).await?;
@@ -71,7 +72,7 @@ async fn patch(endpoint: &Endpoint, id: &str, request: Request) -> Result<Respon
     match session.inner().update_ice(fragment).await? {
         IceUpdated::Trickled => Ok(StatusCode::NO_CONTENT.into_response()),
         IceUpdated::Restarted(ours) => {
-            info!(endpoint = %endpoint.path, session = abbreviate(id), "ICE restarted by its peer");
+            info!(endpoint = %place.path(), session = abbreviate(id), "ICE restarted by its peer");
             let headers = [
                 (header::CONTENT_TYPE, HeaderValue::from_static(fragment::MEDIA_TYPE)),
                 (header::ETAG, etag(session.inner())),

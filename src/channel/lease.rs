@@ -1,0 +1,49 @@
+//! A publisher's hold on its channel.
+
+use tokio::sync::watch;
+
+/// Why a publisher has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Displaced {
+    /// Another one took its place.
+    Replaced,
+    /// The channel was stopped.
+    Stopped,
+}
+
+/// Holds a channel for its publisher; dropping it gives the channel up.
+pub struct PublisherLease {
+    displaced: watch::Receiver<Option<Displaced>>,
+    on_drop: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl PublisherLease {
+    /// A lease whose holder is told through `displaced` to go, and which runs `on_drop` once when it goes.
+    pub fn new(displaced: watch::Receiver<Option<Displaced>>, on_drop: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { displaced, on_drop: Some(Box::new(on_drop)) }
+    }
+
+    /// Returns when the holder has to go; never, if it may stay. The channel is free for the next once the lease is
+    /// dropped.
+    pub async fn displaced(&mut self) -> Displaced {
+        match self.displaced.wait_for(Option::is_some).await.map(|why| *why) {
+            Ok(Some(why)) => why,
+            // The registry is gone: nobody can displace the holder any more.
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for PublisherLease {
+    fn drop(&mut self) {
+        if let Some(f) = self.on_drop.take() {
+            f();
+        }
+    }
+}
+
+impl std::fmt::Debug for PublisherLease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PublisherLease")
+    }
+}
