@@ -8,6 +8,7 @@
 //!                                          │ router
 //!                          page ◀──────────┴──────▶ whip ──▶ limits, auth, body, sdp, rules ──▶ OfferAnswerer
 //!                                                    │   └─▶ whip_session ──▶ fragment ──▶ SignaledSession
+//!                                          └──▶ socket ──▶ hub: /ws, publishing and relaying
 //!                                                    │ endpoints and sessions: table; errors: problem; always: cors
 //! ```
 
@@ -30,6 +31,7 @@ mod rules;
 mod sdp;
 mod server;
 mod site;
+mod socket;
 mod table;
 mod tls;
 mod uri;

@@ -151,7 +151,7 @@ pub fn mount_site(runtime: &tokio::runtime::Handle, config: SiteConfig) -> Resul
     let mut servers = servers();
     let Held { server, origin } = hold(&mut servers, runtime, &config.listen, config.tls.clone())?;
     let address = config.listen.to_string();
-    if !server.table.set_site(Arc::new(Site::new(config))) {
+    if !server.table.set_site(Arc::new(Site::new(runtime, config))) {
         return Err(MountError::SiteTaken { address });
     }
     debug!(%origin, "bridge server mounted");

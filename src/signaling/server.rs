@@ -10,7 +10,7 @@ use std::{
 use axum::{
     Extension, Router,
     http::{HeaderValue, header},
-    routing::get,
+    routing::{any, get},
 };
 use axum_server::{
     Handle, Server as AxumServer,
@@ -25,7 +25,7 @@ use tracing::{debug, error};
 use super::{
     connection::{Listener, Peer},
     limits::Limits,
-    page,
+    page, socket,
     table::Table,
     tls::TlsFiles,
     whip,
@@ -106,6 +106,8 @@ fn router(table: Arc<Table>) -> Router {
         .route("/", get(page::index))
         .route("/endpoints.json", get(page::endpoints))
         .route("/page/{file}", get(page::asset))
+        .route("/ws", any(socket::serve))
+        .route("/api/v1/signaling.schema.json", get(socket::serve_schema))
         .fallback(whip::serve)
         .layer(Extension(Arc::new(Limits::default())))
         .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::{
     answerer::OfferAnswerer,
     auth::{Access, Gate, Role},
     ice_server::IceServer,
+    socket::Sockets,
     table::{Endpoint, EndpointParts},
     tls::TlsFiles,
     uri::ListenAddress,
@@ -34,6 +37,8 @@ pub struct SiteConfig {
 pub(crate) struct Site {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) gate: Arc<dyn Gate>,
+    /// `/ws`
+    pub(crate) sockets: Sockets,
     /// `/whip/{channel}`
     whip: Arc<Endpoint>,
 }
@@ -42,7 +47,7 @@ pub(crate) struct Site {
 const WHIP: &str = "/whip";
 
 impl Site {
-    pub(crate) fn new(config: SiteConfig) -> Self {
+    pub(crate) fn new(runtime: &Handle, config: SiteConfig) -> Self {
         let SiteConfig { ice_servers, max_sessions, access, registry, publishing, .. } = config;
         let gate = access.gate(registry.clone());
         let whip = Endpoint::new(EndpointParts {
@@ -53,7 +58,9 @@ impl Site {
             links: ice_servers.iter().filter_map(IceServer::link).collect(),
             most_sessions: max_sessions,
         });
-        Self { registry, gate, whip: Arc::new(whip) }
+        let whip = Arc::new(whip);
+        let sockets = Sockets::new(runtime, registry.clone(), gate.clone(), whip.clone());
+        Self { registry, gate, sockets, whip }
     }
 
     /// The endpoint whose channels are below this path.
