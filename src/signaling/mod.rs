@@ -25,6 +25,7 @@ pub mod fuzzing;
 mod ice_server;
 mod limits;
 mod mount;
+mod opening;
 mod page;
 mod problem;
 mod rules;

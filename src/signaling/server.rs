@@ -14,6 +14,7 @@ use axum::{
 };
 use axum_server::{
     Handle, Server as AxumServer,
+    accept::DefaultAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use hyper_util::rt::TokioTimer;
@@ -25,6 +26,7 @@ use tracing::{debug, error};
 use super::{
     connection::{Listener, Peer},
     limits::Limits,
+    opening::Http1Only,
     page, socket,
     table::Table,
     tls::TlsFiles,
@@ -59,14 +61,17 @@ impl Server {
         let table = Arc::new(Table::default());
         let handle = Handle::new();
         let service = router(table.clone()).into_make_service_with_connect_info::<Peer>();
-        let mut server = AxumServer::from_listener(listener.clone()).handle(handle.clone()).http1_only();
+        let mut server = AxumServer::from_listener(listener.clone()).handle(handle.clone());
         server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
 
         let (tls, config) = tls.unzip();
         runtime.spawn(async move {
             let ended = match config {
-                Some(config) => server.acceptor(RustlsAcceptor::new(config)).serve(service).await,
-                None => server.serve(service).await,
+                Some(config) => {
+                    let acceptor = Http1Only::new(RustlsAcceptor::new(config), HEADER_TIMEOUT);
+                    server.acceptor(acceptor).serve(service).await
+                }
+                None => server.acceptor(Http1Only::new(DefaultAcceptor::new(), HEADER_TIMEOUT)).serve(service).await,
             };
             match ended {
                 Ok(()) => debug!(%address, "server closed"),
