@@ -6,6 +6,7 @@ use super::{
     answerer::OfferAnswerer,
     auth::{Access, Gate, Role},
     ice_server::IceServer,
+    monitor::{Monitor, Reports},
     table::{Endpoint, EndpointParts},
     tls::TlsFiles,
     uri::ListenAddress,
@@ -28,12 +29,15 @@ pub struct SiteConfig {
     pub registry: Arc<dyn Registry>,
     /// Answers who publishes.
     pub publishing: Arc<dyn OfferAnswerer>,
+    /// Tells what the sessions are doing.
+    pub monitor: Arc<dyn Monitor>,
 }
 
 /// What all routes of a bridge server share.
 pub(crate) struct Site {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) reports: Reports,
     /// `/whip/{channel}`
     whip: Arc<Endpoint>,
 }
@@ -43,7 +47,7 @@ const WHIP: &str = "/whip";
 
 impl Site {
     pub(crate) fn new(config: SiteConfig) -> Self {
-        let SiteConfig { ice_servers, max_sessions, access, registry, publishing, .. } = config;
+        let SiteConfig { ice_servers, max_sessions, access, registry, publishing, monitor, .. } = config;
         let gate = access.gate(registry.clone());
         let whip = Endpoint::new(EndpointParts {
             path: WHIP.into(),
@@ -53,7 +57,7 @@ impl Site {
             links: ice_servers.iter().filter_map(IceServer::link).collect(),
             most_sessions: max_sessions,
         });
-        Self { registry, gate, whip: Arc::new(whip) }
+        Self { registry, gate, reports: Reports::new(monitor), whip: Arc::new(whip) }
     }
 
     /// The endpoint whose channels are below this path.
