@@ -11,11 +11,9 @@ use std::{
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use super::{
-    codecs,
-    publisher::{Present, may_replace},
-};
+use super::codecs;
 use crate::{
+    channel::{Present, may_replace},
     rtp::{Crossing, SessionFeed},
     session::{
         EndReason, IceChange, IceError, LocalIce, NegotiationError, PacketSink, RemoteCandidate, RemoteIce, Session,
