@@ -94,18 +94,19 @@ function said(value, format) {
   return value === null || value === undefined ? "–" : format(value);
 }
 
-/** A path that breaks where a value is missing; a value alone between two gaps is a dot. */
+/** A path that breaks where values are missing; a value alone between two gaps is a dot. */
 function path(points, x, y) {
-  let drawing = false;
+  const LONGEST = 5; // seconds: a page in the background asks for nothing
+  let last = -Infinity;
   let d = "";
   for (const [time, value] of points) {
     if (value === null) {
-      drawing = false;
+      last = -Infinity;
       continue;
     }
     const at = `${x(time).toFixed(1)} ${y(value).toFixed(1)}`;
-    d += drawing ? `L${at}` : `M${at}h0`;
-    drawing = true;
+    d += time - last < LONGEST ? `L${at}` : `M${at}h0`;
+    last = time;
   }
   return d;
 }

@@ -23,7 +23,7 @@ pub trait Monitor: Send + Sync + 'static {
 }
 
 /// Everything at one time.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// The sessions that are there, in order of their start.
     pub sessions: Vec<SessionReport>,

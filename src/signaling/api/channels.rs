@@ -29,7 +29,6 @@ pub(super) struct Channel {
     /// For lists.
     category: Option<String>,
     /// Whatever its maker wanted to be kept with it.
-    #[schema(value_type = Option<Object>, additional_properties)]
     metadata: Option<serde_json::Value>,
     /// Whether somebody publishes.
     live: bool,

@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use super::{BridgeServer, channels, doc, status, whip};
-use crate::signaling::{health, metrics};
+use crate::signaling::{health, metrics, problem::Problem};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,7 +31,7 @@ use crate::signaling::{health, metrics};
         health::healthz,
         health::readyz,
     ),
-    components(responses(
+    components(schemas(Problem), responses(
         doc::Malformed,
         doc::Unauthorized,
         doc::Forbidden,

@@ -21,7 +21,7 @@ use crate::signaling::{
         process::{self, Process},
         requests::{Answers, Requests},
     },
-    monitor::Report,
+    monitor::{PortReport, SessionReport, Totals},
     problem::Refusal,
 };
 
@@ -40,8 +40,12 @@ pub(super) struct Status<'a> {
     live_channels: usize,
     /// Viewers of all channels.
     viewers: u64,
-    #[serde(flatten)]
-    report: &'a Report,
+    /// The sessions that are there, in order of their start.
+    sessions: &'a [SessionReport],
+    /// What has happened since the server started.
+    totals: Totals,
+    /// The UDP ports that carry media.
+    ports: &'a [PortReport],
     /// What the process uses, where the system tells.
     process: Option<Process>,
     /// HTTP requests answered, refused ones included.
@@ -68,7 +72,7 @@ pub(super) async fn status(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     as_admin(&site, &headers, peer).await?;
-    let channels = site.registry.list().await;
+    let (report, channels) = (site.reports.latest().await?, site.registry.list().await);
     let status = Status {
         at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
         version: env!("CARGO_PKG_VERSION"),
@@ -76,7 +80,9 @@ pub(super) async fn status(
         channels: channels.len(),
         live_channels: channels.iter().filter(|channel| channel.is_live).count(),
         viewers: channels.iter().map(|channel| u64::from(channel.viewers)).sum(),
-        report: &*site.reports.latest().await?,
+        sessions: &report.sessions,
+        totals: report.totals,
+        ports: &report.ports,
         process: process::read(),
         http: requests.all(),
     };
