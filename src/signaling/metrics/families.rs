@@ -51,10 +51,10 @@ impl Numbers {
         to.info("webrtcbridge_build", "The version that runs", [version])?;
         to.gauge("webrtcbridge_draining", "1 while no new sessions are taken", None, [(none(), f64::from(self.draining))])?;
         let live = self.channels.iter().filter(|channel| channel.is_live).count();
-        let viewers: f64 = self.channels.iter().map(|channel| f64::from(channel.viewers)).sum();
+        let viewers: u64 = self.channels.iter().map(|channel| u64::from(channel.viewers)).sum();
         to.gauge("webrtcbridge_channels", "Channels that exist", None, [(none(), self.channels.len() as f64)])?;
         to.gauge("webrtcbridge_live_channels", "Channels with a publisher", None, [(none(), live as f64)])?;
-        to.gauge("webrtcbridge_viewers", "Viewers of all channels", None, [(none(), viewers)])?;
+        to.gauge("webrtcbridge_viewers", "Viewers of all channels", None, [(none(), viewers as f64)])?;
         let count = |state| self.report.sessions.iter().filter(|session| session.state == state).count() as f64;
         let by_state = ConnectionState::ALL.map(|state| (vec![("state", state.as_str().into())], count(state)));
         to.gauge("webrtcbridge_sessions", "Sessions by the state of their connection", None, by_state)?;
@@ -253,8 +253,9 @@ impl Families<'_> {
         samples: impl IntoIterator<Item = (Labels, V)>,
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
-        samples.into_iter().try_for_each(|(labels, value)| {
-            metric.encode_family(&labels)?.encode_counter::<Labels, _, f64>(&value, None)
+        samples.into_iter().try_for_each(|(labels, value)| match labels[..] {
+            [] => metric.encode_counter::<Labels, _, f64>(&value, None),
+            _ => metric.encode_family(&labels)?.encode_counter::<Labels, _, f64>(&value, None),
         })
     }
 
@@ -266,9 +267,10 @@ impl Families<'_> {
         samples: impl IntoIterator<Item = (Labels, V)>,
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-        samples
-            .into_iter()
-            .try_for_each(|(labels, value)| metric.encode_family(&labels)?.encode_gauge(&value))
+        samples.into_iter().try_for_each(|(labels, value)| match labels[..] {
+            [] => metric.encode_gauge(&value),
+            _ => metric.encode_family(&labels)?.encode_gauge(&value),
+        })
     }
 
     fn info(
