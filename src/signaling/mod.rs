@@ -46,4 +46,4 @@ pub use ice_server::{IceServer, IceServerError};
 pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site};
 pub use site::SiteConfig;
 pub use tls::TlsFiles;
-pub use uri::{EndpointUri, ListenAddress, Scheme, UriError};
+pub use uri::{BadListenAddress, EndpointUri, ListenAddress, Scheme, UriError};
