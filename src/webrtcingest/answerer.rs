@@ -8,12 +8,10 @@ use std::{
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use super::{
-    codecs,
-    publisher::{Present, may_replace},
-};
+use super::codecs;
 use crate::{
     bridge::Signaled,
+    channel::{Present, may_replace},
     rtp::{Crossing, SessionFeed},
     session::{EndReason, PacketSink, Session, SessionConfig, SessionError, negotiate},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer},
