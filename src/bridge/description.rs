@@ -48,6 +48,11 @@ impl Description {
         Ok(Self { text: text.to_owned(), warnings })
     }
 
+    /// A description as it may be shown: without the values of its properties.
+    pub fn shown(text: &str) -> String {
+        marker::masked(text)
+    }
+
     /// What is set in it to no effect.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -62,8 +67,10 @@ fn launch(text: &str) -> Result<gst::Bin, DescriptionError> {
     let flags = gst::ParseFlags::FATAL_ERRORS | gst::ParseFlags::PLACE_IN_BIN;
     let launched = gst::parse::launch_full(text, None, flags);
     let element = launched.map_err(|error| DescriptionError(explain(text, &error)))?;
-    let name = element.name();
-    element.downcast().map_err(|_| DescriptionError(format!("{name} cannot be used as a session")))
+    element.downcast().or_else(|element: gst::Element| {
+        let bin = gst::Bin::new();
+        bin.add(&element).map(|()| bin).map_err(|error| DescriptionError(error.to_string()))
+    })
 }
 
 /// The parser's words with a marker where they lead; without the values that it repeats.

@@ -25,16 +25,21 @@ fn is_part_of_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '.')
 }
 
+/// The description in one line with `…` for each value.
+pub(super) fn masked(text: &str) -> String {
+    masked_with_column(text, None).0
+}
+
 fn shown(text: &str, what: &str, at: Option<usize>) -> String {
-    let (masked, column) = masked(text, at);
+    let (masked, column) = masked_with_column(text, at);
     match column {
         Some(column) => format!("{what}\n  {masked}\n  {:column$}^", ""),
         None => format!("{what}\n  {masked}"),
     }
 }
 
-/// The text in one line with `…` for each value, and the column that byte `at` has come to.
-fn masked(text: &str, at: Option<usize>) -> (String, Option<usize>) {
+/// The same, and the column that byte `at` has come to.
+fn masked_with_column(text: &str, at: Option<usize>) -> (String, Option<usize>) {
     let mut line = String::new();
     let mut columns = 0;
     let mut column = None;
@@ -105,7 +110,9 @@ mod tests {
 
     #[test]
     fn no_value_is_shown_however_it_is_quoted() {
-        for value in ["s3cret", "\"a s3cret\"", "'a s3cret'", "\"a \\\" s3cret\"", " s3cret", "\\ s3cret", "<\"s3cret\">"] {
+        for value in
+            ["s3cret", "\"a s3cret\"", "'a s3cret'", "\"a \\\" s3cret\"", " s3cret", "\\ s3cret", "<\"s3cret\">"]
+        {
             let shown = nowhere(&format!("x location={value} ! y"), "bad");
             assert!(!shown.contains("s3cret") && shown.ends_with(" ! y"), "{shown}");
         }

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use gst::prelude::*;
+
 use crate::{
     codec::{Codec, MediaKind},
     rtp,

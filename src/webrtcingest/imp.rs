@@ -316,7 +316,11 @@ impl WebrtcIngest {
         let ignored = properties::ignored_in_session(self.obj().upcast_ref());
         if !ignored.is_empty() {
             let ignored = ignored.join(", ");
-            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{ignored} of a webrtcingest in a session: ignored; set it on the webrtcbridgebin"));
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                ("{ignored} of a webrtcingest in a session: ignored; set it on the webrtcbridgebin")
+            );
         }
     }
 

@@ -215,9 +215,7 @@ impl Settings {
 
     fn server_tls(&self, scheme: Scheme) -> Result<Option<TlsFiles>, String> {
         match (scheme.is_secure(), &self.tls_certificate, &self.tls_key) {
-            (true, Some(certificate), Some(key)) => {
-                Ok(Some(properties::tls_files(certificate, key)))
-            }
+            (true, Some(certificate), Some(key)) => Ok(Some(properties::tls_files(certificate, key))),
             (true, _, _) => Err("whips:// needs tls-certificate and tls-key, both PEM files".into()),
             (false, None, None) => Ok(None),
             (false, _, _) => Err("tls-certificate and tls-key are set, but uri is whip://: use whips://".into()),
