@@ -83,8 +83,10 @@ fn a_failing_session_ends_alone_and_its_reason_names_no_key() {
             let text = match values[1].get::<&str>().expect("a channel") {
                 "good" => good.as_str(),
                 // What is there at the end of a URL is a key, whichever element says so.
-                _ => "webrtcingest ! fakesink curlhttpsink name=c location=http://127.0.0.1:1/s3cret/{channel} \
-                      audiotestsrc is-live=true ! c.",
+                _ => {
+                    "webrtcingest ! fakesink curlhttpsink name=c location=http://127.0.0.1:1/s3cret/{channel} \
+                      audiotestsrc is-live=true ! c."
+                }
             };
             Some(gst::parse::launch(text).expect("a pipeline").to_value())
         });
@@ -145,7 +147,11 @@ fn a_second_publisher_gets_409_until_the_first_is_silent() {
     second.wait_connected(SOON);
     wait_frames(&server, "red");
     second.assert_unharmed();
-    assert!(server.told("red").iter().any(|told| told.reason == "replaced by another publisher"), "{:?}", server.told("red"));
+    assert!(
+        server.told("red").iter().any(|told| told.reason == "replaced by another publisher"),
+        "{:?}",
+        server.told("red")
+    );
     assert_eq!(server.sessions(), 1);
 }
 

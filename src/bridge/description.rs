@@ -27,7 +27,7 @@ impl Description {
         let peer = Peer::trial();
         fill_in(&root, &peer);
         if let Some(unknown) = peer.unknown_placeholder() {
-            return Err(DescriptionError(unknown));
+            return Err(DescriptionError(marker::at_placeholder(text, &unknown.to_string(), &unknown.placeholder)));
         }
         let mut receivers = Vec::new();
         let mut warnings = Vec::new();
@@ -84,10 +84,7 @@ fn explain(text: &str, error: &glib::Error) -> String {
             let said = format!("property \"{property}\" of {element} does not take its value");
             marker::at_property(text, &said, property)
         }
-        (Some(gst::ParseError::Link), [element, ..]) => {
-            let factory = element.trim_end_matches(|c: char| c.is_ascii_digit());
-            marker::at_element(text, said, factory)
-        }
+        (Some(gst::ParseError::Link), _) => marker::at_one_of(text, said, said.split(' ')),
         (Some(gst::ParseError::Syntax), _) => marker::nowhere(text, "this is no pipeline description"),
         _ => marker::nowhere(text, said),
     }

@@ -2,10 +2,14 @@
 
 /// What is wrong, and under the description a mark at the element of this name.
 pub(super) fn at_element(text: &str, what: &str, element: &str) -> String {
+    shown(text, what, position(text, element))
+}
+
+fn position(text: &str, element: &str) -> Option<usize> {
     let starts = |at: usize| !text.get(..at).is_some_and(|before| before.ends_with(is_part_of_name));
     let ends = |at: usize| !text.get(at + element.len()..).is_some_and(|after| after.starts_with(is_part_of_name));
     let found = text.match_indices(element).map(|(at, _)| at).find(|at| starts(*at) && ends(*at));
-    shown(text, what, found.filter(|_| !element.is_empty()))
+    found.filter(|_| !element.is_empty())
 }
 
 /// The same at the property of this name.
@@ -14,6 +18,20 @@ pub(super) fn at_property(text: &str, what: &str, property: &str) -> String {
     let ends = |at: usize| text.get(at + property.len()..).is_some_and(|after| after.trim_start().starts_with('='));
     let found = text.match_indices(property).map(|(at, _)| at).find(|at| starts(*at) && ends(*at));
     shown(text, what, found.filter(|_| !property.is_empty()))
+}
+
+/// The same at a placeholder, which stands in a value.
+pub(super) fn at_placeholder(text: &str, what: &str, placeholder: &str) -> String {
+    shown(text, what, text.find(placeholder))
+}
+
+/// The same at the first of these elements, of which the parser tells the names that it has given them.
+pub(super) fn at_one_of<'a>(text: &str, what: &str, mut names: impl Iterator<Item = &'a str>) -> String {
+    let unnumbered = |name: &'a str| name.trim_end_matches(|c: char| c.is_ascii_digit());
+    match names.find_map(|name| position(text, unnumbered(name))) {
+        Some(at) => shown(text, what, Some(at)),
+        None => nowhere(text, what),
+    }
 }
 
 /// What is wrong, and the description.
@@ -46,7 +64,8 @@ fn masked_with_column(text: &str, at: Option<usize>) -> (String, Option<usize>) 
     let mut value: Option<Value> = None;
     for (index, c) in text.char_indices() {
         if at == Some(index) {
-            column = Some(columns);
+            // Within a value it is that value's.
+            column = Some(if value.is_some() { columns - 1 } else { columns });
         }
         if let Some(inside) = &mut value {
             if !inside.ends_at(c) {
@@ -125,5 +144,13 @@ mod tests {
         assert_eq!(shown, "w\n  x264enc ! x264 ! y\n            ^");
         assert_eq!(at_element("a", "w", "b"), "w\n  a");
         assert_eq!(at_element("a", "w", ""), "w\n  a");
+    }
+
+    #[test]
+    fn a_placeholder_is_marked_at_its_value_and_a_link_at_its_first_end() {
+        assert_eq!(at_placeholder("a b=c/{x} d", "w", "{x}"), "w\n  a b=… d\n      ^");
+        let words = "could not link videotestsrc0 to audioconvert0";
+        let marked = at_one_of("x ! videotestsrc ! audioconvert", words, words.split(' '));
+        assert_eq!(marked, format!("{words}\n  x ! videotestsrc ! audioconvert\n      ^"));
     }
 }

@@ -26,7 +26,7 @@ struct Inner {
     names: Names,
     /// `None` for a description that is only tried.
     connection: Option<Connection>,
-    unknown: Mutex<Option<String>>,
+    unknown: Mutex<Option<UnknownPlaceholder>>,
     /// Lock order: each alone.
     crossing: Mutex<Option<Arc<Crossing>>>,
     session: Mutex<Option<Session>>,
@@ -35,6 +35,17 @@ struct Inner {
 struct Connection {
     media: Handle,
     mux: Arc<Mux>,
+}
+
+/// A placeholder that means nothing, and where it stands.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "there is no placeholder {placeholder} (property \"{property}\" of {element}); there are {{channel}} and {{session}}"
+)]
+pub(super) struct UnknownPlaceholder {
+    pub(super) placeholder: String,
+    property: String,
+    element: String,
 }
 
 /// Why an element cannot have the media of the session.
@@ -85,15 +96,16 @@ impl Peer {
         match self.0.names.fill(text) {
             Ok(filled) => filled.into_owned(),
             Err(unknown) => {
-                let first = format!("{unknown} (in property \"{property}\" of {})", element.name());
-                lock(&self.0.unknown).get_or_insert(first);
+                let (property, element) = (property.to_owned(), element.name().to_string());
+                let placeholder = format!("{{{}}}", unknown.0);
+                lock(&self.0.unknown).get_or_insert(UnknownPlaceholder { placeholder, property, element });
                 text.to_owned()
             }
         }
     }
 
     /// The first placeholder that could not be filled in.
-    pub(super) fn unknown_placeholder(&self) -> Option<String> {
+    pub(super) fn unknown_placeholder(&self) -> Option<UnknownPlaceholder> {
         lock(&self.0.unknown).clone()
     }
 

@@ -60,7 +60,7 @@ impl SessionPipeline {
         let started = Self { pipeline: pipeline.clone(), stopped: AtomicBool::new(false) };
         fill_in(pipeline.upcast_ref(), peer);
         if let Some(unknown) = peer.unknown_placeholder() {
-            return Err(unknown);
+            return Err(unknown.to_string());
         }
         let mut events = listen(&pipeline);
         started.play(timing).map_err(|()| match events.try_recv() {

@@ -10,8 +10,7 @@ pub(super) struct Names {
 }
 
 /// A placeholder that means nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no placeholder {{{0}}}; there are {{channel}} and {{session}}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unknown(pub(super) String);
 
 impl Names {

@@ -56,6 +56,11 @@ impl Site {
         Self { registry, gate, whip: Arc::new(whip) }
     }
 
+    /// Where to publish, with a placeholder for the channel, and whether that needs a token.
+    pub(crate) fn publish_template(&self) -> (String, bool) {
+        (format!("{WHIP}/{{channel}}"), self.gate.needs_token(Role::Publish))
+    }
+
     /// The endpoint whose channels are below this path.
     pub(crate) fn endpoint(&self, path: &str) -> Option<Arc<Endpoint>> {
         (path == WHIP).then(|| self.whip.clone())
