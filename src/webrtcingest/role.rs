@@ -65,6 +65,14 @@ impl Role {
         }
     }
 
+    /// What its user should be warned of.
+    pub(super) fn warning(&self) -> Option<String> {
+        match self {
+            Self::Server { mount, .. } => mount.warning(),
+            Self::Client(_) => None,
+        }
+    }
+
     /// Its own endpoint, or the one that it calls.
     pub(super) fn url(&self) -> String {
         match self {
