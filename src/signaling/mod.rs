@@ -4,11 +4,11 @@
 //! [`OfferAnswerer`], which turns an SDP offer into an answer and a [`SignaledSession`].
 //!
 //! ```text
-//!   uri ──▶ EndpointConfig ──▶ mount ──▶ server     bind, TLS, accept; one per HOST:PORT
-//!                                          │ router
+//!   uri ──▶ EndpointConfig ──▶ mount ──▶ server     bind, TLS (reloaded), accept; one per HOST:PORT
+//!                                          │ router, behind origin: which pages, by which name
 //!                          page ◀──────────┴──────▶ whip ──▶ limits, auth, body, sdp, rules ──▶ OfferAnswerer
 //!                                                    │   └─▶ whip_session ──▶ fragment ──▶ SignaledSession
-//!                                                    │ endpoints and sessions: table; errors: problem; always: cors
+//!                                                    │ endpoints and sessions: table; errors: problem
 //! ```
 
 mod answerer;
@@ -24,7 +24,9 @@ pub mod fuzzing;
 mod ice_server;
 mod limits;
 mod mount;
+mod origin;
 mod page;
+mod per_address;
 mod problem;
 mod rules;
 mod sdp;
@@ -32,6 +34,7 @@ mod server;
 mod site;
 mod table;
 mod tls;
+mod tls_reload;
 mod uri;
 mod whip;
 mod whip_session;
@@ -40,10 +43,11 @@ pub use answerer::{
     Answer, AnswerError, IceRefused, IceUpdated, Offer, OfferAnswerer, SessionId, SessionLease, SignaledSession,
     abbreviate,
 };
-pub use auth::{Access, Role};
+pub use auth::{Access, Authorizer, Role};
 pub use fragment::{FragmentError, IceCandidate, IceCredentials, IceFragment};
 pub use ice_server::{IceServer, IceServerError};
 pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site};
+pub use origin::{AllowedOrigins, BadOrigin};
 pub use site::SiteConfig;
 pub use tls::TlsFiles;
 pub use uri::{BadListenAddress, EndpointUri, ListenAddress, Scheme, UriError};

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     answerer::{AnswerError, IceRefused},
-    auth::Denied,
+    auth::{Denied, claims::Lacks},
     fragment::FragmentError,
     sdp::SdpError,
 };
@@ -30,8 +30,24 @@ pub(crate) enum Refusal {
     #[error("{}", match .0 {
         Denied::Missing => "this endpoint needs a bearer token (Authorization: Bearer …)",
         Denied::Wrong => "the bearer token is not the right one",
+        Denied::OutOfTime => "the bearer token has expired, or is not yet good",
+        Denied::Unanswered => "whoever decides about tokens here could not be asked; try again later",
     })]
     Unauthorized(Denied),
+    #[error(transparent)]
+    Forbidden(Lacks),
+    #[error("too many wrong tokens came from this address; come back in {} s", seconds(*.wait))]
+    TooManyFailures { wait: Duration },
+    #[error(
+        "pages of {origin} may not use this: where no token is needed only its own pages and those of this machine may; \
+         set a token here, or name the origin in allowed-origins"
+    )]
+    ForeignOrigin { origin: String },
+    #[error(
+        "this server does not know itself as {host}: where no token is needed it is served by address, as localhost and by \
+         this machine's name; set a token here, or name http://{host} in allowed-origins"
+    )]
+    ForeignHost { host: String },
     #[error("the Content-Type must be {must}, not {came}")]
     ContentType { must: &'static str, came: String },
     #[error("the body is larger than {max} bytes")]
@@ -64,13 +80,14 @@ impl Refusal {
             Self::NoEndpoint(_) | Self::BadChannel(_) | Self::NoSession => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) | Self::ForeignOrigin { .. } | Self::ForeignHost { .. } => StatusCode::FORBIDDEN,
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Body(_) | Self::Sdp(_) | Self::Fragment(_) => StatusCode::BAD_REQUEST,
             Self::NoCondition => StatusCode::PRECONDITION_REQUIRED,
             Self::ConditionFailed => StatusCode::PRECONDITION_FAILED,
-            Self::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooOften { .. } | Self::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TooManySessions(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Answer(error) => match error {
                 AnswerError::Malformed(_) => StatusCode::BAD_REQUEST,
@@ -96,11 +113,17 @@ impl Refusal {
                 header::WWW_AUTHENTICATE,
                 // RFC 6750 section 3.1: no error code when no credentials came.
                 HeaderValue::from_static(match denied {
-                    Denied::Missing => "Bearer realm=\"webrtcbridge\"",
-                    Denied::Wrong => "Bearer realm=\"webrtcbridge\", error=\"invalid_token\"",
+                    Denied::Missing | Denied::Unanswered => "Bearer realm=\"webrtcbridge\"",
+                    Denied::Wrong | Denied::OutOfTime => "Bearer realm=\"webrtcbridge\", error=\"invalid_token\"",
                 }),
             )),
-            Self::TooOften { wait } => Some((header::RETRY_AFTER, HeaderValue::from(seconds(*wait)))),
+            Self::Forbidden(_) => Some((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"webrtcbridge\", error=\"insufficient_scope\""),
+            )),
+            Self::TooOften { wait } | Self::TooManyFailures { wait } => {
+                Some((header::RETRY_AFTER, HeaderValue::from(seconds(*wait))))
+            }
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
             }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{
     answerer::OfferAnswerer,
-    auth::{Access, Gate, Role},
+    auth::{Access, Gate, Role, counters::AuthCounters},
     ice_server::IceServer,
+    origin::AllowedOrigins,
     table::{Endpoint, EndpointParts},
     tls::TlsFiles,
     uri::ListenAddress,
@@ -34,6 +35,9 @@ pub struct SiteConfig {
 pub(crate) struct Site {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) gate: Arc<dyn Gate>,
+    /// What the gate has done.
+    pub(crate) auth: Arc<AuthCounters>,
+    pub(crate) allowed_origins: AllowedOrigins,
     /// `/whip/{channel}`
     whip: Arc<Endpoint>,
 }
@@ -42,9 +46,12 @@ pub(crate) struct Site {
 const WHIP: &str = "/whip";
 
 impl Site {
-    pub(crate) fn new(config: SiteConfig) -> Self {
+    /// An error says what of this machine is missing.
+    pub(crate) fn new(config: SiteConfig) -> Result<Self, String> {
         let SiteConfig { ice_servers, max_sessions, access, registry, publishing, .. } = config;
-        let gate = access.gate(registry.clone());
+        let auth = Arc::<AuthCounters>::default();
+        let allowed_origins = access.allowed_origins.clone();
+        let gate = access.gate(registry.clone(), auth.clone())?;
         let whip = Endpoint::new(EndpointParts {
             path: WHIP.into(),
             role: Role::Publish,
@@ -53,7 +60,7 @@ impl Site {
             links: ice_servers.iter().filter_map(IceServer::link).collect(),
             most_sessions: max_sessions,
         });
-        Self { registry, gate, whip: Arc::new(whip) }
+        Ok(Self { registry, gate, auth, allowed_origins, whip: Arc::new(whip) })
     }
 
     /// Where to publish, with a placeholder for the channel, and whether that needs a token.

@@ -257,6 +257,9 @@ impl WebrtcIngest {
                 gst::Structure::builder("webrtcbridge-listening").field("url", url).field("page", page).build();
             let _ = self.obj().post_message(gst::message::Element::builder(listening).src(&*self.obj()).build());
         }
+        if let Some(warning) = started.role.warning() {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", warning));
+        }
         *self.started() = Some(started);
         Ok(())
     }

@@ -74,6 +74,14 @@ impl Role {
         }
     }
 
+    /// What its user should be warned of.
+    pub(super) fn warning(&self) -> Option<String> {
+        match self {
+            Self::Server { mount, .. } => mount.warning(),
+            Self::Client(_) | Self::InSession(_) => None,
+        }
+    }
+
     /// Its own endpoint, or the one that it calls, if any.
     pub(super) fn url(&self) -> Option<String> {
         match self {
