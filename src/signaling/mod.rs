@@ -12,6 +12,7 @@
 //! ```
 
 mod answerer;
+mod api;
 mod auth;
 mod body;
 pub mod client;
@@ -21,8 +22,11 @@ mod fragment;
 #[doc(hidden)]
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod health;
 mod ice_server;
 mod limits;
+mod metrics;
+mod monitor;
 mod mount;
 mod origin;
 mod page;
@@ -46,6 +50,10 @@ pub use answerer::{
 pub use auth::{Access, Authorizer, Role};
 pub use fragment::{FragmentError, IceCandidate, IceCredentials, IceFragment};
 pub use ice_server::{IceServer, IceServerError};
+pub use monitor::{
+    ConnectionState, DestinationReport, DestinationState, Dropped, MediaKind, Monitor, PortReport, Report, SessionReport,
+    Totals, TrackReport,
+};
 pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site};
 pub use origin::{AllowedOrigins, BadOrigin};
 pub use site::SiteConfig;

@@ -21,8 +21,10 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::{debug, error};
 
 use super::{
+    api,
     connection::{Listener, Peer},
     limits::Limits,
+    metrics::requests::{self, Requests},
     origin, page,
     table::Table,
     tls::TlsFiles,
@@ -116,8 +118,11 @@ fn router(table: Arc<Table>) -> Router {
         .route("/", get(page::index))
         .route("/endpoints.json", get(page::endpoints))
         .route("/page/{file}", get(page::asset))
+        .merge(api::routes(table.clone()))
         .fallback(whip::serve)
         .layer(middleware::from_fn_with_state(table.clone(), origin::guard))
+        .layer(middleware::from_fn(requests::count))
+        .layer(Extension(Arc::new(Requests::default())))
         .layer(Extension(Arc::new(Limits::default())))
         .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .with_state(table)

@@ -6,6 +6,7 @@ use super::{
     answerer::OfferAnswerer,
     auth::{Access, Gate, Role, counters::AuthCounters},
     ice_server::IceServer,
+    monitor::{Monitor, Reports},
     origin::AllowedOrigins,
     table::{Endpoint, EndpointParts},
     tls::TlsFiles,
@@ -29,6 +30,8 @@ pub struct SiteConfig {
     pub registry: Arc<dyn Registry>,
     /// Answers who publishes.
     pub publishing: Arc<dyn OfferAnswerer>,
+    /// Tells what the sessions are doing.
+    pub monitor: Arc<dyn Monitor>,
 }
 
 /// What all routes of a bridge server share.
@@ -38,6 +41,7 @@ pub(crate) struct Site {
     /// What the gate has done.
     pub(crate) auth: Arc<AuthCounters>,
     pub(crate) allowed_origins: AllowedOrigins,
+    pub(crate) reports: Reports,
     /// `/whip/{channel}`
     whip: Arc<Endpoint>,
 }
@@ -48,7 +52,7 @@ const WHIP: &str = "/whip";
 impl Site {
     /// An error says what of this machine is missing.
     pub(crate) fn new(config: SiteConfig) -> Result<Self, String> {
-        let SiteConfig { ice_servers, max_sessions, access, registry, publishing, .. } = config;
+        let SiteConfig { ice_servers, max_sessions, access, registry, publishing, monitor, .. } = config;
         let auth = Arc::<AuthCounters>::default();
         let allowed_origins = access.allowed_origins.clone();
         let gate = access.gate(registry.clone(), auth.clone())?;
@@ -60,7 +64,8 @@ impl Site {
             links: ice_servers.iter().filter_map(IceServer::link).collect(),
             most_sessions: max_sessions,
         });
-        Ok(Self { registry, gate, auth, allowed_origins, whip: Arc::new(whip) })
+        let reports = Reports::new(monitor);
+        Ok(Self { registry, gate, auth, allowed_origins, reports, whip: Arc::new(whip) })
     }
 
     /// Where to publish, with a placeholder for the channel, and whether that needs a token.
