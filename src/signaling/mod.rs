@@ -8,6 +8,7 @@
 //!                                          │ router, behind origin: which pages, by which name
 //!                          page ◀──────────┴──────▶ whip ──▶ limits, auth, body, sdp, rules ──▶ OfferAnswerer
 //!                                                    │   └─▶ whip_session ──▶ fragment ──▶ SignaledSession
+//!                                          └──▶ socket ──▶ hub: /ws, publishing and relaying
 //!                                                    │ endpoints and sessions: table; errors: problem
 //! ```
 
@@ -36,6 +37,7 @@ mod rules;
 mod sdp;
 mod server;
 mod site;
+mod socket;
 mod table;
 mod tls;
 mod tls_reload;

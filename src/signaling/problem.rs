@@ -88,6 +88,10 @@ pub(crate) enum Refusal {
     Fragment(#[from] FragmentError),
     #[error("too many requests from this address; come back in {} s", seconds(*.wait))]
     TooOften { wait: Duration },
+    #[error("this URL is for WebSockets: {0}")]
+    NotWebSocket(String),
+    #[error("{0}; come back later")]
+    TooManyConnections(&'static str),
     #[error(transparent)]
     Answer(#[from] AnswerError),
     #[error(transparent)]
@@ -95,7 +99,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::NoEndpoint(_) | Self::BadChannel(_) | Self::NoSession | Self::NoChannel(_) => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -108,7 +112,8 @@ impl Refusal {
             Self::NoCondition => StatusCode::PRECONDITION_REQUIRED,
             Self::ConditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::TooOften { .. } | Self::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::TooManySessions(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManySessions(_) | Self::TooManyConnections(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotWebSocket(_) => StatusCode::UPGRADE_REQUIRED,
             Self::Answer(error) => match error {
                 AnswerError::Malformed(_) => StatusCode::BAD_REQUEST,
                 AnswerError::Unacceptable(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -144,6 +149,7 @@ impl Refusal {
             Self::TooOften { wait } | Self::TooManyFailures { wait } => {
                 Some((header::RETRY_AFTER, HeaderValue::from(seconds(*wait))))
             }
+            Self::NotWebSocket(_) => Some((header::UPGRADE, HeaderValue::from_static("websocket"))),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
             }

@@ -11,7 +11,7 @@ use axum::{
     Extension, Router,
     http::{HeaderValue, header},
     middleware,
-    routing::get,
+    routing::{any, get},
 };
 use axum_server::{Handle, Server as AxumServer, tls_rustls::RustlsAcceptor};
 use hyper_util::rt::TokioTimer;
@@ -25,7 +25,7 @@ use super::{
     connection::{Listener, Peer},
     limits::Limits,
     metrics::requests::{self, Requests},
-    origin, page,
+    origin, page, socket,
     table::Table,
     tls::TlsFiles,
     tls_reload::{self, Loaded},
@@ -119,6 +119,8 @@ fn router(table: Arc<Table>) -> Router {
         .route("/endpoints.json", get(page::endpoints))
         .route("/page/{file}", get(page::asset))
         .merge(api::routes(table.clone()))
+        .route("/ws", any(socket::serve))
+        .route("/api/v1/signaling.schema.json", get(socket::serve_schema))
         .fallback(whip::serve)
         .layer(middleware::from_fn_with_state(table.clone(), origin::guard))
         .layer(middleware::from_fn(requests::count))

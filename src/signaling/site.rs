@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::{
     answerer::OfferAnswerer,
     auth::{Access, Gate, Role, counters::AuthCounters},
     ice_server::IceServer,
     monitor::{Monitor, Reports},
     origin::AllowedOrigins,
+    socket::Sockets,
     table::{Endpoint, EndpointParts},
     tls::TlsFiles,
     uri::ListenAddress,
@@ -42,6 +45,8 @@ pub(crate) struct Site {
     pub(crate) auth: Arc<AuthCounters>,
     pub(crate) allowed_origins: AllowedOrigins,
     pub(crate) reports: Reports,
+    /// `/ws`
+    pub(crate) sockets: Sockets,
     /// `/whip/{channel}`
     whip: Arc<Endpoint>,
 }
@@ -50,8 +55,8 @@ pub(crate) struct Site {
 const WHIP: &str = "/whip";
 
 impl Site {
-    /// An error says what of this machine is missing.
-    pub(crate) fn new(config: SiteConfig) -> Result<Self, String> {
+    /// Its timers run on `runtime`. An error says what of this machine is missing.
+    pub(crate) fn new(runtime: &Handle, config: SiteConfig) -> Result<Self, String> {
         let SiteConfig { ice_servers, max_sessions, access, registry, publishing, monitor, .. } = config;
         let auth = Arc::<AuthCounters>::default();
         let allowed_origins = access.allowed_origins.clone();
@@ -64,8 +69,9 @@ impl Site {
             links: ice_servers.iter().filter_map(IceServer::link).collect(),
             most_sessions: max_sessions,
         });
-        let reports = Reports::new(monitor);
-        Ok(Self { registry, gate, auth, allowed_origins, reports, whip: Arc::new(whip) })
+        let whip = Arc::new(whip);
+        let sockets = Sockets::new(runtime, registry.clone(), gate.clone(), whip.clone());
+        Ok(Self { registry, gate, auth, allowed_origins, reports: Reports::new(monitor), sockets, whip })
     }
 
     /// Where to publish, with a placeholder for the channel, and whether that needs a token.
