@@ -56,12 +56,17 @@ pub(crate) async fn asset(Path(name): Path<String>) -> Result<Response, Refusal>
     Ok(file(content_type, content))
 }
 
-/// `GET /endpoints.json`: where the page can publish, and whether a token is needed.
+/// `GET /endpoints.json`: where the page can publish, and whether a token is needed. A bridge server's path holds
+/// `{channel}`, for a name that the page chooses.
 pub(crate) async fn endpoints(State(table): State<Arc<Table>>) -> Response {
     let endpoints = table
         .endpoints()
         .into_iter()
         .map(|endpoint| EndpointEntry { path: endpoint.path.clone(), token: endpoint.gate.needs_token(endpoint.role) })
+        .chain(table.site().map(|site| {
+            let (path, token) = site.publish_template();
+            EndpointEntry { path, token }
+        }))
         .collect();
     ([(header::CACHE_CONTROL, "no-store")], Json(EndpointList { endpoints })).into_response()
 }

@@ -25,6 +25,7 @@ pub mod nginx;
 pub mod peer;
 pub mod publisher;
 pub mod recording;
+pub mod server;
 pub mod watched;
 pub mod whep_server;
 
