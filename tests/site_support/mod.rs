@@ -65,6 +65,7 @@ impl Site {
             registry: registry.clone(),
             publishing: Arc::new(answerer.clone()),
             monitor: numbers.clone(),
+            page: true,
         };
         let mount = mount_site(RUNTIME.handle(), config).unwrap();
         Self { mount, registry, answerer, numbers }

@@ -15,8 +15,13 @@ use prometheus_client::{
 use super::{process::Process, requests::Answers};
 use crate::{
     channel::ChannelInfo,
-    signaling::monitor::{
-        ConnectionState, DestinationReport, DestinationState, PortReport, Report, SessionReport, TrackReport,
+    signaling::{
+        auth::counters::AuthCounts,
+        monitor::{
+            ConnectionState, DestinationReport, DestinationState, PortReport, Report, SessionReport, TrackReport,
+        },
+        socket::SocketCounts,
+        tls_reload::TlsCounters,
     },
 };
 
@@ -28,12 +33,16 @@ pub(super) struct Numbers {
     pub(super) answers: Vec<Answers>,
     pub(super) process: Option<Process>,
     pub(super) draining: bool,
+    pub(super) auth: AuthCounts,
+    pub(super) sockets: SocketCounts,
+    pub(super) tls: Arc<TlsCounters>,
 }
 
 impl Collector for Numbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families { encoder };
         self.of_the_server(&mut families)?;
+        self.of_admission(&mut families)?;
         self.of_sessions(&mut families)?;
         self.of_tracks(&mut families)?;
         self.of_destinations(&mut families)?;
@@ -49,7 +58,12 @@ impl Numbers {
     fn of_the_server(&self, to: &mut Families<'_>) -> fmt::Result {
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         to.info("webrtcbridge_build", "The version that runs", [version])?;
-        to.gauge("webrtcbridge_draining", "1 while no new sessions are taken", None, [(none(), f64::from(self.draining))])?;
+        to.gauge(
+            "webrtcbridge_draining",
+            "1 while no new sessions are taken",
+            None,
+            [(none(), f64::from(self.draining))],
+        )?;
         let live = self.channels.iter().filter(|channel| channel.is_live).count();
         let viewers: u64 = self.channels.iter().map(|channel| u64::from(channel.viewers)).sum();
         to.gauge("webrtcbridge_channels", "Channels that exist", None, [(none(), self.channels.len() as f64)])?;
@@ -75,6 +89,41 @@ impl Numbers {
         to.counter("webrtcbridge_http_responses", help, None, self.answers.iter().map(answer))
     }
 
+    fn of_admission(&self, to: &mut Families<'_>) -> fmt::Result {
+        let AuthCounts { admitted, missing, wrong, forbidden, slowed, unanswered } = self.auth;
+        let outcomes = [
+            ("admitted", admitted),
+            ("missing", missing),
+            ("wrong", wrong),
+            ("forbidden", forbidden),
+            ("slowed", slowed),
+        ];
+        let help = "Requests that asked for something by what became of their token";
+        to.counter(
+            "webrtcbridge_auth_requests",
+            help,
+            None,
+            outcomes.map(|(outcome, count)| (of("outcome", outcome), count)),
+        )?;
+        let help = "Questions to auth-url and for key sets that came to nothing";
+        to.counter("webrtcbridge_auth_unanswered", help, None, [(none(), unanswered)])?;
+        let SocketCounts { open, opened, turned_away, refused, too_slow, floods, idle } = self.sockets;
+        to.gauge("webrtcbridge_websockets", "WebSockets that are open", None, [(none(), open as f64)])?;
+        to.counter("webrtcbridge_websockets_opened", "WebSockets so far", None, [(none(), opened)])?;
+        let closed = [("turned_away", turned_away), ("too_slow", too_slow), ("flood", floods), ("idle", idle)];
+        let help = "WebSockets that the server closed or did not take, by why";
+        to.counter(
+            "webrtcbridge_websockets_closed",
+            help,
+            None,
+            closed.map(|(reason, count)| (of("reason", reason), count)),
+        )?;
+        let help = "Messages on WebSockets that were answered by an error";
+        to.counter("webrtcbridge_websocket_refused_messages", help, None, [(none(), refused)])?;
+        let reloads = [(of("result", "taken"), self.tls.reloaded()), (of("result", "refused"), self.tls.failed())];
+        to.counter("webrtcbridge_tls_reloads", "Changed certificates, by whether they were of use", None, reloads)
+    }
+
     fn of_sessions(&self, to: &mut Families<'_>) -> fmt::Result {
         let sessions = || self.report.sessions.iter();
         let of = |session: &SessionReport| of_session(session);
@@ -85,9 +134,9 @@ impl Numbers {
         to.gauge("webrtcbridge_session_round_trip", help, Some(Unit::Seconds), trips)?;
         let encoders = sessions().flat_map(|session| {
             let named = [("video", &session.video_encoder), ("audio", &session.audio_encoder)];
-            named.into_iter().filter_map(|(kind, name)| {
-                Some(with(with(of(session), "kind", kind), "encoder", name.as_deref()?))
-            })
+            named
+                .into_iter()
+                .filter_map(|(kind, name)| Some(with(with(of(session), "kind", kind), "encoder", name.as_deref()?)))
         });
         to.info("webrtcbridge_session_encoder", "Encoders in use, or passthrough", encoders)?;
         let packets = sessions().flat_map(|session| {
@@ -102,10 +151,8 @@ impl Numbers {
         to.counter("webrtcbridge_session_dropped_packets", "RTP packets dropped after they came", None, packets)?;
         let frames = sessions().flat_map(|session| {
             let dropped = session.dropped;
-            let reasons = [
-                ("waiting_for_keyframe", dropped.frames_waiting_for_keyframe),
-                ("unlinked", dropped.frames_unlinked),
-            ];
+            let reasons =
+                [("waiting_for_keyframe", dropped.frames_waiting_for_keyframe), ("unlinked", dropped.frames_unlinked)];
             reasons.map(|(reason, count)| (with(of(session), "reason", reason), count))
         });
         to.counter("webrtcbridge_session_dropped_frames", "Frames dropped in front of the pipeline", None, frames)
@@ -132,9 +179,8 @@ impl Numbers {
                 f64::from(track.waiting_for_keyframe)
             }),
         ];
-        let tracks = || {
-            self.report.sessions.iter().flat_map(|session| session.tracks.iter().map(move |track| (session, track)))
-        };
+        let tracks =
+            || self.report.sessions.iter().flat_map(|session| session.tracks.iter().map(move |track| (session, track)));
         for (name, help, unit, of) in counters {
             let samples = tracks().map(|(session, track)| (of_track(session, track), of(track)));
             to.counter(&format!("webrtcbridge_track_{name}"), help, unit, samples)?;
@@ -216,6 +262,11 @@ fn of_the_process(process: &Process, to: &mut Families<'_>) -> fmt::Result {
 type Label = (&'static str, String);
 type Labels = Vec<Label>;
 
+/// A label alone.
+fn of(name: &'static str, value: &str) -> Labels {
+    vec![(name, value.to_owned())]
+}
+
 fn none() -> Labels {
     Vec::new()
 }
@@ -273,12 +324,7 @@ impl Families<'_> {
         })
     }
 
-    fn info(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = Labels>,
-    ) -> fmt::Result {
+    fn info(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Labels>) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Info)?;
         samples.into_iter().try_for_each(|labels| metric.encode_info(&labels))
     }
