@@ -48,6 +48,7 @@ fn what_tells_of_everything_or_changes_it_takes_the_administrators_token() {
         publish_token: Some("pub".into()),
         view_token: Some("view".into()),
         admin_token: Some("adm".into()),
+        ..Access::default()
     };
     let site = Site::with(tokens());
     let (id, key) = site.create(NewChannel::default());
@@ -232,6 +233,7 @@ fn every_answer_is_as_the_document_says_and_every_documented_answer_is_given() {
         publish_token: Some("pub".into()),
         view_token: Some("view".into()),
         admin_token: Some("adm".into()),
+        ..Access::default()
     });
     for (method, template) in seen.documented_with(401) {
         let path = template.replace(['{', '}'], "");
@@ -287,7 +289,8 @@ impl Seen {
     #[track_caller]
     fn check(&mut self, method: &str, path: &str, answer: &Response) {
         let said = format!("{method} {path}: {} {}", answer.status, answer.body);
-        let mut described = &self.document["paths"][path][method.to_lowercase()]["responses"][answer.status.to_string()];
+        let mut described =
+            &self.document["paths"][path][method.to_lowercase()]["responses"][answer.status.to_string()];
         if let Some(reference) = described["$ref"].as_str() {
             described = self.document.pointer(&reference[1..]).unwrap();
         }

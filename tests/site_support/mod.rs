@@ -64,6 +64,7 @@ impl Site {
             access,
             registry: registry.clone(),
             publishing: Arc::new(answerer.clone()),
+            page: true,
             monitor: numbers.clone(),
         };
         let mount = mount_site(RUNTIME.handle(), config).unwrap();

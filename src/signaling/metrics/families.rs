@@ -49,7 +49,12 @@ impl Numbers {
     fn of_the_server(&self, to: &mut Families<'_>) -> fmt::Result {
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         to.info("webrtcbridge_build", "The version that runs", [version])?;
-        to.gauge("webrtcbridge_draining", "1 while no new sessions are taken", None, [(none(), f64::from(self.draining))])?;
+        to.gauge(
+            "webrtcbridge_draining",
+            "1 while no new sessions are taken",
+            None,
+            [(none(), f64::from(self.draining))],
+        )?;
         let live = self.channels.iter().filter(|channel| channel.is_live).count();
         let viewers: f64 = self.channels.iter().map(|channel| f64::from(channel.viewers)).sum();
         to.gauge("webrtcbridge_channels", "Channels that exist", None, [(none(), self.channels.len() as f64)])?;
@@ -85,9 +90,9 @@ impl Numbers {
         to.gauge("webrtcbridge_session_round_trip", help, Some(Unit::Seconds), trips)?;
         let encoders = sessions().flat_map(|session| {
             let named = [("video", &session.video_encoder), ("audio", &session.audio_encoder)];
-            named.into_iter().filter_map(|(kind, name)| {
-                Some(with(with(of(session), "kind", kind), "encoder", name.as_deref()?))
-            })
+            named
+                .into_iter()
+                .filter_map(|(kind, name)| Some(with(with(of(session), "kind", kind), "encoder", name.as_deref()?)))
         });
         to.info("webrtcbridge_session_encoder", "Encoders in use, or passthrough", encoders)?;
         let packets = sessions().flat_map(|session| {
@@ -102,10 +107,8 @@ impl Numbers {
         to.counter("webrtcbridge_session_dropped_packets", "RTP packets dropped after they came", None, packets)?;
         let frames = sessions().flat_map(|session| {
             let dropped = session.dropped;
-            let reasons = [
-                ("waiting_for_keyframe", dropped.frames_waiting_for_keyframe),
-                ("unlinked", dropped.frames_unlinked),
-            ];
+            let reasons =
+                [("waiting_for_keyframe", dropped.frames_waiting_for_keyframe), ("unlinked", dropped.frames_unlinked)];
             reasons.map(|(reason, count)| (with(of(session), "reason", reason), count))
         });
         to.counter("webrtcbridge_session_dropped_frames", "Frames dropped in front of the pipeline", None, frames)
@@ -132,9 +135,8 @@ impl Numbers {
                 f64::from(track.waiting_for_keyframe)
             }),
         ];
-        let tracks = || {
-            self.report.sessions.iter().flat_map(|session| session.tracks.iter().map(move |track| (session, track)))
-        };
+        let tracks =
+            || self.report.sessions.iter().flat_map(|session| session.tracks.iter().map(move |track| (session, track)));
         for (name, help, unit, of) in counters {
             let samples = tracks().map(|(session, track)| (of_track(session, track), of(track)));
             to.counter(&format!("webrtcbridge_track_{name}"), help, unit, samples)?;
@@ -266,17 +268,10 @@ impl Families<'_> {
         samples: impl IntoIterator<Item = (Labels, V)>,
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-        samples
-            .into_iter()
-            .try_for_each(|(labels, value)| metric.encode_family(&labels)?.encode_gauge(&value))
+        samples.into_iter().try_for_each(|(labels, value)| metric.encode_family(&labels)?.encode_gauge(&value))
     }
 
-    fn info(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = Labels>,
-    ) -> fmt::Result {
+    fn info(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Labels>) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Info)?;
         samples.into_iter().try_for_each(|labels| metric.encode_info(&labels))
     }

@@ -76,7 +76,8 @@ fn write(numbers: Numbers) -> Result<String, fmt::Error> {
 
 /// Prometheus names the formats that it takes; curl and browsers name none, and show plain text.
 fn takes_open_metrics(headers: &HeaderMap) -> bool {
-    let accepts = |value: &header::HeaderValue| value.to_str().is_ok_and(|v| v.contains("application/openmetrics-text"));
+    let accepts =
+        |value: &header::HeaderValue| value.to_str().is_ok_and(|v| v.contains("application/openmetrics-text"));
     headers.get_all(header::ACCEPT).iter().any(accepts)
 }
 
