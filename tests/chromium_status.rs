@@ -17,7 +17,8 @@ fn the_status_page_draws_and_lists_what_the_server_tells() {
     browser.open(&format!("{}/status", site.mount.url()));
     browser.wait_state("live", SOON);
     // Lines need two looks.
-    browser.wait_for("return [...document.querySelectorAll('.line')].some(l => l.getAttribute('d').includes('L'))", SOON);
+    browser
+        .wait_for("return [...document.querySelectorAll('.line')].some(l => l.getAttribute('d').includes('L'))", SOON);
     assert_eq!(rows(&browser, "Sessions"), 2);
     assert_eq!(rows(&browser, "Destinations"), 2);
     for (table, words) in [
@@ -74,7 +75,8 @@ fn the_status_page_fits_a_phone_and_a_desk_by_day_and_by_night() {
     *site.numbers.report.lock().unwrap() = full_report();
     let browser = Browser::start();
     let mut backgrounds = Vec::new();
-    for (width, height, scheme) in [(320, 640, "dark"), (360, 780, "light"), (1280, 900, "dark"), (1280, 900, "light")] {
+    for (width, height, scheme) in [(320, 640, "dark"), (360, 780, "light"), (1280, 900, "dark"), (1280, 900, "light")]
+    {
         browser.on_screen(width, height, scheme);
         browser.open(&format!("{}/status", site.mount.url()));
         browser.wait_state("live", SOON);

@@ -29,7 +29,8 @@ fn get(server: &BridgeServer, path: &str) -> String {
 /// The value of the one series of a name whose labels hold all of these.
 fn value(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
     let is_it = |line: &&str| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && labels.iter().all(|l| line.contains(l))
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|l| line.contains(l))
     };
     metrics.lines().find(is_it)?.rsplit(' ').next()?.parse().ok()
 }

@@ -60,6 +60,11 @@ impl WebRtcServer {
         Ok(Self { server, handle, shutdown })
     }
 
+    /// What its user should be warned of: that everybody may publish who can reach it.
+    pub fn warning(&self) -> Option<String> {
+        self.server.warning()
+    }
+
     /// A handle on it.
     pub fn handle(&self) -> ServerHandle {
         self.handle.clone()

@@ -17,6 +17,7 @@ mod description;
 mod embed;
 mod hearing;
 mod marker;
+mod monitor;
 mod peer;
 mod pipeline;
 mod placeholders;
@@ -32,7 +33,7 @@ pub use {
     description::{Description, DescriptionError},
     embed::{ServerHandle, WebRtcServer},
     peer::{Peer, PeerError},
-    report::{Observer, SessionReport, SessionState, SessionView, Totals},
+    report::{Observer, SessionChange, SessionState, SessionView, Totals},
     server::{ServerConfig, ServerError},
     sessions::SessionBuilder,
 };

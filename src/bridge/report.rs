@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     channel::{ChannelId, Displaced},
-    session::{EndReason, SessionStats},
+    session::{ConnectionState, EndReason, SessionStats},
     signaling::SessionId,
 };
 
@@ -38,7 +38,7 @@ impl SessionState {
 
 /// A change of a session's state.
 #[derive(Clone, Debug)]
-pub struct SessionReport {
+pub struct SessionChange {
     /// Which session.
     pub id: SessionId,
     /// The channel that it publishes to.
@@ -52,7 +52,7 @@ pub struct SessionReport {
 /// Hears of sessions. Called on a thread that may wait.
 pub trait Observer: Send + Sync + 'static {
     /// A session's state changed.
-    fn session(&self, report: &SessionReport);
+    fn session(&self, report: &SessionChange);
 }
 
 /// A session as it is now.
@@ -65,6 +65,8 @@ pub struct SessionView {
     pub state: SessionState,
     /// Since when it is there.
     pub since: Instant,
+    /// Its connection's state.
+    pub connection: ConnectionState,
     /// What its connection has received.
     pub received: Option<SessionStats>,
     /// The statistics of our elements in its pipeline: the element's name, its factory, and the structure.

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     properties,
-    report::{Observer, SessionReport},
+    report::{Observer, SessionChange},
     sessions::{SessionBuilder, Sessions, SessionsConfig},
 };
 use crate::{
@@ -42,6 +42,8 @@ pub struct ServerConfig {
     pub channels: ChannelLimits,
     /// The most sessions at a time.
     pub max_sessions: usize,
+    /// Serves the page.
+    pub page: bool,
     /// Makes each session's pipeline: a [`Description`](super::Description), or a closure that gets channel and session id.
     pub session: Arc<dyn SessionBuilder>,
     /// Hears of each change of a session's state.
@@ -62,6 +64,7 @@ impl Default for ServerConfig {
             connect_timeout: Duration::from_secs(10),
             channels: ChannelLimits { max_channels: 100, ttl: Duration::from_secs(3600) },
             max_sessions: 100,
+            page: true,
             session: Arc::new(|_: &ChannelId, _: &SessionId| Ok(None)),
             observer: Arc::new(Nobody),
         }
@@ -71,7 +74,7 @@ impl Default for ServerConfig {
 struct Nobody;
 
 impl Observer for Nobody {
-    fn session(&self, _: &SessionReport) {}
+    fn session(&self, _: &SessionChange) {}
 }
 
 /// Why a server does not start: which setting is wrong, and what to do.
@@ -91,7 +94,6 @@ impl ServerError {
 
 /// A server that listens. Sessions begin once it plays.
 pub(crate) struct Server {
-    /// Before the sessions, so that none comes while they go.
     mount: SiteMount,
     sessions: Sessions,
     mux: Arc<Mux>,
@@ -133,6 +135,8 @@ impl Server {
             access: config.access,
             registry,
             publishing: Arc::new(sessions.clone()),
+            monitor: Arc::new(sessions.clone()),
+            page: config.page,
         };
         let mount = mount_site(http, site).map_err(|error| ServerError(error.to_string()))?;
         Ok(Self { mount, sessions, mux })
@@ -143,6 +147,11 @@ impl Server {
         self.mount.url()
     }
 
+    /// What its user should be warned of.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.mount.warning()
+    }
+
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.mount.local_addr()
     }
@@ -151,13 +160,10 @@ impl Server {
         &self.sessions
     }
 
-    pub(crate) fn mux(&self) -> &Mux {
-        &self.mux
-    }
-
     /// Closes the port and ends all sessions. Not from a runtime's thread.
     pub(crate) fn stop(self) {
         let Self { mount, sessions, mux } = self;
+        // First, so that none comes while they go.
         drop(mount);
         sessions.stop();
         drop(sessions);

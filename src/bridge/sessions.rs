@@ -24,12 +24,12 @@ use super::{
     description::Description,
     peer::Peer,
     pipeline::{Timing, statistics},
-    report::{Observer, SessionReport, SessionState, SessionView, Totals},
+    report::{Observer, SessionChange, SessionState, SessionView, Totals},
     run,
 };
 use crate::{
     channel::{ChannelId, Registry},
-    session::SessionConfig,
+    session::{MuxStats, Session, SessionConfig},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer, SessionId},
 };
 
@@ -167,6 +167,21 @@ impl Sessions {
         entries.iter().map(|entry| entry.view()).collect()
     }
 
+    /// Whether no more offers are taken.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared.orders.borrow().drain.is_some()
+    }
+
+    /// The UDP port of all sessions.
+    pub(crate) fn port(&self) -> u16 {
+        self.shared.config.session.mux.port()
+    }
+
+    /// Its counters.
+    pub(crate) fn port_stats(&self) -> MuxStats {
+        self.shared.config.session.mux.stats()
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         let shared = &self.shared;
         let (sessions, half_open) = shared.admission.counts();
@@ -250,13 +265,15 @@ pub(super) struct Entry {
 
 impl Entry {
     fn view(&self) -> SessionView {
+        let session = self.peer.session();
         let pipeline = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
         SessionView {
             id: self.id.clone(),
             channel: self.channel.clone(),
             state: *self.state.lock().unwrap_or_else(PoisonError::into_inner),
             since: self.since,
-            received: self.peer.session().map(|session| session.stats()),
+            connection: session.as_ref().map(Session::state).unwrap_or_default(),
+            received: session.map(|session| session.stats()),
             elements: pipeline.as_ref().map(statistics).unwrap_or_default(),
             discarded: self.discarded.load(Relaxed),
         }
@@ -281,7 +298,7 @@ impl Member {
         }
         self.told = state;
         let Entry { id, channel, .. } = &*self.entry;
-        let report = SessionReport { id: id.clone(), channel: channel.clone(), state, reason: reason.to_owned() };
+        let report = SessionChange { id: id.clone(), channel: channel.clone(), state, reason: reason.to_owned() };
         let observer = shared.config.observer.clone();
         let _ = tokio::task::spawn_blocking(move || observer.session(&report)).await;
     }

@@ -40,8 +40,12 @@ const ASSETS: &[(&str, &str, &str)] = &[
 ];
 
 /// `GET /`
-pub(crate) async fn index() -> Response {
-    file(HTML, include_str!("../page/index.html"))
+pub(crate) async fn index(State(table): State<Arc<Table>>) -> Result<Response, Refusal> {
+    let is_wanted = table.site().is_none_or(|site| site.page) || !table.endpoints().is_empty();
+    match is_wanted {
+        true => Ok(file(HTML, include_str!("../page/index.html"))),
+        false => Err(Refusal::NoEndpoint("/".into())),
+    }
 }
 
 /// `GET /status`: for everybody, as it holds nothing; what it shows is asked for with the administrator's token.

@@ -33,6 +33,8 @@ pub struct SiteConfig {
     pub registry: Arc<dyn Registry>,
     /// Answers who publishes.
     pub publishing: Arc<dyn OfferAnswerer>,
+    /// Serves the page, unless another element on the same HOST:PORT needs it.
+    pub page: bool,
     /// Tells what the sessions are doing.
     pub monitor: Arc<dyn Monitor>,
 }
@@ -40,6 +42,7 @@ pub struct SiteConfig {
 /// What all routes of a bridge server share.
 pub(crate) struct Site {
     pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) page: bool,
     pub(crate) gate: Arc<dyn Gate>,
     /// What the gate has done.
     pub(crate) auth: Arc<AuthCounters>,
@@ -57,7 +60,7 @@ const WHIP: &str = "/whip";
 impl Site {
     /// Its timers run on `runtime`. An error says what of this machine is missing.
     pub(crate) fn new(runtime: &Handle, config: SiteConfig) -> Result<Self, String> {
-        let SiteConfig { ice_servers, max_sessions, access, registry, publishing, monitor, .. } = config;
+        let SiteConfig { ice_servers, max_sessions, access, registry, publishing, monitor, page, .. } = config;
         let auth = Arc::<AuthCounters>::default();
         let allowed_origins = access.allowed_origins.clone();
         let gate = access.gate(registry.clone(), auth.clone())?;
@@ -71,7 +74,7 @@ impl Site {
         });
         let whip = Arc::new(whip);
         let sockets = Sockets::new(runtime, registry.clone(), gate.clone(), whip.clone());
-        Ok(Self { registry, gate, auth, allowed_origins, reports: Reports::new(monitor), sockets, whip })
+        Ok(Self { registry, page, gate, auth, allowed_origins, reports: Reports::new(monitor), sockets, whip })
     }
 
     /// Where to publish, with a placeholder for the channel, and whether that needs a token.

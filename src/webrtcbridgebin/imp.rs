@@ -7,15 +7,20 @@ use std::{
     time::Duration,
 };
 
-use gst::{glib, prelude::*, subclass::prelude::*};
+use async_trait::async_trait;
+use gst::{
+    glib::{self, signal::signal_has_handler_pending, subclass::SignalId},
+    prelude::*,
+    subclass::prelude::*,
+};
 use once_cell::sync::Lazy;
 
 use super::{settings::Settings, stats};
 use crate::{
-    bridge::{Description, Observer, Server, SessionBuilder, SessionReport, properties},
+    bridge::{Description, Observer, Server, SessionBuilder, SessionChange, properties},
     channel::ChannelId,
     runtime,
-    signaling::{SessionId, abbreviate},
+    signaling::{Authorizer, Role, SessionId, abbreviate},
 };
 
 pub(super) static CAT: Lazy<gst::DebugCategory> =
@@ -132,6 +137,10 @@ impl ObjectImpl for WebrtcBridgeBin {
                         if is_made { ControlFlow::Break(made.clone()) } else { ControlFlow::Continue(made.clone()) }
                     })
                     .build(),
+                glib::subclass::Signal::builder("authorize")
+                    .param_types([string, string])
+                    .return_type::<bool>()
+                    .build(),
                 glib::subclass::Signal::builder("drain")
                     .param_types([u32::static_type()])
                     .action()
@@ -232,8 +241,19 @@ impl WebrtcBridgeBin {
         }
         let element = self.obj().downgrade();
         let builder = Builder { element: element.clone(), description };
-        let config = settings.resolve(Arc::new(builder), Arc::new(Bus(element)))?;
-        Server::start(config).map_err(|error| error.to_string())
+        let authorizer = self.is_asked().then(|| Arc::new(Asking(element.clone())) as Arc<dyn Authorizer>);
+        let config = settings.resolve(Arc::new(builder), Arc::new(Bus(element)), authorizer)?;
+        let server = Server::start(config).map_err(|error| error.to_string())?;
+        if let Some(warning) = server.warning() {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", warning));
+        }
+        Ok(server)
+    }
+
+    /// Whether the application has connected to `authorize`.
+    fn is_asked(&self) -> bool {
+        let signal = SignalId::lookup("authorize", super::WebrtcBridgeBin::static_type());
+        signal.is_some_and(|signal| signal_has_handler_pending(&*self.obj(), signal, None, true))
     }
 
     fn stop(&self) {
@@ -343,13 +363,27 @@ impl SessionBuilder for Builder {
     }
 }
 
+/// Asks the application who may do what.
+struct Asking(glib::WeakRef<super::WebrtcBridgeBin>);
+
+#[async_trait]
+impl Authorizer for Asking {
+    async fn authorize(&self, _: Role, channel: Option<&ChannelId>, token: Option<&str>) -> bool {
+        let (element, channel, token) = (self.0.clone(), channel.map(ToString::to_string), token.map(str::to_owned));
+        let asking = tokio::task::spawn_blocking(move || {
+            element.upgrade().is_some_and(|element| element.emit_by_name::<bool>("authorize", &[&channel, &token]))
+        });
+        asking.await.unwrap_or(false)
+    }
+}
+
 /// Tells the bus of sessions.
 struct Bus(glib::WeakRef<super::WebrtcBridgeBin>);
 
 impl Observer for Bus {
-    fn session(&self, report: &SessionReport) {
+    fn session(&self, report: &SessionChange) {
         let Some(element) = self.0.upgrade() else { return };
-        let SessionReport { id, channel, state, reason } = report;
+        let SessionChange { id, channel, state, reason } = report;
         gst::info!(CAT, obj = element, "session {} on {channel}: {} {reason}", abbreviate(id.as_str()), state.as_str());
         let structure = gst::Structure::builder("webrtcbridge-session")
             .field("id", id.as_str())

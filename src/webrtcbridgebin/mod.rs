@@ -16,7 +16,8 @@
 //! | `webrtcbridge-drained` | `sessions` (those that did not end in time) | what the action `drain` began is done |
 //!
 //! Signals: `create-session(channel, id) -> GstElement` lets the application make the pipeline (or an element to put into
-//! one); NULL means the description. Action `drain(timeout-ms)`: no new sessions (503), those that are there come to their
+//! one); NULL means the description. `authorize(channel, token) -> gboolean`, where the application has connected to it
+//! before READY→PAUSED, decides about requests that no token of ours explains. Action `drain(timeout-ms)`: no new sessions (503), those that are there come to their
 //! end within the time; returns at once. EOS does the same within 3 s, and is posted when that is done.
 
 use gst::{glib, prelude::*};

@@ -6,7 +6,7 @@ use crate::{
     bridge::{Description, Observer, ServerConfig, SessionBuilder, properties},
     channel::ChannelLimits,
     session::CodecPreferences,
-    signaling::{Access, TlsFiles},
+    signaling::{Access, AllowedOrigins, Authorizer, TlsFiles, client::HttpUrl},
 };
 
 /// The properties as they are set.
@@ -88,6 +88,7 @@ impl Settings {
         &self,
         session: Arc<dyn SessionBuilder>,
         observer: Arc<dyn Observer>,
+        authorizer: Option<Arc<dyn Authorizer>>,
     ) -> Result<ServerConfig, String> {
         // A launch line's empty default means none.
         let token = |token: &Option<String>| token.clone().filter(|token| !token.is_empty());
@@ -98,6 +99,11 @@ impl Settings {
                 publish_token: token(&self.publish_token),
                 view_token: token(&self.view_token),
                 admin_token: token(&self.admin_token),
+                jwt_secret: token(&self.jwt_secret),
+                jwks_uri: url("jwks-uri", &self.jwks_uri)?,
+                auth_url: url("auth-url", &self.auth_url)?,
+                authorizer,
+                allowed_origins: self.origins()?,
             },
             ice_servers: properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?,
             udp_ports: properties::udp_ports(self.ice_udp_port, self.ice_udp_port_range.as_deref())?,
@@ -110,9 +116,17 @@ impl Settings {
                 ttl: Duration::from_secs(self.channel_ttl.into()),
             },
             max_sessions: usize::try_from(self.max_sessions).unwrap_or(usize::MAX),
+            page: self.page,
             session,
             observer,
         })
+    }
+
+    fn origins(&self) -> Result<AllowedOrigins, String> {
+        let origins: Vec<String> =
+            properties::strings("allowed-origins", &self.allowed_origins).collect::<Result<_, _>>()?;
+        let origins = origins.iter().map(String::as_str).filter(|origin| !origin.is_empty());
+        AllowedOrigins::parse(origins).map_err(|error| format!("allowed-origins: {error}"))
     }
 
     /// The files that are set, or those that lie in the working directory.
@@ -130,6 +144,12 @@ impl Settings {
     }
 }
 
+/// The URL itself is left out of the error, as it may hold a key.
+fn url(property: &str, text: &Option<String>) -> Result<Option<HttpUrl>, String> {
+    let text = text.as_deref().filter(|text| !text.is_empty());
+    text.map(|text| text.parse().map_err(|error| format!("{property}: {error}"))).transpose()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,14 +157,14 @@ mod tests {
     struct Nobody;
 
     impl Observer for Nobody {
-        fn session(&self, _: &crate::bridge::SessionReport) {}
+        fn session(&self, _: &crate::bridge::SessionChange) {}
     }
 
     fn error(change: impl FnOnce(&mut Settings)) -> String {
         gst::init().unwrap();
         let mut settings = Settings::default();
         change(&mut settings);
-        settings.resolve(ServerConfig::default().session, Arc::new(Nobody)).err().unwrap_or_default()
+        settings.resolve(ServerConfig::default().session, Arc::new(Nobody), None).err().unwrap_or_default()
     }
 
     #[test]
@@ -154,6 +174,8 @@ mod tests {
         assert!(error(|s| s.tls_key = Some("k".into())).contains("tls-certificate is not"));
         assert!(error(|s| s.video_codecs = gst::Array::new(["H266"])).contains("\"H266\""));
         assert!(error(|s| s.ice_udp_port_range = Some("2-1".into())).contains("ice-udp-port-range"));
+        assert!(error(|s| s.auth_url = Some("ftp://h?s3cret".into())).starts_with("auth-url: it must begin with http"));
+        assert!(error(|s| s.allowed_origins = gst::Array::new(["nonsense"])).starts_with("allowed-origins: "));
         assert!(error(|s| s.turn_servers = gst::Array::new(["stun://h"])).contains("turn-servers"));
     }
 

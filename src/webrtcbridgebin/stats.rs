@@ -37,7 +37,7 @@ pub(super) fn structure(server: Option<&Server>) -> gst::Structure {
         .field("sessions-failed", totals.failed)
         .field("offers-refused", totals.refused)
         .field("half-open", u32::try_from(totals.half_open).unwrap_or(u32::MAX))
-        .field("udp-port", u32::from(server.mux().port()))
+        .field("udp-port", u32::from(server.sessions().port()))
         .build()
 }
 

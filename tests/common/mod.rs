@@ -16,6 +16,7 @@ pub mod bridge;
 pub mod browser;
 pub mod clip;
 pub mod crossing;
+pub mod cycles;
 pub mod flv;
 pub mod half_open;
 pub mod ingest;

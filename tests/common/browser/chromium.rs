@@ -84,7 +84,8 @@ impl Driver for Chromium {
                 self.post("/goog/cdp/execute", &override_metrics)
             }
             "SetColourScheme" => {
-                let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": parameters["scheme"] }] });
+                let features =
+                    json!({ "features": [{ "name": "prefers-color-scheme", "value": parameters["scheme"] }] });
                 self.post("/goog/cdp/execute", &json!({ "cmd": "Emulation.setEmulatedMedia", "params": features }))
             }
             "TakeScreenshot" => self.request("GET", "/screenshot", None),
