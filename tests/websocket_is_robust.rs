@@ -163,7 +163,7 @@ async fn handshakes_that_never_end_and_clients_that_say_nothing_hold_up_nobody()
     let begun: Vec<_> = (0..100)
         .map(|_| {
             let mut stream = TcpStream::connect(site.addr()).unwrap();
-            stream.write_all(b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgr").unwrap();
+            stream.write_all(b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgr").unwrap();
             stream
         })
         .collect();
@@ -177,7 +177,7 @@ async fn what_is_no_websocket_is_told_what_to_do() {
     let site = site();
     let ask = |method: &str, headers: &str| {
         let text =
-            format!("{method} /ws HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: 0\r\n\r\n");
+            format!("{method} /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}Content-Length: 0\r\n\r\n");
         Response::parse(&exchange(site.addr(), &text))
     };
     let plain = ask("GET", "");
@@ -265,7 +265,7 @@ impl Raw {
         stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         stream
             .write_all(
-                b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             )
             .unwrap();

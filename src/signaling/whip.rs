@@ -16,7 +16,6 @@ use super::{
     auth::{Ask, bearer},
     body,
     connection::Peer,
-    cors,
     limits::Limits,
     problem::Refusal,
     rules, sdp,
@@ -51,12 +50,10 @@ pub(crate) async fn serve(
         (Ok(()), Ok(Target::Session(place, id))) => whip_session::serve(&place, &id, peer, request).await,
         (Ok(()), Err(refusal)) => Err(refusal),
     };
-    let mut response = result.unwrap_or_else(|refusal| {
+    result.unwrap_or_else(|refusal| {
         debug!(%method, path = %shown, peer = %peer.0, %refusal, "refused");
         refusal.into_response()
-    });
-    cors::allow_any_origin(response.headers_mut());
-    response
+    })
 }
 
 async fn on_endpoint(place: Place, peer: Peer, request: Request) -> Result<Response, Refusal> {

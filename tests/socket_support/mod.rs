@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::{SinkExt as _, StreamExt as _};
 use gstwebrtcbridge::{
     channel::{ChannelLimits, MemoryRegistry, Registry},
-    signaling::{Access, ListenAddress, OfferAnswerer, SiteConfig, SiteMount, mount_site},
+    signaling::{Access, ListenAddress, Monitor, OfferAnswerer, Report, SiteConfig, SiteMount, mount_site},
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, runtime::Handle, time::timeout};
@@ -27,6 +27,19 @@ pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         }
     };
     timeout(TIMEOUT, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"));
+}
+
+/// No sessions that could be counted.
+struct Idle;
+
+impl Monitor for Idle {
+    fn report(&self) -> Report {
+        Report::default()
+    }
+
+    fn is_draining(&self) -> bool {
+        false
+    }
 }
 
 pub struct Site {
@@ -50,6 +63,8 @@ impl Site {
             access,
             registry: registry.clone(),
             publishing,
+            monitor: Arc::new(Idle),
+            page: true,
         };
         Self { mount: mount_site(&runtime, config).unwrap(), registry }
     }

@@ -14,7 +14,7 @@ use governor::{
     state::{InMemoryState, NotKeyed, keyed::HashMapStateStore},
 };
 
-use crate::signaling::limits::network;
+use crate::signaling::per_address::network;
 
 /// Below the server's bound on TCP connections, so that HTTP is still served.
 const MOST_CONNECTIONS: usize = 768;
