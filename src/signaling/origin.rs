@@ -247,10 +247,7 @@ pub(crate) async fn guard(State(table): State<Arc<Table>>, request: Request, nex
         // A route that does not know OPTIONS: what matters of the answer follows.
         response = StatusCode::NO_CONTENT.into_response();
     }
-    match origin {
-        Some(origin) => cors::allow(response.headers_mut(), origin),
-        None => cors::vary(response.headers_mut()),
-    }
+    cors::describe(response.headers_mut(), origin);
     response
 }
 
