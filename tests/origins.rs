@@ -122,7 +122,9 @@ fn a_name_that_was_made_to_point_here_is_refused_where_no_token_is_needed() {
     assert_eq!(locked.request("POST", "/whip/a", &headers, &offer(1)).status, 201);
     // Locked to publishers and viewers, yet open to this machine's administrator.
     locked.request("DELETE", "/api/v1/channels/a", &[host], "").is_problem(403, "rebound.example");
-    locked.request("GET", "/metrics", &[("Origin", EVIL)], "").is_problem(403, EVIL);
+    for path in ["/metrics", "/status", "/ws", "/ws?token=x"] {
+        locked.request("GET", path, &[("Origin", EVIL)], "").is_problem(403, EVIL);
+    }
 }
 
 #[test]
