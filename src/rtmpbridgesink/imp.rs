@@ -22,6 +22,7 @@ use super::{
     tls::TlsValidationFlags,
 };
 use crate::{
+    bridge::Peer,
     rtmp::{self, Destinations, Track, Tracks},
     transcode,
 };
@@ -224,6 +225,16 @@ impl ElementImpl for RtmpBridgeSink {
             _ => {}
         }
         result
+    }
+
+    /// In a session's pipeline: fills in the placeholders, which nobody else can as the getters hide the URLs.
+    fn set_context(&self, context: &gst::Context) {
+        if let Some(peer) = Peer::of(context) {
+            let mut settings = lock(&self.settings);
+            let filled = settings.locations.iter().map(|url| peer.fill(&*self.obj(), "location", url)).collect();
+            settings.locations = filled;
+        }
+        self.parent_set_context(context);
     }
 
     fn send_event(&self, event: gst::Event) -> bool {

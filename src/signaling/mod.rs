@@ -8,10 +8,12 @@
 //!                                          │ router, behind origin: which pages, by which name
 //!                          page ◀──────────┴──────▶ whip ──▶ limits, auth, body, sdp, rules ──▶ OfferAnswerer
 //!                                                    │   └─▶ whip_session ──▶ fragment ──▶ SignaledSession
+//!                                          └──▶ socket ──▶ hub: /ws, publishing and relaying
 //!                                                    │ endpoints and sessions: table; errors: problem
 //! ```
 
 mod answerer;
+mod api;
 mod auth;
 mod body;
 pub mod client;
@@ -21,8 +23,11 @@ mod fragment;
 #[doc(hidden)]
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod health;
 mod ice_server;
 mod limits;
+mod metrics;
+mod monitor;
 mod mount;
 mod origin;
 mod page;
@@ -32,6 +37,7 @@ mod rules;
 mod sdp;
 mod server;
 mod site;
+mod socket;
 mod table;
 mod tls;
 mod tls_reload;
@@ -46,8 +52,12 @@ pub use answerer::{
 pub use auth::{Access, Authorizer, Role};
 pub use fragment::{FragmentError, IceCandidate, IceCredentials, IceFragment};
 pub use ice_server::{IceServer, IceServerError};
+pub use monitor::{
+    ConnectionState, DestinationReport, DestinationState, Dropped, MediaKind, Monitor, PortReport, Report,
+    SessionReport, Totals, TrackReport,
+};
 pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site};
 pub use origin::{AllowedOrigins, BadOrigin};
 pub use site::SiteConfig;
 pub use tls::TlsFiles;
-pub use uri::{EndpointUri, ListenAddress, Scheme, UriError};
+pub use uri::{BadListenAddress, EndpointUri, ListenAddress, Scheme, UriError};

@@ -157,7 +157,7 @@ pub fn mount_site(runtime: &tokio::runtime::Handle, config: SiteConfig) -> Resul
     let mut servers = servers();
     let Held { server, origin } = hold(&mut servers, runtime, &config.listen, config.tls.clone())?;
     let address = config.listen.to_string();
-    let site = Site::new(config).map_err(MountError::Asking)?;
+    let site = Site::new(runtime, config).map_err(MountError::Asking)?;
     let is_open = site.gate.door(Role::Publish) == Door::Open;
     let is_exposed = is_open && !server.address.ip().to_canonical().is_loopback();
     if !server.table.set_site(Arc::new(site)) {

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use axum::{
+    Json,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     answerer::{AnswerError, IceRefused},
@@ -14,7 +16,21 @@ use super::{
     fragment::FragmentError,
     sdp::SdpError,
 };
-use crate::channel::BadChannelId;
+use crate::channel::{BadChannelId, ChannelId};
+
+/// A problem document (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// Always `about:blank`: the status says what kind it is.
+    r#type: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What was wrong, for people.
+    detail: String,
+}
 
 /// Why a request is refused. The text is for the client: it names what was wrong and holds no secret.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +41,10 @@ pub(crate) enum Refusal {
     BadChannel(#[from] BadChannelId),
     #[error("there is no such session; it may have ended")]
     NoSession,
+    #[error("there is no channel {0}")]
+    NoChannel(ChannelId),
+    #[error("this server takes no new sessions: it is about to end")]
+    Draining,
     #[error("this URL takes {allow}")]
     Method { allow: &'static str },
     #[error("{}", match .0 {
@@ -68,6 +88,10 @@ pub(crate) enum Refusal {
     Fragment(#[from] FragmentError),
     #[error("too many requests from this address; come back in {} s", seconds(*.wait))]
     TooOften { wait: Duration },
+    #[error("this URL is for WebSockets: {0}")]
+    NotWebSocket(String),
+    #[error("{0}; come back later")]
+    TooManyConnections(&'static str),
     #[error(transparent)]
     Answer(#[from] AnswerError),
     #[error(transparent)]
@@ -75,9 +99,9 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoEndpoint(_) | Self::BadChannel(_) | Self::NoSession => StatusCode::NOT_FOUND,
+            Self::NoEndpoint(_) | Self::BadChannel(_) | Self::NoSession | Self::NoChannel(_) => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) | Self::ForeignOrigin { .. } | Self::ForeignHost { .. } => StatusCode::FORBIDDEN,
@@ -88,7 +112,8 @@ impl Refusal {
             Self::NoCondition => StatusCode::PRECONDITION_REQUIRED,
             Self::ConditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::TooOften { .. } | Self::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::TooManySessions(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManySessions(_) | Self::TooManyConnections(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotWebSocket(_) => StatusCode::UPGRADE_REQUIRED,
             Self::Answer(error) => match error {
                 AnswerError::Malformed(_) => StatusCode::BAD_REQUEST,
                 AnswerError::Unacceptable(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -124,6 +149,7 @@ impl Refusal {
             Self::TooOften { wait } | Self::TooManyFailures { wait } => {
                 Some((header::RETRY_AFTER, HeaderValue::from(seconds(*wait))))
             }
+            Self::NotWebSocket(_) => Some((header::UPGRADE, HeaderValue::from_static("websocket"))),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
             }
@@ -143,13 +169,13 @@ const RETRY_AFTER_SECONDS: &str = "5";
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.status();
-        let problem = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or("Error"),
-            "status": status.as_u16(),
-            "detail": self.to_string(),
-        });
-        let mut response = (status, problem.to_string()).into_response();
+        let problem = Problem {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: self.to_string(),
+        };
+        let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

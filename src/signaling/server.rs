@@ -11,7 +11,7 @@ use axum::{
     Extension, Router,
     http::{HeaderValue, header},
     middleware,
-    routing::get,
+    routing::{any, get},
 };
 use axum_server::{Handle, Server as AxumServer, tls_rustls::RustlsAcceptor};
 use hyper_util::rt::TokioTimer;
@@ -21,9 +21,11 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::{debug, error};
 
 use super::{
+    api,
     connection::{Listener, Peer},
     limits::Limits,
-    origin, page,
+    metrics::requests::{self, Requests},
+    origin, page, socket,
     table::Table,
     tls::TlsFiles,
     tls_reload::{self, Loaded},
@@ -116,8 +118,13 @@ fn router(table: Arc<Table>) -> Router {
         .route("/", get(page::index))
         .route("/endpoints.json", get(page::endpoints))
         .route("/page/{file}", get(page::asset))
+        .merge(api::routes(table.clone()))
+        .route("/ws", any(socket::serve))
+        .route("/api/v1/signaling.schema.json", get(socket::serve_schema))
         .fallback(whip::serve)
         .layer(middleware::from_fn_with_state(table.clone(), origin::guard))
+        .layer(middleware::from_fn(requests::count))
+        .layer(Extension(Arc::new(Requests::default())))
         .layer(Extension(Arc::new(Limits::default())))
         .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .with_state(table)

@@ -16,7 +16,6 @@ mod codecs;
 mod imp;
 mod notices;
 mod pads;
-mod publisher;
 mod reconnect;
 mod role;
 mod settings;

@@ -2,7 +2,7 @@
 //!
 //! | field | type | since | what |
 //! | --- | --- | --- | --- |
-//! | `url` | string | start | where it serves |
+//! | `url` | string | start | where it serves, or what it calls |
 //! | `frames` | guint64 | start | frames pushed downstream |
 //! | `dropped-packets` | guint64 | start | RTP packets dropped here: queue full, not playing, session over, refused downstream |
 //! | `dropped-backlog` | guint64 | start | RTP packets dropped because downstream takes nothing |
@@ -63,7 +63,7 @@ pub(super) fn structure(element: &super::WebrtcIngest, started: Option<(&Role, &
     }
     let (sync, crossing, port) = (crossing.sync_stats(), crossing.stats(), mux.stats());
     stats = stats
-        .field("url", role.url())
+        .field_if_some("url", role.url())
         .field("frames", crossing.frames)
         .field("dropped-packets", crossing.dropped_packets)
         .field("dropped-backlog", crossing.dropped_backlog)

@@ -14,10 +14,10 @@ use axum::{Router, http::StatusCode, response::IntoResponse as _, routing};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use gstwebrtcbridge::{
     channel::{
-        Change, ChannelId, ChannelInfo, Claim, CreateError, Created, KeyFit, NewChannel, PublishError, PublisherLease,
-        Registry,
+        Change, ChannelId, ChannelInfo, Claim, CreateError, Created, EnterError, KeyFit, NewChannel, Presence,
+        PublishError, PublisherLease, Registry, Visitor,
     },
-    signaling::{Access, ListenAddress, SiteConfig, SiteMount, mount_site},
+    signaling::{Access, ListenAddress, Monitor, Report, SiteConfig, SiteMount, mount_site},
 };
 use ring::{
     hmac,
@@ -59,12 +59,28 @@ impl Registry for Keys {
     async fn publish(&self, _: &ChannelId, _: Claim) -> Result<PublisherLease, PublishError> {
         Err(PublishError::Live)
     }
+    async fn enter(&self, id: &ChannelId, _: Visitor) -> Result<Presence, EnterError> {
+        Err(EnterError::NoChannel(id.clone()))
+    }
     async fn touch(&self, _: &ChannelId) {}
     async fn stop(&self, _: &ChannelId) -> bool {
         false
     }
     fn changes(&self) -> broadcast::Receiver<Change> {
         broadcast::channel(1).1
+    }
+}
+
+/// Nobody asks for figures here.
+struct Idle;
+
+impl Monitor for Idle {
+    fn report(&self) -> Report {
+        Report::default()
+    }
+
+    fn is_draining(&self) -> bool {
+        false
     }
 }
 
@@ -89,6 +105,8 @@ impl Bridge {
             access,
             registry: Arc::new(keys.clone()),
             publishing: Arc::new(answerer.clone()),
+            page: true,
+            monitor: Arc::new(Idle),
         };
         Self { mount: mount_site(RUNTIME.handle(), config).unwrap(), answerer, keys }
     }

@@ -16,6 +16,7 @@ pub mod bridge;
 pub mod browser;
 pub mod clip;
 pub mod crossing;
+pub mod cycles;
 pub mod flv;
 pub mod half_open;
 pub mod ingest;
@@ -25,6 +26,7 @@ pub mod nginx;
 pub mod peer;
 pub mod publisher;
 pub mod recording;
+pub mod server;
 pub mod watched;
 pub mod whep_server;
 
