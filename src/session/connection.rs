@@ -126,6 +126,8 @@ impl Session {
         let registry = interceptors(&mut engine, RtxUnwrap::new(tapping.known()), tapping)?;
         let (connection, routes) =
             build(config, settings(offer, config.connect_timeout), engine, registry, handler).await?;
+        routes.announce_ssrcs(tracks.iter().flat_map(|track| track.ssrcs.iter().copied()));
+        tap.tell(routes.clone());
         let sdp = match describe(&*connection, offer, gathered).await {
             Ok(sdp) => sdp,
             Err(error) => {

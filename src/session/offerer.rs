@@ -117,6 +117,8 @@ impl Offering {
         // The kinds are known, and that is all that the session itself looks at.
         let tracks = choice.first_formats();
         let tap = Arc::new(TapState::new(tracks.len()));
+        self.routes.announce_ssrcs(tracks.iter().flat_map(|track| track.ssrcs.iter().copied()));
+        tap.tell(self.routes.clone());
         connection.set_remote_description(description).await?;
         let events = self.events.take().ok_or_else(gone)?;
         self.connection = None; // the session's from here on
