@@ -8,6 +8,7 @@
 
 mod accepted;
 mod bandwidth;
+mod caller_ice;
 mod candidates;
 mod connection;
 mod feedback;
@@ -15,6 +16,7 @@ mod feedback;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod ice;
+mod ice_side;
 mod identity;
 mod keyframe;
 mod late_tap;

@@ -13,18 +13,15 @@ use tokio::runtime::Handle;
 
 use super::{
     codecs,
+    ice::{ours, told},
     publisher::{Present, may_replace},
 };
 use crate::{
     rtp::{Crossing, SessionFeed},
     session::{
-        EndReason, IceChange, IceError, LocalIce, NegotiationError, PacketSink, RemoteCandidate, RemoteIce, Session,
-        SessionConfig, SessionError, negotiate,
+        EndReason, IceChange, IceError, NegotiationError, PacketSink, Session, SessionConfig, SessionError, negotiate,
     },
-    signaling::{
-        Answer, AnswerError, IceCandidate, IceCredentials, IceFragment, IceRefused, IceUpdated, Offer, OfferAnswerer,
-        SignaledSession,
-    },
+    signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, OfferAnswerer, SignaledSession},
 };
 
 /// Answers for one element while it is started.
@@ -184,21 +181,6 @@ impl From<IceError> for IceRefused {
             IceError::Refused(_) => Self::Unacceptable(error.to_string()),
             IceError::Over => Self::Over,
         }
-    }
-}
-
-fn told(fragment: IceFragment) -> RemoteIce {
-    let (ufrag, password) = fragment.credentials.map(|c| (c.ufrag, c.password)).unzip();
-    let candidates = fragment.candidates.into_iter().map(|c| RemoteCandidate { mid: c.mid, line: c.line }).collect();
-    RemoteIce { ufrag, password: password.flatten(), candidates }
-}
-
-fn ours(ice: LocalIce) -> IceFragment {
-    let LocalIce { ufrag, password, mid, candidates } = ice;
-    IceFragment {
-        credentials: Some(IceCredentials { ufrag, password: Some(password) }),
-        candidates: candidates.into_iter().map(|line| IceCandidate { mid: mid.clone(), line }).collect(),
-        end_of_candidates: true,
     }
 }
 

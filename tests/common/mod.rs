@@ -23,6 +23,7 @@ pub mod launch;
 pub mod lossy;
 pub mod nginx;
 pub mod peer;
+pub mod player;
 pub mod publisher;
 pub mod recording;
 pub mod watched;

@@ -11,6 +11,8 @@
 mod error;
 mod http;
 mod link;
+mod resource;
+mod retry_after;
 mod target;
 mod tls;
 mod whep;
@@ -19,6 +21,7 @@ mod whep;
 pub(super) use link::ice_servers;
 pub use {
     error::{ClientError, Verdict},
+    resource::Resource,
     target::{ServerUrl, ServerUrlError},
-    whep::{ClientConfig, Negotiated, Resource, WhepClient},
+    whep::{ClientConfig, Negotiated, WhepClient},
 };
