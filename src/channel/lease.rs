@@ -1,4 +1,4 @@
-//! A publisher's hold on its channel.
+//! What holds a place in a channel, and gives it up when dropped: for a publisher, and for everybody else.
 
 use tokio::sync::watch;
 
@@ -45,5 +45,31 @@ impl Drop for PublisherLease {
 impl std::fmt::Debug for PublisherLease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("PublisherLease")
+    }
+}
+
+/// Somebody's being there without publishing; dropping it is leaving.
+pub struct Presence {
+    on_drop: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl Presence {
+    /// A presence that runs `on_drop` once when it ends.
+    pub fn new(on_drop: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { on_drop: Some(Box::new(on_drop)) }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if let Some(f) = self.on_drop.take() {
+            f();
+        }
+    }
+}
+
+impl std::fmt::Debug for Presence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Presence")
     }
 }

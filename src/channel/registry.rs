@@ -3,14 +3,14 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::broadcast;
 
-use super::{ChannelId, PublisherLease};
+use super::{ChannelId, Presence, PublisherLease};
 
 /// The channels of one server, or of several as one. Every operation is done when it returns.
 #[async_trait]
@@ -28,13 +28,18 @@ pub trait Registry: Send + Sync + 'static {
     async fn key_fits(&self, id: &ChannelId, key: Option<&str>) -> KeyFit;
 
     /// Makes the caller the channel's publisher; a channel that does not exist is made, without a key. If it takes another's
-    /// place, that one is told through its lease, and this returns when it has gone (or has been given 2 s for it).
+    /// place, that one is told through its lease, and this returns when it has gone (or has been given 2 s for it). Of
+    /// several that want the place at once all but one get an error.
     async fn publish(&self, id: &ChannelId, claim: Claim) -> Result<PublisherLease, PublishError>;
 
-    /// A sign of life of the channel: a join, or a signaling message.
+    /// Counts somebody who is there without publishing, until the presence is dropped. A sign of life.
+    async fn enter(&self, id: &ChannelId, visitor: Visitor) -> Result<Presence, EnterError>;
+
+    /// A sign of life of the channel, such as a signaling message.
     async fn touch(&self, id: &ChannelId);
 
-    /// Ends the channel: its publisher is told to go, and the id is free. False if there is none.
+    /// Ends the channel: the id is free, and this returns when its publisher has gone (or has been given 2 s for it). False
+    /// if there is none.
     async fn stop(&self, id: &ChannelId) -> bool;
 
     /// What changes from here on. A receiver that lags behind reads [`Registry::list`] anew.
@@ -122,7 +127,8 @@ impl fmt::Debug for Credential {
 pub struct Claim {
     /// What he showed.
     pub credential: Credential,
-    /// When his last media packet came; `None` before the first. Asked when somebody else wants the channel.
+    /// When his last media packet came; `None` before the first. Asked when somebody else wants the channel, with the
+    /// registry locked: it may not call the registry, nor wait.
     pub last_media: Arc<dyn Fn() -> Option<Instant> + Send + Sync>,
 }
 
@@ -154,9 +160,32 @@ pub enum CreateError {
 /// Why somebody cannot publish.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// Somebody else is live.
+    /// Somebody else is live, or was quicker.
     #[error("another publisher is live on this channel")]
     Live,
+    /// The channel was stopped while its publisher-to-be waited for the one before him to go.
+    #[error("the channel has been stopped")]
+    Stopped,
+    /// There are as many channels as there may be.
+    #[error(transparent)]
+    Full(#[from] CreateError),
+}
+
+/// Who enters a channel without publishing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visitor {
+    /// Somebody who watches: counted as such. There has to be a channel.
+    Viewer,
+    /// Somebody who takes part: a channel that does not exist is made, without a key.
+    Member,
+}
+
+/// Why somebody cannot enter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnterError {
+    /// There is nothing to watch.
+    #[error("there is no channel {0}")]
+    NoChannel(ChannelId),
     /// There are as many channels as there may be.
     #[error(transparent)]
     Full(#[from] CreateError),
@@ -170,6 +199,3 @@ pub enum Change {
     /// A channel is gone.
     Gone(ChannelId),
 }
-
-/// A publisher that sends nothing for so long may be replaced by anyone: it has crashed, or its network has.
-pub const SILENCE: Duration = Duration::from_secs(2);

@@ -14,9 +14,9 @@ use tokio::runtime::Handle;
 use super::{
     codecs,
     ice::{ours, told},
-    publisher::{Present, may_replace},
 };
 use crate::{
+    channel::{Present, may_replace},
     rtp::{Crossing, SessionFeed},
     session::{
         EndReason, IceChange, IceError, NegotiationError, PacketSink, Session, SessionConfig, SessionError, negotiate,

@@ -16,7 +16,6 @@ mod codecs;
 mod ice;
 mod imp;
 mod pads;
-mod publisher;
 mod role;
 mod settings;
 mod stats;

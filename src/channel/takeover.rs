@@ -3,22 +3,22 @@
 use std::time::{Duration, Instant};
 
 /// A publisher that sends nothing for so long may be replaced by anyone: it has crashed, or its network has.
-const SILENCE: Duration = Duration::from_secs(2);
+pub const SILENCE: Duration = Duration::from_secs(2);
 
 /// What is known of the publisher that is there.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Present {
+pub struct Present {
     /// When it was answered.
-    pub(super) since: Instant,
+    pub since: Instant,
     /// When its last media packet came.
-    pub(super) last_media: Option<Instant>,
+    pub last_media: Option<Instant>,
 }
 
 /// Whether a new publisher may replace the present one.
 ///
 /// With a token all publishers have the same credential, so the newcomer is the old one come back and takes over at once:
 /// encoders reconnect with the same key before we can know that they were gone.
-pub(super) fn may_replace(present: Present, same_credential: bool, now: Instant) -> bool {
+pub fn may_replace(present: Present, same_credential: bool, now: Instant) -> bool {
     let last_sign = present.last_media.unwrap_or(present.since);
     same_credential || now.saturating_duration_since(last_sign) >= SILENCE
 }
