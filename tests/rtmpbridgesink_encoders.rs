@@ -1,4 +1,4 @@
-//! Which encoder rtmpbridgesink takes, and what happens when it fails.
+//! Which encoder and decoder rtmpbridgesink takes, and what happens when one fails.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +6,7 @@
 mod fakes;
 mod rtmp_support;
 
-use fakes::{fake_encoder, remove_real_hardware};
+use fakes::{fake_element, fake_encoder, remove_real_hardware};
 use gst::prelude::*;
 use rtmp_support::{Pipeline, Server, Tag, check_recording, pictures, read_flv, wait_for};
 
@@ -288,6 +288,38 @@ fn bitrate_changes_while_any_encoder_runs() {
             assert!(after * 3 < before * 2, "{choice}: {before} bytes a frame, then {after}");
         }
     }
+}
+
+#[test]
+fn best_ranked_decoder_that_starts_is_taken() {
+    begin();
+    macro_rules! fake_decoder {
+        ($module:ident, $name:expr, $rank:expr, $conduct:expr) => {
+            fake_element!(
+                $module,
+                $name,
+                $rank,
+                $conduct,
+                "Codec/Decoder/Video/Hardware",
+                gst::ElementFactory::make("vp8dec").build().unwrap(),
+                "video/x-vp8",
+                "video/x-raw"
+            )
+        };
+    }
+    fake_decoder!(absent, "absentvp8dec", gst::Rank::PRIMARY + 200, Conduct::FailsToStart);
+    fake_decoder!(present, "presentvp8dec", gst::Rank::PRIMARY + 100, Conduct::Works);
+    let server = Server::start();
+    let video = "videotestsrc is-live=true num-buffers=40 ! video/x-raw,width=320,height=180,framerate=30/1 \
+        ! vp8enc deadline=1 ! sink.video";
+    let mut pipeline = Pipeline::start(&format!("{video} rtmpbridgesink name=sink location={}", server.url()));
+    pipeline.wait_for_state("live");
+    wait_for("frames", || pipeline.frames() > 5);
+    let sink = pipeline.sink().downcast::<gst::Bin>().unwrap();
+    let count = |name| sink.iterate_all_by_element_factory_name(name).into_iter().flatten().count();
+    assert_eq!((count("absentvp8dec"), count("presentvp8dec")), (0, 1));
+    pipeline.wait_for_eos();
+    assert!(pictures(&server.recording()).len() > 15);
 }
 
 /// What the running encoder has as its bitrate.

@@ -313,7 +313,7 @@ impl Slot {
                 self.dismiss(unit);
                 (candidate.name(), Some(candidate))
             }
-            None => (String::new(), None),
+            None => (self.with_state(|state| state.name.clone()), None),
         };
         let Some(tuning) = tuning else { return Err(gst::FlowError::Error) };
         if let (Some(reason), Some(candidate)) = (&failure, &again) {
