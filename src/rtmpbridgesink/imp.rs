@@ -47,12 +47,19 @@ pub struct RtmpBridgeSink {
     #[property(name = "locations", type = gst::Array, get = Self::locations, set = Self::set_locations, mutable_playing,
         blurb = "The same URLs as an array; reading it gives them without their secrets")]
     #[property(name = "encoder", type = String, get, set, member = encoder, default = Some("auto"),
-        blurb = "H.264 encoder: auto, software, or the name of an encoder's factory")]
+        blurb = "H.264 encoder: auto (the best hardware that works, else software), hardware, software, or the name of an encoder's factory")]
     #[property(name = "video-bitrate", type = u32, get, set = Self::set_video_bitrate, member = video_bitrate,
         minimum = 1000, maximum = 2_000_000_000, default = 2_500_000, mutable_playing, blurb = "Bitrate of encoded video in bit/s")]
     #[property(name = "audio-bitrate", type = u32, get, set, member = audio_bitrate, minimum = 8000, maximum = 320_000,
         default = 128_000,
         blurb = "Bitrate of encoded audio in bit/s")]
+    #[property(name = "width", type = u32, get, set, member = width, maximum = 16_384, default = 0,
+        blurb = "Width of the canvas that video is transcoded to, with borders where the shape differs (0: as height and the input have it)")]
+    #[property(name = "height", type = u32, get, set, member = height, maximum = 16_384, default = 0,
+        blurb = "Height of the canvas that video is transcoded to (0: as width and the input have it)")]
+    #[property(name = "framerate", type = gst::Fraction, get, set, member = framerate, minimum = gst::Fraction::new(0, 1),
+        maximum = gst::Fraction::new(240, 1), default = gst::Fraction::new(0, 1),
+        blurb = "Frame rate that video is transcoded to (0/1: as it comes)")]
     #[property(name = "keyframe-interval", type = u32, get, set, member = keyframe_interval, minimum = 100,
         default = 2000, blurb = "Time from keyframe to keyframe in ms: encoders make them, publishers whose video passes through are asked")]
     #[property(name = "max-queue-time", type = u32, get, set, member = max_queue_time, minimum = 100,
@@ -298,7 +305,11 @@ impl RtmpBridgeSink {
 
     fn stats(&self) -> gst::Structure {
         let encoder = |track| self.inputs_of(track).iter().find_map(|input| input.encoder_name());
+        let (passed_over, frames_skipped) =
+            self.inputs_of(Track::Video).first().map(|input| input.encoder_losses()).unwrap_or_default();
         let element = ElementStats {
+            passed_over,
+            frames_skipped,
             video_encoder: encoder(Track::Video),
             audio_encoder: encoder(Track::Audio),
             counts: self.stage().counts(),

@@ -116,6 +116,12 @@ impl Input {
         self.lock().as_ref().map(|installed| installed.chain.name())
     }
 
+    /// The encoders that were passed over, with the reasons, and how many raw frames none took.
+    pub(super) fn encoder_losses(&self) -> (Vec<String>, u64) {
+        let chain = self.lock().as_ref().map(|installed| installed.chain.clone());
+        chain.map(|chain| (chain.passed_over(), chain.frames_skipped())).unwrap_or_default()
+    }
+
     /// Whether an element is one of its chain.
     pub(super) fn owns(&self, child: &gst::Object) -> bool {
         self.lock()
@@ -297,12 +303,13 @@ impl Input {
 
     /// Makes the chain fit the caps, which are about to go into it.
     fn prepare(&self, element: &RtmpBridgeSink, caps: &gst::CapsRef) -> Result<(), ChainError> {
-        let route = Route::of(caps)?;
+        let settings = element.transcode_settings();
+        let route = Route::of(caps, &settings)?;
         if self.lock().as_ref().is_some_and(|installed| installed.route == route) {
             return Ok(());
         }
         self.clear(element);
-        let installed = self.install(element, route, caps, &element.transcode_settings())?;
+        let installed = self.install(element, route, caps, &settings)?;
         self.progress.has_data.store(false, Ordering::SeqCst);
         *self.lock() = Some(installed);
         self.learn_liveness(element);
@@ -332,18 +339,21 @@ impl Input {
             installed.remove_from(element);
             return Err(ChainError::Unsupported(format!("{caps} ({})", error.message)));
         }
-        gst::info!(CAT, obj = self.pad, "{} goes through: {}", caps, installed.chain.name());
+        let (name, passed_over) = (installed.chain.name(), installed.chain.passed_over());
+        gst::info!(CAT, obj = self.pad, "{caps} goes through: {name}; passed over: {passed_over:?}");
         Ok(installed)
     }
 
     /// Waits for the clock only where upstream does not.
     fn learn_liveness(&self, element: &RtmpBridgeSink) {
         let live = terminal::is_upstream_live(&self.pad);
-        self.progress.live.store(live, Ordering::Relaxed);
+        self.progress.live.store(live != Some(false), Ordering::Relaxed);
         let installed = self.lock().as_ref().map(|installed| (installed.appsink.clone(), installed.chain.clone()));
         if let Some((appsink, chain)) = installed {
-            appsink.set_sync(!live && element.waits_for_clock());
-            chain.set_live(live);
+            // One that does not say is taken as live: waiting for the clock would be wrong for it, and only files need it.
+            appsink.set_sync(live == Some(false) && element.waits_for_clock());
+            // But it may be a file, all of which is wanted.
+            chain.set_live(live == Some(true));
         }
     }
 

@@ -14,7 +14,7 @@ use super::{
     show::PICTURE_STEP,
     stage::{Stage, Subject},
 };
-use crate::transcode::{Picture, Shape, Still, StillError};
+use crate::transcode::{Canvas, Picture, Shape, Still, StillError};
 
 /// Two AAC frames are 43 ms.
 const TICK: Duration = Duration::from_millis(40);
@@ -28,6 +28,8 @@ const SIZE: (u32, u32) = (1280, 720);
 pub(super) struct Slate {
     /// Instead of the last picture, or of black.
     pub(super) picture: Option<Picture>,
+    /// What video is fitted to, so that it goes on in the size of the still once it comes.
+    pub(super) canvas: Canvas,
     pub(super) keyframe_interval: Duration,
     pub(super) bitrate: u32,
 }
@@ -87,8 +89,14 @@ impl Slate {
                     Picture::black(info.width, info.height)
                 })?
                 .encode(&shape(info.width, info.height)),
-            (Subject::Nothing, Some(slate)) => slate.encode(&shape(0, 0)),
-            (Subject::Nothing, None) => Picture::black(SIZE.0, SIZE.1)?.encode(&shape(SIZE.0, SIZE.1)),
+            (Subject::Nothing, Some(slate)) => {
+                let (width, height) = self.canvas.size_for(slate.size());
+                slate.encode(&shape(width, height))
+            }
+            (Subject::Nothing, None) => {
+                let (width, height) = self.canvas.size_for(SIZE);
+                Picture::black(width, height)?.encode(&shape(width, height))
+            }
         }
     }
 }

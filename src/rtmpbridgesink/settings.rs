@@ -15,6 +15,9 @@ pub(super) struct Settings {
     pub(super) encoder: String,
     pub(super) video_bitrate: u32,
     pub(super) audio_bitrate: u32,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) framerate: gst::Fraction,
     pub(super) keyframe_interval: u32,
     pub(super) max_queue_time: u32,
     pub(super) reconnect_min: u32,
@@ -36,6 +39,9 @@ impl Default for Settings {
             encoder: "auto".into(),
             video_bitrate: 2_500_000,
             audio_bitrate: 128_000,
+            width: 0,
+            height: 0,
+            framerate: gst::Fraction::new(0, 1),
             keyframe_interval: 2000,
             max_queue_time: 3000,
             reconnect_min: 500,
@@ -94,6 +100,15 @@ impl Settings {
             video_bitrate: self.video_bitrate,
             audio_bitrate: self.audio_bitrate,
             keyframe_interval: Duration::from_millis(self.keyframe_interval.into()),
+            canvas: self.canvas(),
+        }
+    }
+
+    fn canvas(&self) -> transcode::Canvas {
+        transcode::Canvas {
+            width: self.width,
+            height: self.height,
+            framerate: Some((self.framerate.numer(), self.framerate.denom())).filter(|(numer, _)| *numer > 0),
         }
     }
 
@@ -112,6 +127,7 @@ impl Settings {
         };
         Ok(Slate {
             picture: self.slate_file.as_ref().map(load).transpose()?,
+            canvas: self.canvas(),
             keyframe_interval: Duration::from_millis(self.keyframe_interval.into()),
             bitrate: self.video_bitrate,
         })

@@ -95,11 +95,10 @@ fn read_format(track: Track, caps: &gst::CapsRef, bitrate: Option<u32>) -> Optio
     })
 }
 
-/// Whether upstream of a pad is live. One that does not answer is taken as live: waiting for the clock would be wrong
-/// for it, and only files need it.
-pub(super) fn is_upstream_live(pad: &impl IsA<gst::Pad>) -> bool {
+/// Whether upstream of a pad is live, if it answers.
+pub(super) fn is_upstream_live(pad: &impl IsA<gst::Pad>) -> Option<bool> {
     let mut query = gst::query::Latency::new();
-    !pad.as_ref().peer_query(&mut query) || query.result().0
+    pad.as_ref().peer_query(&mut query).then(|| query.result().0)
 }
 
 /// Asks upstream of a chain's end for a keyframe.

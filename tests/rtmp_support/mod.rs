@@ -301,3 +301,30 @@ fn run(program: &str, before: &[&str], file: &Path, after: &[&str]) -> (String, 
     let output = Command::new(program).args(before).arg(file).args(after).output().unwrap();
     (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
 }
+
+/// Width and height of each picture of a recording, equal ones in a row counted once.
+pub(crate) fn sizes(file: &Path) -> Vec<(u32, u32)> {
+    let before = ["-v", "error", "-select_streams", "v", "-show_entries", "frame=width,height", "-of", "csv=p=0"];
+    let text = run("ffprobe", &before, file, &[]).0;
+    let number = |text: &str| text.trim().parse().unwrap();
+    let mut sizes: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.trim_end_matches(',').split_once(','))
+        .map(|(width, height)| (number(width), number(height)))
+        .collect();
+    sizes.dedup();
+    sizes
+}
+
+/// The pictures of a recording of one size as brightness, 16 to 235, row by row.
+pub(crate) fn pictures(file: &Path) -> Vec<Vec<u8>> {
+    let &[(width, height)] = sizes(file).as_slice() else { panic!("one size: {:?}", sizes(file)) };
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(file)
+        .args(["-map", "0:v", "-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"])
+        .output()
+        .unwrap();
+    let (luma, all) = ((width * height) as usize, (width * height * 3 / 2) as usize);
+    output.stdout.chunks_exact(all).map(|picture| picture[..luma].to_vec()).collect()
+}
