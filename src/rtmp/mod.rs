@@ -12,6 +12,7 @@ mod feed;
 mod gate;
 mod keyframes;
 mod location;
+pub mod platform;
 mod retry;
 mod tagger;
 mod unit;

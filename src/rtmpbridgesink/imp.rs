@@ -10,15 +10,18 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use once_cell::sync::Lazy;
 
 use super::{
+    codecs::{AudioCodec, VideoCodec},
     ending::{self, Ending},
     input::Input,
+    inspection::Inspection,
     observer::ElementObserver,
+    preset::Preset,
     settings::Settings,
     stats::{self, ElementStats},
     tls::TlsValidationFlags,
 };
 use crate::{
-    rtmp::{self, Destination, Location, Track, Tracks, Unit},
+    rtmp::{self, Destination, Track, Tracks, Unit},
     transcode,
 };
 
@@ -40,8 +43,14 @@ const NEEDED: &[(&str, &str)] = &[
 pub struct RtmpBridgeSink {
     #[property(name = "location", type = Option<String>, get = Self::location, set = Self::set_location, mutable_playing,
         blurb = "RTMP URL to publish to: rtmp[s]://host[:port]/application/stream-key; reading it gives it without its secrets")]
+    #[property(name = "preset", type = Preset, get, set, member = preset,
+        blurb = "Platform whose rules the stream keeps: sets what is not set, takes a stream key alone as location, warns of what breaks a rule", builder(Preset::None))]
     #[property(name = "encoder", type = String, get, set, member = encoder, default = Some("auto"),
         blurb = "H.264 encoder: auto, software, or the name of an encoder's factory")]
+    #[property(name = "video-codec", type = VideoCodec, get, set, member = video_codec,
+        blurb = "What video is sent as; others than H.264 need a server that understands enhanced RTMP", builder(VideoCodec::Auto))]
+    #[property(name = "audio-codec", type = AudioCodec, get, set, member = audio_codec,
+        blurb = "What audio is sent as; Opus needs a server that understands enhanced RTMP v2", builder(AudioCodec::Auto))]
     #[property(name = "video-bitrate", type = u32, get, set = Self::set_video_bitrate, member = video_bitrate,
         minimum = 1000, maximum = 2_000_000_000, default = 2_500_000, mutable_playing, blurb = "Bitrate of encoded video in bit/s")]
     #[property(name = "audio-bitrate", type = u32, get, set, member = audio_bitrate, minimum = 8000, maximum = 320_000,
@@ -69,6 +78,7 @@ pub struct RtmpBridgeSink {
     settings: Mutex<Settings>,
     inputs: Mutex<Vec<Arc<Input>>>,
     destination: Mutex<Option<Arc<Destination>>>,
+    inspection: Inspection,
     timestamps_repaired: AtomicU64,
     eos_posted: AtomicBool,
 }
@@ -100,6 +110,7 @@ impl ObjectImpl for RtmpBridgeSink {
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         self.derived_set_property(id, value, pspec);
+        lock(&self.settings).was_set(pspec.name());
     }
 
     fn constructed(&self) {
@@ -240,11 +251,18 @@ impl RtmpBridgeSink {
     }
 
     fn set_location(&self, location: Option<String>) {
-        let parsed = location.as_deref().map(Location::parse);
-        lock(&self.settings).location = location;
+        let parsed = {
+            let mut settings = lock(&self.settings);
+            let parsed = location.as_deref().map(|location| settings.parse_location(location));
+            settings.location = location;
+            parsed
+        };
         let Some(destination) = lock(&self.destination).clone() else { return };
         match parsed {
-            Some(Ok(location)) => destination.relocate(location),
+            Some(Ok(location)) => {
+                self.inspection.locations(&self.obj(), [&location]);
+                destination.relocate(location);
+            }
             // The stream that runs is worth more than the typing error.
             Some(Err(error)) => gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{error}")),
             None => {}
@@ -284,11 +302,14 @@ impl RtmpBridgeSink {
     }
 
     fn start(&self) -> Result<(), gst::StateChangeError> {
-        let config = lock(&self.settings).destination();
+        let settings = lock(&self.settings).clone();
+        let config = settings.destination();
         let config = config.map_err(|error| {
             gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
             gst::StateChangeError
         })?;
+        self.inspection.start(&self.obj(), &settings);
+        self.inspection.locations(&self.obj(), [&config.location]);
         self.timestamps_repaired.store(0, Ordering::Relaxed);
         self.eos_posted.store(false, Ordering::SeqCst);
         let inputs = lock(&self.inputs).clone();
@@ -352,6 +373,7 @@ impl super::RtmpBridgeSink {
         if repaired {
             self.imp().timestamps_repaired.fetch_add(1, Ordering::Relaxed);
         }
+        self.imp().inspection.unit(self, &unit.format, unit.dts, unit.keyframe, unit.data.len());
         let destination = lock(&self.imp().destination).clone();
         if let Some(destination) = destination {
             destination.push(unit);

@@ -221,12 +221,13 @@ impl Input {
 
     /// Makes the chain fit the caps, which are about to go into it.
     fn prepare(&self, element: &RtmpBridgeSink, caps: &gst::CapsRef) -> Result<(), ChainError> {
-        let route = Route::of(caps)?;
+        let settings = element.transcode_settings();
+        let route = Route::of(caps, &settings)?;
         if self.lock().as_ref().is_some_and(|installed| installed.route == route) {
             return Ok(());
         }
         self.clear(element);
-        let installed = self.install(element, route, caps, &element.transcode_settings())?;
+        let installed = self.install(element, route, caps, &settings)?;
         self.progress.has_data.store(false, Ordering::SeqCst);
         *self.lock() = Some(installed);
         self.learn_liveness(element);

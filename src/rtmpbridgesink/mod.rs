@@ -9,21 +9,27 @@
 //!     rtmpbridgesink name=sink location=rtmp://127.0.0.1/live/stream
 //! ```
 //!
-//! `imp` is the GObject, `input` a request pad with its chain, `terminal` the end of a chain where buffers become units,
-//! `observer` what the destination's news lead to. The lock order stands at `imp::RtmpBridgeSink`.
+//! `imp` is the GObject, `input` a request pad with its chain, `terminal` the end of a chain where buffers become units
+//! of a `format`, `observer` what the destination's news lead to, `inspection` the preset's rules. The lock order stands at `imp::RtmpBridgeSink`.
 
 use gst::{glib, prelude::*};
 
+mod codecs;
 mod ending;
+mod format;
 mod imp;
 mod input;
+mod inspection;
 mod observer;
+mod preset;
 mod settings;
 mod stats;
 mod terminal;
 mod timeline;
 mod tls;
 
+pub use codecs::{AudioCodec, VideoCodec};
+pub use preset::Preset;
 pub use tls::TlsValidationFlags;
 
 glib::wrapper! {

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::tls::TlsValidationFlags;
+use super::{
+    codecs::{AudioCodec, VideoCodec},
+    preset::{Explicit, Preset},
+    tls::TlsValidationFlags,
+};
 use crate::{
     rtmp::{self, Location, LocationError},
     transcode,
@@ -12,7 +16,11 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) location: Option<String>,
+    pub(super) preset: Preset,
+    pub(super) explicit: Explicit,
     pub(super) encoder: String,
+    pub(super) video_codec: VideoCodec,
+    pub(super) audio_codec: AudioCodec,
     pub(super) video_bitrate: u32,
     pub(super) audio_bitrate: u32,
     pub(super) keyframe_interval: u32,
@@ -30,7 +38,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             location: None,
+            preset: Preset::None,
+            explicit: Explicit::default(),
             encoder: "auto".into(),
+            video_codec: VideoCodec::Auto,
+            audio_codec: AudioCodec::Auto,
             video_bitrate: 2_500_000,
             audio_bitrate: 128_000,
             keyframe_interval: 2000,
@@ -51,7 +63,7 @@ impl Settings {
     pub(super) fn destination(&self) -> Result<rtmp::Config, LocationError> {
         let ms = |ms: u32| Duration::from_millis(ms.into());
         Ok(rtmp::Config {
-            location: Location::parse(self.location.as_deref().unwrap_or_default())?,
+            location: self.parse_location(self.location.as_deref().unwrap_or_default())?,
             keyframe_interval: ms(self.keyframe_interval),
             max_queue: ms(self.max_queue_time),
             reconnect_min: ms(self.reconnect_min),
@@ -63,10 +75,20 @@ impl Settings {
         })
     }
 
+    /// Reads a URL, or with a preset a stream key alone.
+    pub(super) fn parse_location(&self, text: &str) -> Result<Location, LocationError> {
+        match self.preset.platform() {
+            Some(platform) => Location::parse(&platform.url(text)),
+            None => Location::parse(text),
+        }
+    }
+
     /// The chains' part.
     pub(super) fn transcode(&self) -> transcode::Settings {
         transcode::Settings {
             encoder: self.encoder.clone(),
+            video_codec: self.video_codec.into(),
+            audio_codec: self.audio_codec.into(),
             video_bitrate: self.video_bitrate,
             audio_bitrate: self.audio_bitrate,
             keyframe_interval: Duration::from_millis(self.keyframe_interval.into()),

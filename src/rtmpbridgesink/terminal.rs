@@ -5,11 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use gst::{glib, prelude::*};
 
-use super::{RtmpBridgeSink, imp::CAT, input::Progress, timeline::Timeline};
-use crate::{
-    flv::{AudioInfo, VideoInfo},
-    rtmp::{Format, Track, Unit},
-};
+use super::{RtmpBridgeSink, format, imp::CAT, input::Progress, timeline::Timeline};
+use crate::rtmp::{Format, Track, Unit};
 
 /// Makes the appsink. It calls back into `element` on the chain's streaming thread.
 pub(super) fn make(
@@ -27,11 +24,23 @@ pub(super) fn make(
             let sample = appsink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
             let Some(element) = element.upgrade() else { return Err(gst::FlowError::Flushing) };
             let (Some(caps), Some(buffer)) = (sample.caps(), sample.buffer()) else { return Ok(gst::FlowSuccess::Ok) };
-            if format.as_ref().is_none_or(|(known, _)| known.as_ref() != caps) {
-                format = read_format(track, caps, bitrate).map(|format| (caps.to_owned(), Arc::new(format)));
-                gst::debug!(CAT, obj = element, "{track:?} is now {caps}");
+            let Ok(map) = buffer.map_readable() else { return Ok(gst::FlowSuccess::Ok) };
+            let keyframe = track == Track::Audio || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+            let known = format.as_ref().filter(|(known, _)| known.as_ref() == caps);
+            if known.is_none_or(|(_, format)| keyframe && format::is_in_band(format)) {
+                match (format::read(track, caps, bitrate, &map), &mut format) {
+                    // What nobody could tell apart goes on being shared.
+                    (Some(new), Some((of, known))) if new == **known => *of = caps.to_owned(),
+                    (Some(new), _) => {
+                        format = Some((caps.to_owned(), Arc::new(new)));
+                        gst::debug!(CAT, obj = element, "{track:?} is now {caps}");
+                    }
+                    // The next keyframe tells.
+                    (None, Some((_, known))) if !keyframe && format::is_in_band(known) => {}
+                    (None, _) => format = None,
+                }
             }
-            // Without a decoder configuration nobody could decode it; parsers give one with the first keyframe.
+            // Without a decoder configuration nobody could decode it.
             let Some((_, format)) = &format else { return Ok(gst::FlowSuccess::Ok) };
             let segment = sample.segment().and_then(|segment| segment.downcast_ref::<gst::ClockTime>());
             let running = |time: Option<gst::ClockTime>| signed(segment?.to_running_time_full(time?)?);
@@ -39,14 +48,13 @@ pub(super) fn make(
             let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
             let place = timeline.place(running(buffer.dts()), running(buffer.pts()), now());
             drop(timeline);
-            let Ok(map) = buffer.map_readable() else { return Ok(gst::FlowSuccess::Ok) };
             element.push(
                 Unit {
                     format: format.clone(),
                     dts: place.dts,
                     pts: place.pts,
-                    keyframe: track == Track::Audio || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
-                    data: Bytes::copy_from_slice(&map),
+                    keyframe,
+                    data: Bytes::copy_from_slice(format::body(format, &map)),
                 },
                 place.repaired,
             );
@@ -78,34 +86,6 @@ fn signed(time: gst::Signed<gst::ClockTime>) -> Option<i64> {
         gst::Signed::Positive(time) => i64::try_from(time.nseconds()).ok(),
         gst::Signed::Negative(time) => i64::try_from(time.nseconds()).ok().map(|ns| -ns),
     }
-}
-
-fn read_format(track: Track, caps: &gst::CapsRef, bitrate: Option<u32>) -> Option<Format> {
-    let structure = caps.structure(0)?;
-    let configuration = structure.get::<gst::Buffer>("codec_data").ok()?;
-    let configuration = Bytes::copy_from_slice(&configuration.map_readable().ok()?);
-    let number = |name: &str| structure.get::<i32>(name).ok().and_then(|value| u32::try_from(value).ok());
-    Some(match track {
-        Track::Video => {
-            let frame_rate = structure.get::<gst::Fraction>("framerate").ok();
-            let frame_rate = frame_rate.filter(|rate| rate.numer() > 0 && rate.denom() > 0);
-            let info = VideoInfo {
-                width: number("width").unwrap_or_default(),
-                height: number("height").unwrap_or_default(),
-                frame_rate: frame_rate.map(|rate| f64::from(rate.numer()) / f64::from(rate.denom())),
-                bitrate,
-            };
-            Format::Video(configuration, info)
-        }
-        Track::Audio => {
-            let info = AudioInfo {
-                sample_rate: number("rate").unwrap_or_default(),
-                channels: number("channels").unwrap_or_default(),
-                bitrate,
-            };
-            Format::Audio(configuration, info)
-        }
-    })
 }
 
 /// Whether upstream of a pad is live. One that does not answer is taken as live: waiting for the clock would be wrong

@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
-use super::{ChainError, audio, encoders, video};
+use super::{ChainError, audio, encoders, enhanced, video};
+use crate::flv::{AudioCodec, VideoCodec};
 
 /// What the chains are to be like.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `auto`, `software` or the name of an encoder's factory.
     pub encoder: String,
+    /// What video is sent as.
+    pub video_codec: VideoCodec,
+    /// What audio is sent as.
+    pub audio_codec: AudioCodec,
     /// Bit/s.
     pub video_bitrate: u32,
     /// Bit/s.
@@ -30,7 +35,7 @@ pub struct Route {
 
 impl Route {
     /// The route for caps.
-    pub fn of(caps: &gst::CapsRef) -> Result<Self, ChainError> {
+    pub fn of(caps: &gst::CapsRef, settings: &Settings) -> Result<Self, ChainError> {
         let structure = caps.structure(0).ok_or_else(|| ChainError::Unsupported("empty caps".into()))?;
         let media = structure.name().to_string();
         let system_memory = caps.features(0).is_none_or(|features| features.contains("memory:SystemMemory"));
@@ -39,8 +44,12 @@ impl Route {
                 let features = caps.features(0).map(|features| features.to_string());
                 Err(ChainError::Memory(features.unwrap_or_default()))
             }
-            "video/x-h264" | "audio/mpeg" => Ok(Self { media, passthrough: true }),
-            name if name.starts_with("video/") || name.starts_with("audio/") => Ok(Self { media, passthrough: false }),
+            name if name.starts_with("video/") => {
+                Ok(Self { passthrough: name == enhanced::video_media(settings.video_codec), media })
+            }
+            name if name.starts_with("audio/") => {
+                Ok(Self { passthrough: name == enhanced::audio_media(settings.audio_codec), media })
+            }
             _ => Err(ChainError::Unsupported(media)),
         }
     }
@@ -63,7 +72,10 @@ pub struct Chain {
 impl Chain {
     /// Makes the chain for `caps`.
     pub fn build(caps: &gst::CapsRef, settings: &Settings) -> Result<Self, ChainError> {
-        let route = Route::of(caps)?;
+        let route = Route::of(caps, settings)?;
+        if let Some(chain) = enhanced::chain(caps, &route, settings) {
+            return chain;
+        }
         match (route.media.starts_with("video/"), route.passthrough) {
             (true, true) => video::pass(),
             (true, false) => video::transcode(caps, &route.media, settings),
@@ -87,7 +99,9 @@ impl Chain {
 
     /// Changes the video encoder's bitrate while it runs.
     pub fn set_video_bitrate(&self, bitrate: u32) {
-        if let Some(encoder) = &self.encoder {
+        if let Some(encoder) = &self.encoder
+            && !enhanced::set_bitrate(encoder, bitrate)
+        {
             encoders::set_bitrate(encoder, bitrate);
         }
     }

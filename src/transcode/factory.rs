@@ -26,6 +26,14 @@ pub enum ChainError {
         "encoder={0} is not an H.264 encoder that GStreamer knows here; use auto, software or a factory name such as x264enc"
     )]
     NotAnEncoder(String),
+    /// `encoder` names something that does not make what `video-codec` asks for.
+    #[error("encoder={encoder} is not an encoder for {codec}, which video-codec asks for; use encoder=auto")]
+    OtherEncoder {
+        /// What was named.
+        encoder: String,
+        /// What was asked for.
+        codec: &'static str,
+    },
     /// Nothing decodes this.
     #[error(
         "nothing decodes {media}; install the Debian packages gstreamer1.0-plugins-good, -bad and gstreamer1.0-libav"
@@ -56,7 +64,7 @@ fn package_of(factory: &str) -> &'static str {
         "vp8dec" | "vp9dec" | "alawdec" | "mulawdec" => "gstreamer1.0-plugins-good",
         name if name.starts_with("avdec_") || name.starts_with("avenc_") => "gstreamer1.0-libav",
         "queue" | "capsfilter" => "libgstreamer1.0-0",
-        "opusdec" | "videoconvert" | "videoscale" | "audioconvert" | "audioresample" | "audiorate" => {
+        "opusdec" | "opusenc" | "videoconvert" | "videoscale" | "audioconvert" | "audioresample" | "audiorate" => {
             "gstreamer1.0-plugins-base"
         }
         _ => "gstreamer1.0-plugins-bad",

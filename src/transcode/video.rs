@@ -19,15 +19,7 @@ pub(super) fn pass() -> Result<Chain, ChainError> {
 
 /// Decodes what is not raw, and encodes H.264.
 pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -> Result<Chain, ChainError> {
-    let mut elements = Vec::new();
-    if media != "video/x-raw" {
-        match media {
-            "video/x-h265" => elements.push(make("h265parse")?),
-            "video/x-av1" => elements.push(make("av1parse")?),
-            _ => {}
-        }
-        elements.push(decoder(caps, media)?);
-    }
+    let mut elements = decode(caps, media)?;
     let queue = make("queue")?;
     queue.set_property("max-size-buffers", QUEUE_FRAMES);
     queue.set_property("max-size-bytes", 0u32);
@@ -49,6 +41,20 @@ pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -
     elements.push(parser()?);
     let (encoder, bitrate, queue) = (Some(encoder), Some(settings.video_bitrate), Some(queue));
     Ok(Chain { elements, output: output(), encoder, bitrate, queue })
+}
+
+/// What makes raw frames of it: nothing where they are raw.
+pub(super) fn decode(caps: &gst::CapsRef, media: &str) -> Result<Vec<gst::Element>, ChainError> {
+    let mut elements = Vec::new();
+    if media != "video/x-raw" {
+        match media {
+            "video/x-h265" => elements.push(make("h265parse")?),
+            "video/x-av1" => elements.push(make("av1parse")?),
+            _ => {}
+        }
+        elements.push(decoder(caps, media)?);
+    }
+    Ok(elements)
 }
 
 fn output() -> gst::Caps {
