@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-
 use super::{RtmpBridgeSink, settings::Settings};
 use crate::{
     flv::VideoInfo,

@@ -54,6 +54,9 @@ const ENCODERS: &[Encoder] = &[
             ("lag-in-frames", "0"),
             ("row-mt", "true"),
             ("buf-sz", "1000"),
+            // Its own defaults leave constant bitrate no choice, and libaom ends the process over that.
+            ("min-quantizer", "2"),
+            ("max-quantizer", "63"),
         ],
     },
     Encoder {

@@ -236,7 +236,11 @@ impl Tag {
 
 /// Reads a recording as far as it is complete.
 pub(crate) fn read_flv(file: &Path) -> Vec<Tag> {
-    let bytes = std::fs::read(file).unwrap();
+    read_tags(&std::fs::read(file).unwrap())
+}
+
+/// Reads an FLV stream as far as it is complete.
+pub(crate) fn read_tags(bytes: &[u8]) -> Vec<Tag> {
     let mut tags = Vec::new();
     let mut at = 13;
     while at + 11 <= bytes.len() {
