@@ -5,16 +5,16 @@
 mod rtmp_support;
 
 use gst::prelude::*;
-use rtmp_support::{KEY, Pipeline, Server, wait_for};
+use rtmp_support::{KEY, Pipeline, Server, describe, wait_for};
 
 fn warnings(pipeline: &Pipeline) -> Vec<&String> {
-    pipeline.seen.iter().filter(|message| message.contains("Warning")).collect()
+    pipeline.seen.iter().filter(|message| message.contains("type: \"warning\"")).collect()
 }
 
 fn drain(pipeline: &mut Pipeline) {
     let bus = pipeline.pipeline.bus().unwrap();
     while let Some(message) = bus.pop() {
-        pipeline.seen.push(format!("{message:?}"));
+        pipeline.seen.push(describe(&message));
     }
 }
 

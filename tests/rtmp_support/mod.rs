@@ -161,7 +161,7 @@ impl Pipeline {
             let message = message.unwrap_or_else(|| panic!("waited too long for {what}; seen: {:#?}", self.seen));
             let found = matches(&message);
             if !matches!(message.type_(), gst::MessageType::StateChanged | gst::MessageType::Tag) {
-                self.seen.push(format!("{message:?}"));
+                self.seen.push(describe(&message));
             }
             if found {
                 return message;
@@ -201,6 +201,16 @@ impl Pipeline {
     pub(crate) fn frames(&self) -> u64 {
         self.destination().get("frames").unwrap()
     }
+}
+
+/// A message with the words of an error or warning, which its own form leaves out.
+pub(crate) fn describe(message: &gst::Message) -> String {
+    let words = match message.view() {
+        gst::MessageView::Error(error) => error.error().message().to_owned(),
+        gst::MessageView::Warning(warning) => warning.error().message().to_owned(),
+        _ => String::new(),
+    };
+    format!("{message:?} {words}")
 }
 
 impl Drop for Pipeline {
