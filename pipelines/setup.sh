@@ -16,6 +16,7 @@ PIPELINE_PACKAGES=(
   "gstreamer1.0-plugins-good|RTP jitter buffer and depayloaders, VP8 and VP9"
   "gstreamer1.0-plugins-bad|rtmp2sink, H.264 and AAC parsers, voaacenc"
   "gstreamer1.0-plugins-ugly|x264enc, the software H.264 encoder"
+  "glib-networking|TLS for rtmps://"
   "gstreamer1.0-libav|H.264 decoder, and an AAC encoder in reserve"
 )
 TEST_PACKAGES=(

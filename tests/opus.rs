@@ -113,6 +113,8 @@ fn decode(packets: &[RtpPacket], lost: Option<usize>) -> Vec<[i16; 2]> {
     bin.add_pad(&ghost).unwrap();
     let settings = transcode::Settings {
         canvas: transcode::Canvas::default(),
+        video_codec: Default::default(),
+        audio_codec: Default::default(),
         encoder: "auto".into(),
         video_bitrate: 1_000_000,
         audio_bitrate: 128_000,

@@ -10,11 +10,14 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use once_cell::sync::Lazy;
 
 use super::{
+    codecs::{AudioCodec, VideoCodec},
     ending::{self, Ending},
     input::Input,
+    inspection::Inspection,
     keeper::Keeper,
     missing::MissingTrack,
     observer::ElementObserver,
+    preset::Preset,
     settings::Settings,
     stage::{Candidate, Outcome, Stage},
     stats::{self, ElementStats},
@@ -22,7 +25,7 @@ use super::{
     tls::TlsValidationFlags,
 };
 use crate::{
-    rtmp::{self, Destinations, Track, Tracks},
+    rtmp::{Destinations, Track, Tracks},
     transcode,
 };
 
@@ -46,8 +49,14 @@ pub struct RtmpBridgeSink {
         blurb = "RTMP URL to publish to, or several separated by spaces: rtmp[s]://host[:port]/application/stream-key; reading it gives it without its secrets")]
     #[property(name = "locations", type = gst::Array, get = Self::locations, set = Self::set_locations, mutable_playing,
         blurb = "The same URLs as an array; reading it gives them without their secrets")]
+    #[property(name = "preset", type = Preset, get, set, member = preset,
+        blurb = "Platform whose rules the stream keeps: sets what is not set, takes a stream key alone as location, warns of what breaks a rule", builder(Preset::None))]
     #[property(name = "encoder", type = String, get, set, member = encoder, default = Some("auto"),
-        blurb = "H.264 encoder: auto (the best hardware that works, else software), hardware, software, or the name of an encoder's factory")]
+        blurb = "Video encoder: auto (the best hardware that works, else software), hardware, software, or the name of an encoder's factory")]
+    #[property(name = "video-codec", type = VideoCodec, get, set, member = video_codec,
+        blurb = "What video is sent as; others than H.264 need a server that understands enhanced RTMP", builder(VideoCodec::Auto))]
+    #[property(name = "audio-codec", type = AudioCodec, get, set, member = audio_codec,
+        blurb = "What audio is sent as; Opus needs a server that understands enhanced RTMP v2", builder(AudioCodec::Auto))]
     #[property(name = "video-bitrate", type = u32, get, set = Self::set_video_bitrate, member = video_bitrate,
         minimum = 1000, maximum = 2_000_000_000, default = 2_500_000, mutable_playing, blurb = "Bitrate of encoded video in bit/s")]
     #[property(name = "audio-bitrate", type = u32, get, set, member = audio_bitrate, minimum = 8000, maximum = 320_000,
@@ -89,6 +98,7 @@ pub struct RtmpBridgeSink {
     inputs: Mutex<Vec<Arc<Input>>>,
     destinations: Mutex<Option<Arc<Destinations>>>,
     stage: Mutex<Arc<Stage>>,
+    inspection: Inspection,
     timeline: Arc<Mutex<Timeline>>,
     keeper: Mutex<Option<Keeper>>,
     /// A keyframe has been asked for by somebody who could not wait for the stage.
@@ -125,6 +135,7 @@ impl ObjectImpl for RtmpBridgeSink {
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         self.derived_set_property(id, value, pspec);
+        lock(&self.settings).was_set(pspec.name());
     }
 
     fn constructed(&self) {
@@ -283,9 +294,11 @@ impl RtmpBridgeSink {
             lock(&self.settings).locations = urls;
             return;
         };
-        let wrong = match rtmp::parse_locations(urls.iter().map(String::as_str)) {
+        let parsed = lock(&self.settings).parse_locations(&urls);
+        let wrong = match parsed {
             Ok(locations) => {
                 lock(&self.settings).locations = urls;
+                self.inspection.locations(&self.obj(), &locations);
                 destinations.set_locations(locations).err().map(|error| format!("cannot start a thread: {error}"))
             }
             Err(error) => Some(format!("{error}; the destinations stay as they were")),
@@ -340,8 +353,11 @@ impl RtmpBridgeSink {
         let inputs = lock(&self.inputs).clone();
         inputs.iter().for_each(|input| input.reset());
         *lock(&self.timeline) = Timeline::default();
-        let policy = lock(&self.settings).policy();
-        let stage = Arc::new(Stage::new(policy));
+        let (policy, audio_codec) = {
+            let settings = lock(&self.settings);
+            (settings.policy(), settings.audio_codec.into())
+        };
+        let stage = Arc::new(Stage::new(policy, audio_codec));
         *lock(&self.stage) = stage.clone();
         self.connect()?;
         if policy != Default::default() {
@@ -362,6 +378,8 @@ impl RtmpBridgeSink {
         self.eos_posted.store(false, Ordering::SeqCst);
         let observer = Arc::new(ElementObserver::new(&self.obj()));
         let destinations = Arc::new(Destinations::new(settings.destinations(), observer));
+        self.inspection.start(&self.obj(), &settings);
+        self.inspection.locations(&self.obj(), &locations);
         destinations.set_locations(locations).map_err(|error| self.no_thread(&error))?;
         // Dropping those before may wait for their threads: not under the lock.
         let before = lock(&self.destinations).replace(destinations);
@@ -466,6 +484,9 @@ impl super::RtmpBridgeSink {
         }
         let destinations = lock(&imp.destinations).clone();
         let Some(destinations) = destinations else { return };
+        if let Some(dts) = candidate.stamps.dts.or(candidate.stamps.pts) {
+            imp.inspection.unit(self, &candidate.format, dts, candidate.keyframe, candidate.data.len());
+        }
         let Outcome { ask, gone } = imp.stage().unit(candidate, self.now(), |unit| destinations.push(unit));
         if let Some(track) = gone {
             destinations.forget(track);

@@ -14,7 +14,10 @@ use super::{
     show::PICTURE_STEP,
     stage::{Stage, Subject},
 };
-use crate::transcode::{Canvas, Picture, Shape, Still, StillError};
+use crate::{
+    flv::VideoCodec,
+    transcode::{Canvas, Picture, Shape, Still, StillError},
+};
 
 /// Two AAC frames are 43 ms.
 const TICK: Duration = Duration::from_millis(40);
@@ -30,6 +33,8 @@ pub(super) struct Slate {
     pub(super) picture: Option<Picture>,
     /// What video is fitted to, so that it goes on in the size of the still once it comes.
     pub(super) canvas: Canvas,
+    /// What video is sent as.
+    pub(super) codec: VideoCodec,
     pub(super) keyframe_interval: Duration,
     pub(super) bitrate: u32,
 }
@@ -71,6 +76,10 @@ impl Keeper {
 
 impl Slate {
     fn make(&self, subject: &Subject) -> Result<Still, StillError> {
+        // A still in another codec would end the stream for most players.
+        if self.codec != VideoCodec::H264 {
+            return Err(StillError::OtherCodec(self.codec.name()));
+        }
         let step = PICTURE_STEP.unsigned_abs();
         let interval = i64::try_from(self.keyframe_interval.as_nanos()).unwrap_or(i64::MAX);
         let group = u32::try_from((interval / PICTURE_STEP).clamp(1, MOST_IN_GROUP)).unwrap_or(1);

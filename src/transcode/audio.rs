@@ -1,4 +1,4 @@
-//! Audio chains.
+//! Audio chains, to AAC or to the Opus that enhanced RTMP was asked to carry.
 
 use gst::prelude::*;
 
@@ -7,18 +7,31 @@ use super::{
     chain::Encoder,
     factory::{filter, make, set_if_present},
 };
+use crate::flv::AudioCodec;
 
 /// The AAC encoders, best first. fdkaacenc sounds best and is not in Debian's main section; voaacenc costs a third of
 /// what avenc_aac does by default, half of what it does with its fast coder.
 const ENCODERS: &[(&str, &[(&str, &str)])] =
     &[("fdkaacenc", &[]), ("voaacenc", &[]), ("avenc_aac", &[("aac-coder", "fast")])];
 
-/// AAC as it comes: the parser strips ADTS headers.
-pub(super) fn pass() -> Result<Chain, ChainError> {
-    Ok(Chain { elements: vec![make("aacparse")?], output: output(), encoder: Encoder::None, bitrate: None })
+/// The media type that passes through.
+pub(super) fn media(codec: AudioCodec) -> &'static str {
+    match codec {
+        AudioCodec::Aac => "audio/mpeg",
+        AudioCodec::Opus => "audio/x-opus",
+    }
 }
 
-/// Decodes what is not raw, and encodes AAC-LC, 48 kHz stereo: the one form that every platform takes.
+/// Audio as it comes: AAC's parser strips ADTS headers; of Opus nothing has to be parsed, but a chain has an element.
+pub(super) fn pass(codec: AudioCodec) -> Result<Chain, ChainError> {
+    let element = match codec {
+        AudioCodec::Aac => make("aacparse")?,
+        AudioCodec::Opus => make("identity")?,
+    };
+    Ok(Chain { elements: vec![element], output: output(codec), encoder: Encoder::None, bitrate: None })
+}
+
+/// Decodes what is not raw, and encodes it, 48 kHz stereo: AAC-LC is the one form that every platform takes.
 pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -> Result<Chain, ChainError> {
     let mut elements = Vec::new();
     let convert = make("audioconvert")?;
@@ -34,6 +47,7 @@ pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -
             decoder.set_property("use-inband-fec", true);
             elements.push(decoder);
         }
+        "audio/mpeg" => elements.extend([make("aacparse")?, make("avdec_aac")?]),
         "audio/x-alaw" => elements.push(make("alawdec")?),
         "audio/x-mulaw" => elements.push(make("mulawdec")?),
         _ => return Err(ChainError::Unsupported(media.to_owned())),
@@ -46,11 +60,16 @@ pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -
         .field("channels", 2i32)
         .field("layout", "interleaved")
         .build();
-    let encoder = encoder(settings)?;
+    let encoder = match settings.audio_codec {
+        AudioCodec::Aac => aac(settings)?,
+        AudioCodec::Opus => opus(settings)?,
+    };
     elements.extend([convert, make("audioresample")?, rate, filter(&caps)?, encoder.clone()]);
-    elements.push(make("aacparse")?);
+    if settings.audio_codec == AudioCodec::Aac {
+        elements.push(make("aacparse")?);
+    }
     let (encoder, bitrate) = (Encoder::Audio(encoder), Some(settings.audio_bitrate));
-    Ok(Chain { elements, output: output(), encoder, bitrate })
+    Ok(Chain { elements, output: output(settings.audio_codec), encoder, bitrate })
 }
 
 /// How many channels raw audio has whose places nobody knows, such as those of a capture card: more than two of them
@@ -67,8 +86,15 @@ fn first_two_of(channels: i32) -> gst::Array {
     gst::Array::new((0..2).map(|to| gst::Array::new((0..channels).map(|from| if from == to { 1f32 } else { 0f32 }))))
 }
 
+/// A configured Opus encoder.
+fn opus(settings: &Settings) -> Result<gst::Element, ChainError> {
+    let encoder = make("opusenc")?;
+    set_if_present(&encoder, "bitrate", &settings.audio_bitrate.to_string());
+    Ok(encoder)
+}
+
 /// A configured AAC encoder.
-fn encoder(settings: &Settings) -> Result<gst::Element, ChainError> {
+fn aac(settings: &Settings) -> Result<gst::Element, ChainError> {
     let (encoder, extra) = ENCODERS
         .iter()
         .find_map(|(factory, extra)| Some((working(factory)?, extra)))
@@ -88,6 +114,10 @@ fn working(factory: &str) -> Option<gst::Element> {
     starts.then_some(encoder)
 }
 
-fn output() -> gst::Caps {
-    gst::Caps::builder("audio/mpeg").field("mpegversion", 4i32).field("stream-format", "raw").build()
+fn output(codec: AudioCodec) -> gst::Caps {
+    let caps = gst::Caps::builder(media(codec));
+    match codec {
+        AudioCodec::Aac => caps.field("mpegversion", 4i32).field("stream-format", "raw").build(),
+        AudioCodec::Opus => caps.build(),
+    }
 }

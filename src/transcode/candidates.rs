@@ -10,7 +10,9 @@ use gst::prelude::*;
 use super::{
     ChainError, known, proof,
     unit::{Tuning, Unit},
+    video,
 };
+use crate::flv::VideoCodec;
 
 /// How long all proofs of one choice may take: it is a streaming thread that waits for them. Software follows at once.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -20,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub(super) struct Candidate {
     pub(super) factory: gst::ElementFactory,
     pub(super) hardware: bool,
+    pub(super) codec: VideoCodec,
 }
 
 impl Candidate {
@@ -32,6 +35,7 @@ impl Candidate {
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     choice: String,
+    codec: VideoCodec,
     waiting: VecDeque<Candidate>,
     /// How many of them `encoder` allows from the start. The rest steps in when one fails: the show goes on.
     allowed: usize,
@@ -40,19 +44,20 @@ pub(super) struct Candidates {
 
 impl Candidates {
     /// For the `encoder` property.
-    pub(super) fn of(choice: &str) -> Result<Self, ChainError> {
+    pub(super) fn of(choice: &str, codec: VideoCodec) -> Result<Self, ChainError> {
         let (allowed, reserve) = match choice {
-            "auto" => (hardware().into_iter().chain(software()).collect(), Vec::new()),
-            "hardware" => (hardware(), software()),
-            "software" => (software(), Vec::new()),
+            "auto" => (hardware(codec).into_iter().chain(software(codec)).collect(), Vec::new()),
+            "hardware" => (hardware(codec), software(codec)),
+            "software" => (software(codec), Vec::new()),
             name => {
-                let named = named(name).ok_or_else(|| ChainError::NotAnEncoder(name.to_owned()))?;
-                (vec![named], software().into_iter().filter(|candidate| candidate.name() != name).collect())
+                let unknown = || ChainError::NotAnEncoder { encoder: name.to_owned(), codec: codec.name() };
+                let named = named(name, codec).ok_or_else(unknown)?;
+                (vec![named], software(codec).into_iter().filter(|candidate| candidate.name() != name).collect())
             }
         };
         let count = allowed.len();
         let waiting = allowed.into_iter().chain(reserve).collect();
-        Ok(Self { choice: choice.to_owned(), waiting, allowed: count, passed_over: Vec::new() })
+        Ok(Self { choice: choice.to_owned(), codec, waiting, allowed: count, passed_over: Vec::new() })
     }
 
     /// The best that works, of those that may be chosen from the start.
@@ -61,7 +66,9 @@ impl Candidates {
         let unit = self.next(tuning);
         self.waiting.extend(reserve);
         unit.ok_or_else(|| match self.choice.as_str() {
-            "auto" | "software" => ChainError::NoEncoder { kind: "H.264", package: "gstreamer1.0-plugins-ugly" },
+            "auto" | "software" => {
+                ChainError::NoEncoder { kind: self.codec.name(), package: known::package(self.codec) }
+            }
             choice => {
                 let none = "there is none".to_owned();
                 let reasons = Some(self.passed_over.join("; ")).filter(|reasons| !reasons.is_empty()).unwrap_or(none);
@@ -105,8 +112,8 @@ impl Candidates {
 }
 
 /// Ranks do not tell which hardware encoder is better, nor does every one have a rank.
-fn hardware() -> Vec<Candidate> {
-    let mut found: Vec<_> = encoders().into_iter().filter(|candidate| candidate.hardware).collect();
+fn hardware(codec: VideoCodec) -> Vec<Candidate> {
+    let mut found: Vec<_> = encoders(codec).into_iter().filter(|candidate| candidate.hardware).collect();
     found.sort_by_key(|candidate| {
         let (name, rank) = (candidate.name(), candidate.factory.rank());
         (known::place(&name), std::cmp::Reverse(rank), name)
@@ -114,25 +121,25 @@ fn hardware() -> Vec<Candidate> {
     found
 }
 
-fn software() -> Vec<Candidate> {
-    known::SOFTWARE.iter().filter_map(|known| named(known.factory)).collect()
+fn software(codec: VideoCodec) -> Vec<Candidate> {
+    known::SOFTWARE.iter().filter_map(|known| named(known.factory, codec)).collect()
 }
 
-fn named(name: &str) -> Option<Candidate> {
-    encoders().into_iter().find(|candidate| candidate.factory.name() == name)
+fn named(name: &str, codec: VideoCodec) -> Option<Candidate> {
+    encoders(codec).into_iter().find(|candidate| candidate.factory.name() == name)
 }
 
-fn encoders() -> Vec<Candidate> {
-    let h264 = gst::Caps::new_empty_simple("video/x-h264");
+fn encoders(codec: VideoCodec) -> Vec<Candidate> {
+    let caps = gst::Caps::new_empty_simple(video::media(codec));
     let encoder = gst::ElementFactoryType::ENCODER | gst::ElementFactoryType::MEDIA_VIDEO;
     gst::ElementFactory::factories_with_type(encoder, gst::Rank::NONE)
         .into_iter()
-        .filter(|factory| factory.can_src_any_caps(&h264))
+        .filter(|factory| factory.can_src_any_caps(&caps))
         .map(|factory| {
             let name = factory.name();
             let in_table = known::place(&name) < known::HARDWARE.len();
             let hardware = in_table || factory.has_type(gst::ElementFactoryType::HARDWARE);
-            Candidate { factory, hardware }
+            Candidate { factory, hardware, codec }
         })
         .collect()
 }

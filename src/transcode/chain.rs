@@ -5,12 +5,17 @@ use std::time::Duration;
 use gst::prelude::*;
 
 use super::{Canvas, ChainError, audio, slot::Slot, video};
+use crate::flv::{AudioCodec, VideoCodec};
 
 /// What the chains are to be like.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `auto`, `hardware`, `software` or the name of an encoder's factory.
     pub encoder: String,
+    /// What video is sent as.
+    pub video_codec: VideoCodec,
+    /// What audio is sent as.
+    pub audio_codec: AudioCodec,
     /// Bit/s.
     pub video_bitrate: u32,
     /// Bit/s.
@@ -43,9 +48,10 @@ impl Route {
             "audio/x-raw" => {
                 route(false, audio::unplaced_channels(caps).map(|count| count.to_string()).unwrap_or_default())
             }
-            "video/x-h264" => route(!settings.canvas.is_set(), String::new()),
-            "audio/mpeg" => route(true, String::new()),
-            name if name.starts_with("video/") || name.starts_with("audio/") => route(false, String::new()),
+            name if name.starts_with("video/") => {
+                route(name == video::media(settings.video_codec) && !settings.canvas.is_set(), String::new())
+            }
+            name if name.starts_with("audio/") => route(name == audio::media(settings.audio_codec), String::new()),
             _ => Err(ChainError::Unsupported(media)),
         }
     }
@@ -76,9 +82,9 @@ impl Chain {
     pub fn build(caps: &gst::CapsRef, settings: &Settings) -> Result<Self, ChainError> {
         let route = Route::of(caps, settings)?;
         match (route.media.starts_with("video/"), route.passthrough) {
-            (true, true) => video::pass(),
+            (true, true) => video::pass(settings.video_codec),
             (true, false) => video::transcode(caps, &route.media, settings),
-            (false, true) => audio::pass(),
+            (false, true) => audio::pass(settings.audio_codec),
             (false, false) => audio::transcode(caps, &route.media, settings),
         }
     }
@@ -114,5 +120,41 @@ impl Chain {
         if let Encoder::Video(slot) = &self.encoder {
             slot.set_bitrate(bitrate);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(caps: &str, video_codec: VideoCodec, audio_codec: AudioCodec, width: u32) -> bool {
+        gst::init().unwrap();
+        let settings = Settings {
+            encoder: "auto".into(),
+            video_codec,
+            audio_codec,
+            video_bitrate: 1_500_000,
+            audio_bitrate: 96_000,
+            keyframe_interval: Duration::from_secs(2),
+            canvas: Canvas { width, ..Canvas::default() },
+        };
+        Route::of(&caps.parse::<gst::Caps>().unwrap(), &settings).unwrap().passthrough
+    }
+
+    #[test]
+    fn only_what_was_asked_for_passes() {
+        let video = |caps, codec| passes(caps, codec, AudioCodec::Aac, 0);
+        assert!(video("video/x-h264", VideoCodec::H264) && !video("video/x-h265", VideoCodec::H264));
+        assert!(video("video/x-h265", VideoCodec::H265) && !video("video/x-h264", VideoCodec::H265));
+        let audio = |caps, codec| passes(caps, VideoCodec::H265, codec, 0);
+        assert!(audio("audio/mpeg", AudioCodec::Aac) && !audio("audio/x-opus", AudioCodec::Aac));
+        assert!(audio("audio/x-opus", AudioCodec::Opus) && !audio("audio/mpeg", AudioCodec::Opus));
+    }
+
+    #[test]
+    fn canvas_makes_video_of_every_codec_be_transcoded_and_leaves_audio_alone() {
+        assert!(!passes("video/x-h264", VideoCodec::H264, AudioCodec::Aac, 640));
+        assert!(!passes("video/x-vp9", VideoCodec::Vp9, AudioCodec::Aac, 640));
+        assert!(passes("audio/mpeg", VideoCodec::H264, AudioCodec::Aac, 640));
     }
 }

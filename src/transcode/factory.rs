@@ -18,16 +18,22 @@ pub enum ChainError {
     /// No encoder of a kind does.
     #[error("no {kind} encoder works here; install the Debian package {package}")]
     NoEncoder {
-        /// `H.264` or `AAC`.
+        /// The codec.
         kind: &'static str,
         /// Where a good one comes from.
         package: &'static str,
     },
-    /// `encoder` names something that is not an H.264 encoder.
+    /// `encoder` names something that does not make what `video-codec` asks for.
     #[error(
-        "encoder={0} is not an H.264 encoder that GStreamer knows here; use auto, hardware, software or a factory name such as x264enc"
+        "encoder={encoder} is no {codec} encoder that GStreamer knows here; use auto, hardware, software or the name of \
+         an encoder's factory, such as x264enc for H.264"
     )]
-    NotAnEncoder(String),
+    NotAnEncoder {
+        /// What was named.
+        encoder: String,
+        /// What was asked for.
+        codec: &'static str,
+    },
     /// None of the encoders that `encoder` allows works.
     #[error("encoder={choice}: none works here ({reasons}); use encoder=auto to have the next best")]
     NoneWorks {
@@ -65,9 +71,9 @@ fn package_of(factory: &str) -> &'static str {
         "x264enc" => "gstreamer1.0-plugins-ugly",
         "vp8dec" | "vp9dec" | "alawdec" | "mulawdec" => "gstreamer1.0-plugins-good",
         name if name.starts_with("avdec_") || name.starts_with("avenc_") => "gstreamer1.0-libav",
-        "queue" | "capsfilter" | "fakesink" => "libgstreamer1.0-0",
-        "opusdec" | "videoconvert" | "videoconvertscale" | "videorate" | "videotestsrc" | "audioconvert"
-        | "audioresample" | "audiorate" => "gstreamer1.0-plugins-base",
+        "queue" | "capsfilter" | "fakesink" | "identity" => "libgstreamer1.0-0",
+        "opusdec" | "opusenc" | "videoconvert" | "videoconvertscale" | "videorate" | "videotestsrc"
+        | "audioconvert" | "audioresample" | "audiorate" => "gstreamer1.0-plugins-base",
         _ => "gstreamer1.0-plugins-bad",
     }
 }

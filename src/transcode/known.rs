@@ -1,8 +1,10 @@
-//! What is known of H.264 encoders: which are better, in which unit each counts bits, and how each is told what live
+//! What is known of video encoders: which are better, in which unit each counts bits, and how each is told what live
 //! streaming needs. Data only.
 //!
 //! From their documentation and sources: property names differ between versions, so a setting that an element does not
 //! have is left out, and all spellings can stand side by side.
+
+use crate::flv::VideoCodec;
 
 /// Where an encoder likes its frames best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +69,7 @@ const NVIDIA: &[(&str, &str)] = &[
 ];
 const VA: &[(&str, &str)] = &[("rate-control", "cbr"), ("b-frames", "0")];
 
-/// Hardware, best first: the vendors' own interfaces before the general ones, newer elements before those that they
+/// H.264 hardware, and with it that for other codecs, which has the same properties under a name of its own; best first: the vendors' own interfaces before the general ones, newer elements before those that they
 /// replaced, single-board computers last, where there is seldom a choice.
 pub(super) const HARDWARE: &[Known] = &[
     row("nvautogpuh264enc", KBIT, &["gop-size"], Memory::Cuda, NVIDIA),
@@ -155,7 +157,7 @@ pub(super) const HARDWARE: &[Known] = &[
     ),
 ];
 
-/// Software, best first.
+/// Software, best first for each codec.
 pub(super) const SOFTWARE: &[Known] = &[
     Known {
         // It would choose High, whose 8x8 transform some hardware players do without.
@@ -183,6 +185,66 @@ pub(super) const SOFTWARE: &[Known] = &[
         Memory::System,
         &[("rate-control", "bitrate"), ("complexity", "low"), ("scene-change-detection", "false")],
     ),
+    row(
+        "x265enc",
+        KBIT,
+        &["key-int-max"],
+        Memory::System,
+        &[
+            ("tune", "zerolatency"),
+            ("speed-preset", "ultrafast"),
+            ("log-level", "error"),
+            ("option-string", "scenecut=0:bframes=0:open-gop=0"),
+        ],
+    ),
+    row(
+        "svtav1enc",
+        Bitrate::Property("target-bitrate", 1000),
+        &["intra-period-length"],
+        Memory::System,
+        // Constant bitrate, which it has only with low-delay prediction.
+        &[("preset", "10"), ("parameters-string", "rc=2:pred-struct=1")],
+    ),
+    row(
+        "av1enc",
+        Bitrate::Property("target-bitrate", 1000),
+        &["keyframe-max-dist"],
+        Memory::System,
+        &[
+            ("usage-profile", "realtime"),
+            ("end-usage", "cbr"),
+            ("cpu-used", "10"),
+            ("lag-in-frames", "0"),
+            ("row-mt", "true"),
+            ("buf-sz", "1000"),
+            // Its own defaults leave constant bitrate no choice, and libaom ends the process over that.
+            ("min-quantizer", "2"),
+            ("max-quantizer", "63"),
+        ],
+    ),
+    row(
+        "rav1enc",
+        BIT,
+        &["max-key-frame-interval"],
+        Memory::System,
+        &[("speed-preset", "10"), ("low-latency", "true")],
+    ),
+    row(
+        "vp9enc",
+        Bitrate::Property("target-bitrate", 1),
+        &["keyframe-max-dist"],
+        Memory::System,
+        &[
+            ("deadline", "1"),
+            ("cpu-used", "8"),
+            ("end-usage", "cbr"),
+            ("lag-in-frames", "0"),
+            ("row-mt", "true"),
+            ("buffer-size", "1000"),
+            // Otherwise it puts invisible frames in, which few RTMP servers expect.
+            ("auto-alt-ref", "false"),
+        ],
+    ),
 ];
 
 /// Chosen only by name, or because their class says hardware.
@@ -199,14 +261,32 @@ const UNKNOWN: Known = row("", KBIT, &["gop-size", "key-int-max"], Memory::Syste
 
 /// The row of an encoder. Those of a machine's second graphics card have its number in their names.
 pub(super) fn known(factory: &str) -> Known {
+    let row = |name: &str| HARDWARE.iter().chain(SOFTWARE).chain(OTHERS).find(|known| known.factory == name).copied();
     let family = family(factory);
-    HARDWARE.iter().chain(SOFTWARE).chain(OTHERS).find(|known| known.factory == family).copied().unwrap_or(UNKNOWN)
+    let sibling = || Some(Known { output: None, ..row(&sibling(&family)?)? });
+    row(&family).or_else(sibling).unwrap_or(UNKNOWN)
+}
+
+/// The Debian package with the best software for a codec.
+pub(super) fn package(codec: VideoCodec) -> &'static str {
+    match codec {
+        VideoCodec::H264 => "gstreamer1.0-plugins-ugly",
+        VideoCodec::H265 | VideoCodec::Av1 => "gstreamer1.0-plugins-bad",
+        VideoCodec::Vp9 => "gstreamer1.0-plugins-good",
+    }
 }
 
 /// Its place among the hardware; what is not in the table comes after it.
 pub(super) fn place(factory: &str) -> usize {
     let family = family(factory);
-    HARDWARE.iter().position(|known| known.factory == family).unwrap_or(HARDWARE.len())
+    let place = |name: &str| HARDWARE.iter().position(|known| known.factory == name);
+    place(&family).or_else(|| place(&sibling(&family)?)).unwrap_or(HARDWARE.len())
+}
+
+/// What the same hardware's encoder for H.264 is called.
+fn sibling(family: &str) -> Option<String> {
+    let codec = ["h265", "av1", "vp9"].into_iter().find(|codec| family.contains(codec))?;
+    Some(family.replace(codec, "h264"))
 }
 
 /// `nvh264device1enc` is a `nvh264enc`, `varenderD129h264enc` a `vah264enc`.
@@ -236,6 +316,19 @@ mod tests {
             ("v4l2h264enc", "v4l2h264enc"),
         ] {
             assert_eq!(known(name).factory, family);
+        }
+    }
+
+    #[test]
+    fn hardware_for_other_codecs_is_told_what_its_sibling_is() {
+        for (name, sibling) in
+            [("nvh265enc", "nvh264enc"), ("vaav1enc", "vah264enc"), ("varenderD129vp9enc", "vah264enc")]
+        {
+            assert_eq!((known(name).factory, place(name)), (sibling, place(sibling)), "{name}");
+        }
+        assert_eq!(known("v4l2h265enc").output, None, "a level of H.264");
+        for software in ["x265enc", "av1enc", "svtav1enc", "rav1enc", "vp9enc"] {
+            assert_eq!((known(software).factory, place(software)), (software, HARDWARE.len()));
         }
     }
 

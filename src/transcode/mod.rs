@@ -1,4 +1,4 @@
-//! From what a pad brings to what RTMP carries: H.264 as `avc` access units and raw AAC.
+//! From what a pad brings to what RTMP carries: H.264 as `avc` access units and raw AAC, or what was asked for instead.
 //!
 //! [`Chain::build`] makes the elements for some caps; whoever called it adds them to a bin and links its own end behind
 //! them. H.264 and AAC pass through a parser only, unless a canvas is asked for; everything else is decoded and encoded.

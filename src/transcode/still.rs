@@ -24,6 +24,9 @@ pub enum StillError {
     /// It is something else.
     #[error("it is neither PNG nor JPEG")]
     NotAPicture,
+    /// Only H.264 has stills.
+    #[error("stills are H.264 only, and video-codec asks for {0}")]
+    OtherCodec(&'static str),
     /// An element is missing.
     #[error(transparent)]
     Chain(#[from] ChainError),

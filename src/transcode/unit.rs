@@ -59,7 +59,7 @@ impl Unit {
         if let Some(caps) = known.output.and_then(|caps| caps.parse::<gst::Caps>().ok()) {
             elements.push(filter(&caps)?);
         }
-        elements.push(video::parser()?);
+        elements.push(video::parser(candidate.codec)?);
 
         let bin = gst::Bin::new();
         wire(&bin, &elements).map_err(|error| ChainError::Unsupported(error.message.into_owned()))?;
@@ -157,10 +157,17 @@ mod tests {
     #[test]
     fn bitrates_are_set_in_each_encoders_unit() {
         gst::init().unwrap();
-        for (name, value) in [("x264enc", 1500u32), ("openh264enc", 1_500_000)] {
+        for (name, property, value) in [
+            ("x264enc", "bitrate", 1500u64),
+            ("openh264enc", "bitrate", 1_500_000),
+            ("x265enc", "bitrate", 1500),
+            ("av1enc", "target-bitrate", 1500),
+            ("vp9enc", "target-bitrate", 1_500_000),
+        ] {
             let encoder = make(name).unwrap();
-            assert!(set_bitrate(&encoder, &tuning(1_500_000, None)));
-            assert_eq!(encoder.property::<u32>("bitrate"), value, "{name}");
+            assert!(set_bitrate(&encoder, &tuning(1_500_000, None)), "{name}");
+            let bitrate = encoder.property_value(property).transform::<u64>().unwrap();
+            assert_eq!(bitrate.get::<u64>().unwrap(), value, "{name}");
         }
     }
 

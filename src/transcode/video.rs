@@ -1,4 +1,4 @@
-//! Video chains.
+//! Video chains, to H.264 or to what enhanced RTMP was asked to carry instead.
 
 use gst::prelude::*;
 
@@ -11,16 +11,27 @@ use super::{
     memory,
     slot::Slot,
 };
+use crate::flv::VideoCodec;
 
 /// A longer silence than this is not filled with copies of the last frame: they would all be encoded at once.
 const LONGEST_FILLED_GAP: gst::ClockTime = gst::ClockTime::from_seconds(1);
 
-/// H.264 as it comes: the parser only changes the framing.
-pub(super) fn pass() -> Result<Chain, ChainError> {
-    Ok(Chain { elements: vec![parser()?], output: output(), encoder: Encoder::None, bitrate: None })
+/// The media type that passes through.
+pub(super) fn media(codec: VideoCodec) -> &'static str {
+    match codec {
+        VideoCodec::H264 => "video/x-h264",
+        VideoCodec::H265 => "video/x-h265",
+        VideoCodec::Av1 => "video/x-av1",
+        VideoCodec::Vp9 => "video/x-vp9",
+    }
 }
 
-/// Decodes what is not raw, fits it to the canvas, and encodes H.264.
+/// Video as it comes: the parser only changes the framing.
+pub(super) fn pass(codec: VideoCodec) -> Result<Chain, ChainError> {
+    Ok(Chain { elements: vec![parser(codec)?], output: output(codec), encoder: Encoder::None, bitrate: None })
+}
+
+/// Decodes what is not raw, fits it to the canvas, and encodes it.
 pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -> Result<Chain, ChainError> {
     let mut elements = Vec::new();
     if media == "video/x-raw" {
@@ -35,13 +46,19 @@ pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -
     let frame_rate = settings.canvas.framerate.or_else(|| frame_rate(caps)).map(|(n, d)| f64::from(n) / f64::from(d));
     let slot = Slot::build(settings, frame_rate)?;
     elements.push(slot.clone().upcast());
-    Ok(Chain { elements, output: output(), encoder: Encoder::Video(slot), bitrate: Some(settings.video_bitrate) })
+    let output = output(settings.video_codec);
+    Ok(Chain { elements, output, encoder: Encoder::Video(slot), bitrate: Some(settings.video_bitrate) })
 }
 
-/// Makes avc of any framing, with parameter sets in the caps alone.
-pub(super) fn parser() -> Result<gst::Element, ChainError> {
-    let parser = make("h264parse")?;
-    parser.set_property("config-interval", 0i32);
+/// Makes the framing that FLV tags have of any other, with parameter sets in the caps alone.
+pub(super) fn parser(codec: VideoCodec) -> Result<gst::Element, ChainError> {
+    let parser = make(match codec {
+        VideoCodec::H264 => "h264parse",
+        VideoCodec::H265 => "h265parse",
+        VideoCodec::Av1 => "av1parse",
+        VideoCodec::Vp9 => "vp9parse",
+    })?;
+    set_if_present(&parser, "config-interval", "0");
     Ok(parser)
 }
 
@@ -51,8 +68,16 @@ pub(super) fn frame_rate(caps: &gst::CapsRef) -> Option<(i32, i32)> {
     (rate.numer() > 0 && rate.denom() > 0).then(|| (rate.numer(), rate.denom()))
 }
 
-fn output() -> gst::Caps {
-    gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au").build()
+/// One access unit a buffer, as `flv` puts it into a tag.
+fn output(codec: VideoCodec) -> gst::Caps {
+    let caps = gst::Caps::builder(media(codec));
+    match codec {
+        VideoCodec::H264 => caps.field("stream-format", "avc").field("alignment", "au"),
+        VideoCodec::H265 => caps.field("stream-format", "hvc1").field("alignment", "au"),
+        VideoCodec::Av1 => caps.field("stream-format", "obu-stream").field("alignment", "tu"),
+        VideoCodec::Vp9 => caps.field("alignment", "super-frame"),
+    }
+    .build()
 }
 
 fn rate() -> Result<gst::Element, ChainError> {

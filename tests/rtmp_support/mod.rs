@@ -199,7 +199,7 @@ impl Pipeline {
 }
 
 /// A message with the words in it, which its debug form has no more of than an address.
-fn describe(message: &gst::Message) -> String {
+pub(crate) fn describe(message: &gst::Message) -> String {
     let words = match message.view() {
         gst::MessageView::Error(error) => error.error().to_string(),
         gst::MessageView::Warning(warning) => warning.error().to_string(),
@@ -241,7 +241,11 @@ impl Tag {
 
 /// Reads a recording as far as it is complete.
 pub(crate) fn read_flv(file: &Path) -> Vec<Tag> {
-    let bytes = std::fs::read(file).unwrap();
+    read_tags(&std::fs::read(file).unwrap())
+}
+
+/// Reads an FLV stream as far as it is complete.
+pub(crate) fn read_tags(bytes: &[u8]) -> Vec<Tag> {
     let mut tags = Vec::new();
     let mut at = 13;
     while at + 11 <= bytes.len() {

@@ -1,7 +1,7 @@
 //! The place where a video encoder works: one at a time, replaced by the next when it fails, without upstream or
 //! downstream noticing more than missing frames and a keyframe.
 //!
-//! Raw frames in, H.264 out. An error of the encoder stays inside, and becomes a warning that names its successor.
+//! Raw frames in, encoded ones out. An error of the encoder stays inside, and becomes a warning that names its successor.
 
 use gst::{glib, subclass::prelude::*};
 
@@ -21,7 +21,7 @@ impl Slot {
     pub(super) fn build(settings: &Settings, frame_rate: Option<f64>) -> Result<Self, ChainError> {
         let tuning =
             Tuning { bitrate: settings.video_bitrate, keyframe_interval: settings.keyframe_interval, frame_rate };
-        let mut candidates = Candidates::of(&settings.encoder)?;
+        let mut candidates = Candidates::of(&settings.encoder, settings.video_codec)?;
         let unit = candidates.first(&tuning)?;
         let slot: Self = glib::Object::new();
         slot.imp().begin(unit, candidates, tuning);
