@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Set-up shared by pipelines/run, tests/run and .ci/run: Debian packages and the Rust toolchain.
+# Set-up shared by pipelines/run, tests/run, tests/long and .ci/run: Debian packages and the Rust toolchain.
 # Sourced, never run; the caller sets PROGRAM, the name that stands before messages. Leaves what to build and what to run to its callers.
 # shellcheck disable=SC2034 # the package lists are for the callers
 

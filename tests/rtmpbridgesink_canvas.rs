@@ -21,9 +21,9 @@ fn white(caps: &str, encoder: &str, settings: &str) -> (Vec<Vec<u8>>, (u32, u32)
     let source = format!("videotestsrc is-live=true num-buffers=40 pattern=white ! video/x-raw,{caps} {encoder}");
     let mut pipeline = Pipeline::start(&format!("{source} ! sink.video {OPUS} {} {settings}", sink(&server)));
     pipeline.wait_for_eos();
-    check_recording(&server.recording());
-    let sizes = sizes(&server.recording());
-    (pictures(&server.recording()), sizes[0])
+    check_recording(&server.whole_recording());
+    let sizes = sizes(&server.whole_recording());
+    (pictures(&server.whole_recording()), sizes[0])
 }
 
 /// Which part of a row and of a column is white: from, to.
@@ -60,7 +60,7 @@ fn change_of_size_passes_with_new_headers_and_metadata() {
     let mut pipeline =
         Pipeline::start(&format!("{} {}", changing(there_and_back, &format!("! {X264}")), sink(&server)));
     pipeline.wait_for_eos();
-    let recording = server.recording();
+    let recording = server.whole_recording();
     assert_eq!(sizes(&recording), there_and_back);
     let tags = read_flv(&recording);
     assert_eq!(tags.iter().filter(|tag| tag.is_video_header()).count(), 3);
@@ -79,7 +79,7 @@ fn change_of_size_is_fitted_to_the_first_size_when_transcoding() {
         let description = changing([(640, 360), (320, 180), (640, 360)], encoder);
         let mut pipeline = Pipeline::start(&format!("{description} {}", sink(&server)));
         pipeline.wait_for_eos();
-        let recording = server.recording();
+        let recording = server.whole_recording();
         assert_eq!(sizes(&recording), [(640, 360)]);
         let pictures = pictures(&recording);
         assert_eq!(pictures.len(), 90);
@@ -99,7 +99,7 @@ fn change_of_shape_gets_borders_on_the_canvas() {
         pipeline.wait_for_eos();
         let stats = pipeline.sink().property::<gst::Structure>("stats");
         assert_eq!(stats.get::<bool>("passthrough"), Ok(false), "a canvas asks for transcoding");
-        let recording = server.recording();
+        let recording = server.whole_recording();
         assert_eq!(sizes(&recording), [(640, 360)]);
         let pictures = pictures(&recording);
         assert_eq!(white_part(&pictures[15], (640, 360)), ((0, 640), (0, 360)));
@@ -145,9 +145,9 @@ fn frame_rate_of_the_canvas_is_kept() {
         );
         let mut pipeline = Pipeline::start(&format!("{source} ! sink.video {OPUS} {} framerate={to}/1", sink(&server)));
         pipeline.wait_for_eos();
-        check_recording(&server.recording());
+        check_recording(&server.whole_recording());
         let times: Vec<_> =
-            read_flv(&server.recording()).iter().filter(|tag| tag.is_video()).map(|tag| tag.timestamp).collect();
+            read_flv(&server.whole_recording()).iter().filter(|tag| tag.is_video()).map(|tag| tag.timestamp).collect();
         assert!((42..=46).contains(&times.len()), "{from} to {to}: {} frames in 1.5 s", times.len());
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 34), "{times:?}");
     }
@@ -175,7 +175,7 @@ fn silence_is_not_filled_with_copies_of_the_last_frame() {
     push(3600.seconds());
     source.end_of_stream().unwrap();
     pipeline.wait_for_eos();
-    let frames = read_flv(&server.recording()).iter().filter(|tag| tag.is_video()).count();
+    let frames = read_flv(&server.whole_recording()).iter().filter(|tag| tag.is_video()).count();
     assert!((50..120).contains(&frames), "{frames} frames");
 }
 
@@ -185,6 +185,12 @@ fn pictures_of_every_kind_are_encoded() {
     for (caps, encoder) in [
         (format!("format=I420,{size}"), "! vp8enc deadline=1"),
         (format!("format=I420,{size}"), "! vp9enc deadline=1 cpu-used=8"),
+        (
+            format!("format=I420,{size}"),
+            "! av1enc usage-profile=realtime cpu-used=10 lag-in-frames=0 target-bitrate=500 max-quantizer=63",
+        ),
+        (format!("format=I420,{size}"), "! x265enc tune=zerolatency speed-preset=ultrafast log-level=error"),
+        (format!("format=I420,{size}"), "! openh264enc ! h264parse ! video/x-h264,stream-format=byte-stream"),
         (format!("format=I420_10LE,{size}"), ""),
         (format!("format=RGB,{size}"), ""),
         (format!("format=BGRA,{size}"), ""),
@@ -208,8 +214,8 @@ fn openh264enc_takes_frames_of_no_constant_rate() {
     let server = Server::start();
     let mut pipeline = Pipeline::start(&format!("{source} ! sink.video {OPUS} {} encoder=openh264enc", sink(&server)));
     pipeline.wait_for_eos();
-    check_recording(&server.recording());
-    assert!(pictures(&server.recording()).len() > 30);
+    check_recording(&server.whole_recording());
+    assert!(pictures(&server.whole_recording()).len() > 30);
 }
 
 #[test]
@@ -235,12 +241,12 @@ fn sound_of_every_kind_becomes_48_khz_stereo() {
         wait_for("frames of both", || pipeline.frames() > 60);
         pipeline.pipeline.send_event(gst::event::Eos::new());
         pipeline.wait_for_eos();
-        let tags = read_flv(&server.recording());
+        let tags = read_flv(&server.whole_recording());
         // AudioSpecificConfig: AAC-LC (2), 48 kHz (3), two channels.
         let header = tags.iter().find(|tag| tag.is_audio_header()).unwrap_or_else(|| panic!("no audio of {audio}"));
         assert_eq!(header.body[2..4], [0x11, 0x90], "{audio}");
         assert!(tags.iter().filter(|tag| tag.is_audio()).count() > 20, "{audio}");
-        check_recording(&server.recording());
+        check_recording(&server.whole_recording());
     }
 }
 
@@ -264,7 +270,7 @@ fn channels_whose_places_nobody_knows_give_the_first_two() {
     }
     source.end_of_stream().unwrap();
     pipeline.wait_for_eos();
-    let tags = read_flv(&server.recording());
+    let tags = read_flv(&server.whole_recording());
     let header = tags.iter().find(|tag| tag.is_audio_header()).unwrap();
     assert_eq!(header.body[2..4], [0x11, 0x90]);
     assert!(tags.iter().filter(|tag| Tag::is_audio(tag)).count() > 30);

@@ -64,8 +64,8 @@ fn assert_survived(failing: &str, next: &str, reason: &str) {
     let seen = end(pipeline);
     assert_eq!(warnings(&seen).len(), 1, "one failure, one warning: {seen:#?}");
     assert_eq!(server.recordings().len(), 1, "the connection stayed");
-    check_recording(&server.recording());
-    let tags = read_flv(&server.recording());
+    check_recording(&server.whole_recording());
+    let tags = read_flv(&server.whole_recording());
     assert!(tags.iter().filter(|tag| tag.is_video_header()).count() >= 1);
     assert!(tags.iter().any(|tag| tag.is_keyframe() && tag.timestamp > 2500), "the next one begins with a keyframe");
 }
@@ -81,8 +81,8 @@ fn hardware_that_works_comes_first() {
     assert_eq!(bitrate_of(&pipeline, "anyhw264enc"), Some(1500));
     wait_for("frames", || pipeline.frames() > 120);
     assert_eq!(warnings(&end(pipeline)).len(), 0);
-    check_recording(&server.recording());
-    let tags = read_flv(&server.recording());
+    check_recording(&server.whole_recording());
+    let tags = read_flv(&server.whole_recording());
     let keyframes: Vec<_> = tags.iter().filter(|tag| tag.is_keyframe()).map(|tag| tag.timestamp).collect();
     assert!(keyframes.windows(2).all(|pair| (pair[1] - pair[0]).abs_diff(500) < 40), "{keyframes:?}");
 }
@@ -114,7 +114,7 @@ fn without_hardware_software_encodes() {
     assert_eq!(stats(&pipeline).get::<&str>("audio-encoder"), Ok("voaacenc"));
     wait_for("frames", || pipeline.frames() > 60);
     end(pipeline);
-    check_recording(&server.recording());
+    check_recording(&server.whole_recording());
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn hardware_that_does_not_work_leaves_it_to_software() {
     assert_eq!(passed_over(&pipeline).len(), 3, "{:?}", passed_over(&pipeline));
     wait_for("frames", || pipeline.frames() > 60);
     end(pipeline);
-    check_recording(&server.recording());
+    check_recording(&server.whole_recording());
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn driver_that_hangs_at_the_proof_holds_nothing_up_for_long() {
     assert!(passed_over(&pipeline)[0].contains("no frame within 3 s"), "{:?}", passed_over(&pipeline));
     end(pipeline);
     // Video comes seconds after audio then, so the recording is not all that it should be otherwise.
-    assert!(pictures(&server.recording()).len() > 20);
+    assert!(pictures(&server.whole_recording()).len() > 20);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn file_waits_for_an_encoder_that_hangs_and_goes_on_with_the_next() {
     let mut pipeline = Pipeline::start(&format!("{video} rtmpbridgesink name=sink location={}", server.url()));
     pipeline.wait_for_eos();
     assert_eq!(encoder(&pipeline), "x264enc");
-    let frames = read_flv(&server.recording()).iter().filter(|tag| tag.is_video()).count();
+    let frames = read_flv(&server.whole_recording()).iter().filter(|tag| tag.is_video()).count();
     assert!((80..90).contains(&frames), "only what was inside it is lost: {frames}");
 }
 
@@ -198,7 +198,7 @@ fn failure_at_the_end_of_the_stream_still_ends_it() {
         "videotestsrc is-live=true num-buffers=60 ! video/x-raw,width=320,height=180,framerate=30/1 ! sink.video";
     let mut pipeline = Pipeline::start(&format!("{video} rtmpbridgesink name=sink location={}", server.url()));
     pipeline.wait_for_eos();
-    assert!(read_flv(&server.recording()).iter().filter(|tag| tag.is_video()).count() > 50);
+    assert!(read_flv(&server.whole_recording()).iter().filter(|tag| tag.is_video()).count() > 50);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn software_and_names_are_taken_at_their_word() {
         assert_eq!(encoder(&pipeline), chosen, "encoder={choice}");
         wait_for("frames", || pipeline.frames() > 30);
         end(pipeline);
-        check_recording(&server.recording());
+        check_recording(&server.whole_recording());
     }
 }
 
@@ -281,7 +281,7 @@ fn bitrate_changes_while_any_encoder_runs() {
         let seen = end(pipeline);
         assert!(warnings(&seen).is_empty(), "{seen:#?}");
         if choice != "rigidh264enc" {
-            let tags = read_flv(&server.recording());
+            let tags = read_flv(&server.whole_recording());
             let video: Vec<_> = tags.iter().filter(|tag| tag.is_video()).map(|tag| tag.body.len()).collect();
             let mean = |frames: &[usize]| frames.iter().sum::<usize>() / frames.len();
             let (before, after) = (mean(&video[30..55]), mean(&video[video.len() - 30..]));
@@ -290,23 +290,108 @@ fn bitrate_changes_while_any_encoder_runs() {
     }
 }
 
+/// Registers a decoder for VP8. Each call in a program needs a module name of its own.
+macro_rules! fake_decoder {
+    ($module:ident, $name:expr, $rank:expr, $conduct:expr) => {
+        fake_element!(
+            $module,
+            $name,
+            $rank,
+            $conduct,
+            "Codec/Decoder/Video/Hardware",
+            gst::ElementFactory::make("vp8dec").build().unwrap(),
+            "video/x-vp8",
+            "video/x-raw"
+        )
+    };
+}
+
+/// Live VP8 with a keyframe every ten seconds, but for those that are asked for.
+const VP8: &str = "videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=30/1 \
+    ! vp8enc deadline=1 keyframe-max-dist=300 ! sink.video \
+    audiotestsrc is-live=true samplesperbuffer=960 ! audio/x-raw,rate=48000,channels=2 ! opusenc ! sink.audio";
+
+/// How many elements of a factory are at work in the sink.
+fn count(pipeline: &Pipeline, factory: &str) -> usize {
+    let sink = pipeline.sink().downcast::<gst::Bin>().unwrap();
+    sink.iterate_all_by_element_factory_name(factory).into_iter().flatten().count()
+}
+
+/// Lets a decoder fail in the middle of a show.
+fn assert_decoder_is_replaced(failing: &str, reason: &str) {
+    let server = Server::start();
+    let mut pipeline = Pipeline::start(&format!("{VP8} rtmpbridgesink name=sink location={}", server.url()));
+    pipeline.wait_for_state("live");
+    assert_eq!((count(&pipeline, failing), count(&pipeline, "vp8dec")), (1, 1), "one fake, one inside it");
+    // Fails on any error message.
+    let warning = pipeline.wait("a warning", |message| message.type_() == gst::MessageType::Warning);
+    let gst::MessageView::Warning(warning) = warning.view() else { unreachable!() };
+    let warning = warning.error().to_string();
+    assert!(warning.contains(failing) && warning.contains("vp8dec goes on") && warning.contains(reason), "{warning}");
+    let frames = pipeline.frames();
+    wait_for("a second of the next decoder", || pipeline.frames() > frames + 80);
+    assert_eq!((count(&pipeline, failing), count(&pipeline, "vp8dec")), (0, 1));
+    assert_eq!(warnings(&end(pipeline)).len(), 1, "one failure, one warning");
+    check_recording(&server.whole_recording());
+    let times: Vec<_> =
+        read_flv(&server.whole_recording()).iter().filter(|tag| tag.is_video()).map(|tag| tag.timestamp).collect();
+    assert!(times[times.len() - 1] > 4000, "{times:?}");
+    let widest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(widest < 500, "a keyframe was asked for and came: {widest} ms without a picture");
+}
+
+#[test]
+fn decoder_that_fails_after_three_seconds_is_replaced_from_a_keyframe() {
+    begin();
+    fake_decoder!(lost, "lostvp8dec", gst::Rank::PRIMARY + 100, Conduct::FailsAt(AFTER_3_S));
+    assert_decoder_is_replaced("lostvp8dec", "the fake device is lost");
+}
+
+#[test]
+fn decoder_that_refuses_data_without_a_word_is_replaced() {
+    begin();
+    fake_decoder!(refusing, "refusingvp8dec", gst::Rank::PRIMARY + 100, Conduct::RefusesAt(AFTER_3_S));
+    assert_decoder_is_replaced("refusingvp8dec", "takes no more data");
+}
+
+#[test]
+fn decoder_that_fails_at_the_end_of_the_stream_still_ends_it() {
+    begin();
+    fake_decoder!(late, "latevp8dec", gst::Rank::PRIMARY + 100, Conduct::FailsAt(59));
+    let server = Server::start();
+    let live = VP8.replacen("is-live=true", "is-live=true num-buffers=60", 1).replacen(
+        "audiotestsrc is-live=true",
+        "audiotestsrc is-live=true num-buffers=100",
+        1,
+    );
+    let mut pipeline = Pipeline::start(&format!("{live} rtmpbridgesink name=sink location={}", server.url()));
+    pipeline.wait_for_eos();
+    assert_eq!(count(&pipeline, "latevp8dec"), 1);
+    check_recording(&server.whole_recording());
+}
+
+#[test]
+fn the_only_decoder_begins_anew_when_it_fails_and_no_other_is_there() {
+    begin();
+    for name in ["vp8dec", "avdec_vp8"] {
+        if let Some(factory) = gst::ElementFactory::find(name) {
+            // It is needed inside the fake; only its rank says that it may be chosen.
+            factory.set_rank(gst::Rank::NONE);
+        }
+    }
+    fake_decoder!(only, "onlyvp8dec", gst::Rank::PRIMARY + 100, Conduct::FailsAt(60));
+    let server = Server::start();
+    let mut pipeline = Pipeline::start(&format!("{VP8} rtmpbridgesink name=sink location={}", server.url()));
+    wait_for("more than one life has", || pipeline.destination_at(0).is_some() && pipeline.frames() > 250);
+    assert_eq!(pipeline.messages("warning"), [""; 0]);
+    assert_eq!(pipeline.messages("error"), [""; 0]);
+    assert_eq!(warnings(&end(pipeline)).len(), 0);
+    check_recording(&server.whole_recording());
+}
+
 #[test]
 fn best_ranked_decoder_that_starts_is_taken() {
     begin();
-    macro_rules! fake_decoder {
-        ($module:ident, $name:expr, $rank:expr, $conduct:expr) => {
-            fake_element!(
-                $module,
-                $name,
-                $rank,
-                $conduct,
-                "Codec/Decoder/Video/Hardware",
-                gst::ElementFactory::make("vp8dec").build().unwrap(),
-                "video/x-vp8",
-                "video/x-raw"
-            )
-        };
-    }
     fake_decoder!(absent, "absentvp8dec", gst::Rank::PRIMARY + 200, Conduct::FailsToStart);
     fake_decoder!(present, "presentvp8dec", gst::Rank::PRIMARY + 100, Conduct::Works);
     let server = Server::start();
@@ -315,11 +400,9 @@ fn best_ranked_decoder_that_starts_is_taken() {
     let mut pipeline = Pipeline::start(&format!("{video} rtmpbridgesink name=sink location={}", server.url()));
     pipeline.wait_for_state("live");
     wait_for("frames", || pipeline.frames() > 5);
-    let sink = pipeline.sink().downcast::<gst::Bin>().unwrap();
-    let count = |name| sink.iterate_all_by_element_factory_name(name).into_iter().flatten().count();
-    assert_eq!((count("absentvp8dec"), count("presentvp8dec")), (0, 1));
+    assert_eq!((count(&pipeline, "absentvp8dec"), count(&pipeline, "presentvp8dec")), (0, 1));
     pipeline.wait_for_eos();
-    assert!(pictures(&server.recording()).len() > 15);
+    assert!(pictures(&server.whole_recording()).len() > 15);
 }
 
 /// What the running encoder has as its bitrate.

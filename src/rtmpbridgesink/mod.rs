@@ -9,7 +9,7 @@
 //!     rtmpbridgesink name=sink location=rtmp://127.0.0.1/live/stream
 //! ```
 //!
-//! `imp` is the GObject, `input` a request pad with its chain, `terminal` the end of a chain where buffers become units
+//! `imp` is the GObject and what it does while it runs, `input` a request pad with its chain, `terminal` the end of a chain where buffers become units
 //! of a `format`, `observer` what the destination's news lead to, `inspection` the preset's rules. Timestamps are repaired
 //! by `timeline` before the chains, and put in order by `show` behind them, which also says when something has to stand in
 //! for input that is missing; `stage` and `keeper` do it. The lock order stands at `imp::RtmpBridgeSink`.

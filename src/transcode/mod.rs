@@ -13,6 +13,7 @@
 
 use once_cell::sync::Lazy;
 
+mod aside;
 mod audio;
 mod candidates;
 mod canvas;

@@ -69,6 +69,12 @@ impl Server {
         self.0.all_recordings()
     }
 
+    /// The newest recording, once the server has heard the publisher's goodbye and written all.
+    pub(crate) fn whole_recording(&self) -> PathBuf {
+        wait_for("the server to hear the end", || self.saw_goodbye());
+        self.recording()
+    }
+
     /// The newest recording.
     pub(crate) fn recording(&self) -> PathBuf {
         self.recordings().pop().expect("the server has recorded something")

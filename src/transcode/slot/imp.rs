@@ -1,8 +1,7 @@
-//! The slot's pads, its state, and how an encoder is replaced.
+//! The slot's pads and its state: what becomes of each frame, and when an encoder is of no use any more.
 
 use std::{
     sync::{Condvar, Mutex, OnceLock, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -11,9 +10,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use super::super::{
     CAT,
     candidates::Candidates,
-    proof,
     unit::{self, Tuning, Unit},
-    video,
     watch::Watch,
 };
 
@@ -27,25 +24,25 @@ const LOOK: Duration = Duration::from_millis(250);
 /// posted or changes its state.
 #[derive(Default)]
 pub struct Slot {
-    pads: OnceLock<(gst::GhostPad, gst::GhostPad)>,
+    pub(super) pads: OnceLock<(gst::GhostPad, gst::GhostPad)>,
     state: Mutex<State>,
-    changed: Condvar,
+    pub(super) changed: Condvar,
 }
 
 #[derive(Default)]
 pub(super) struct State {
-    unit: Option<Unit>,
+    pub(super) unit: Option<Unit>,
     /// Its name, also between one unit and the next.
     pub(super) name: String,
     pub(super) candidates: Candidates,
-    tuning: Option<Tuning>,
+    pub(super) tuning: Option<Tuning>,
     /// Which unit this is: news of an earlier one do not count.
-    run: u64,
-    queued: u32,
-    watch: Watch,
-    failure: Option<String>,
+    pub(super) run: u64,
+    pub(super) queued: u32,
+    pub(super) watch: Watch,
+    pub(super) failure: Option<String>,
     /// A setting that only a new encoder takes.
-    stale: bool,
+    pub(super) stale: bool,
     pub(super) live: bool,
     flushing: bool,
     ended: bool,
@@ -291,124 +288,6 @@ impl Slot {
 
     fn push_eos(&self) -> bool {
         self.pads.get().is_some_and(|(_, src)| src.push_event(gst::event::Eos::new()))
-    }
-
-    /// Puts another encoder in. On the streaming thread, so that nothing goes in meanwhile.
-    fn replace(&self, pad: &gst::GhostPad) -> Result<(), gst::FlowError> {
-        let frame_rate = pad.current_caps().and_then(|caps| video::frame_rate(&caps));
-        let frame_rate = frame_rate.map(|(numer, denom)| f64::from(numer) / f64::from(denom));
-        let (old, failure, mut candidates, tuning) = self.with_state(|state| {
-            (state.stale, state.run, state.queued) = (false, state.run + 1, 0);
-            state.watch = Watch::default();
-            if let Some(tuning) = &mut state.tuning {
-                tuning.frame_rate = frame_rate.or(tuning.frame_rate);
-            }
-            // What has been passed over stays readable.
-            let candidates = std::mem::take(&mut state.candidates);
-            (state.unit.take(), state.failure.take(), candidates, state.tuning.clone())
-        });
-        let (name, again) = match old {
-            Some(unit) => {
-                let candidate = unit.candidate.clone();
-                self.dismiss(unit);
-                (candidate.name(), Some(candidate))
-            }
-            None => (self.with_state(|state| state.name.clone()), None),
-        };
-        let Some(tuning) = tuning else { return Err(gst::FlowError::Error) };
-        if let (Some(reason), Some(candidate)) = (&failure, &again) {
-            proof::has_failed(candidate, reason);
-            candidates.pass_over(candidate, reason);
-        }
-        let mut unit = match (&failure, &again) {
-            (None, Some(candidate)) => Unit::build(candidate, &tuning).ok(),
-            _ => None,
-        };
-        let installed = loop {
-            let Some(next) = unit.take().or_else(|| candidates.next(&tuning)) else { break None };
-            let candidate = next.candidate.clone();
-            match self.install(next) {
-                Ok(()) => break Some(candidate.name()),
-                Err(reason) => candidates.pass_over(&candidate, &reason),
-            }
-        };
-        self.with_state(|state| state.candidates = candidates);
-        let reason = failure.unwrap_or_else(|| "has to start anew".to_owned());
-        match installed {
-            Some(next) if next == name => gst::info!(CAT, imp = self, "{name} {reason}"),
-            Some(next) => {
-                gst::element_imp_warning!(
-                    self,
-                    gst::StreamError::Encode,
-                    ("the encoder {name} failed: {reason}; {next} goes on in its place")
-                );
-            }
-            None => {
-                gst::element_imp_error!(
-                    self,
-                    gst::StreamError::Encode,
-                    ("the encoder {name} failed: {reason}; there is no other that works here")
-                );
-                return Err(gst::FlowError::Error);
-            }
-        }
-        Ok(())
-    }
-
-    fn install(&self, unit: Unit) -> Result<(), String> {
-        let broken = |what: &str| Err(format!("cannot be put in place: {what}"));
-        let Some((sink, src)) = self.pads.get() else { return broken("no pads") };
-        let (Some(unit_sink), Some(unit_src), Some(queue_end)) = (unit.pad("sink"), unit.pad("src"), unit.queue_end())
-        else {
-            return broken("no pads in it");
-        };
-        let run = self.with_state(|state| state.run);
-        let slot = self.obj().downgrade();
-        queue_end.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-            if let Some(slot) = slot.upgrade() {
-                slot.imp().with_state(|state| {
-                    if state.run == run {
-                        state.queued = state.queued.saturating_sub(1);
-                    }
-                });
-                slot.imp().changed.notify_all();
-            }
-            gst::PadProbeReturn::Ok
-        });
-        unit.bin.set_locked_state(true);
-        if let Err(error) = self.obj().add(&unit.bin) {
-            return broken(&error.message);
-        }
-        let linked = src.set_target(Some(&unit_src)).and_then(|()| sink.set_target(Some(&unit_sink)));
-        let name = unit.candidate.name();
-        let bin = unit.bin.clone();
-        // From here on its errors are taken as its own.
-        self.with_state(|state| (state.name, state.unit) = (name, Some(unit)));
-        let started = bin.set_state(self.obj().current_state());
-        if linked.is_ok() && started.is_ok() {
-            return Ok(());
-        }
-        let (unit, failure) = self.with_state(|state| (state.unit.take(), state.failure.take()));
-        if let Some(unit) = unit {
-            self.dismiss(unit);
-        }
-        Err(failure.unwrap_or_else(|| "does not start".to_owned()))
-    }
-
-    /// Takes a unit out. Its driver may hang, so stopping it is left to a thread that nobody waits for.
-    fn dismiss(&self, unit: Unit) {
-        if let Some((sink, src)) = self.pads.get() {
-            let _ = sink.set_target(None::<&gst::Pad>);
-            let _ = src.set_target(None::<&gst::Pad>);
-        }
-        let _ = self.obj().remove(&unit.bin);
-        let bin = unit.bin.clone();
-        let stop = move || {
-            let _ = unit.bin.set_state(gst::State::Null);
-        };
-        if thread::Builder::new().name("encoder-stop".to_owned()).spawn(stop).is_err() {
-            let _ = bin.set_state(gst::State::Null);
-        }
     }
 
     fn unit_bin(&self) -> Option<gst::Bin> {

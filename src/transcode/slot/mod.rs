@@ -8,6 +8,7 @@ use gst::{glib, subclass::prelude::*};
 use super::{ChainError, Settings, candidates::Candidates, unit::Tuning};
 
 mod imp;
+mod replacement;
 
 glib::wrapper! {
     /// A bin that no factory makes. Public for the macro only: the module is not.

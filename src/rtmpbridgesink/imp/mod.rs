@@ -1,5 +1,8 @@
-//! The GObject: properties, pad templates, state changes and EOS. What happens in them is elsewhere.
+//! The GObject: properties, pad templates, state changes and EOS. What happens in them is in `running` and elsewhere.
 #![allow(missing_docs)] // glib::Properties expands to undocumented accessors
+
+mod running;
+mod templates;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -11,23 +14,18 @@ use once_cell::sync::Lazy;
 
 use super::{
     codecs::{AudioCodec, VideoCodec},
-    ending::{self, Ending},
     input::Input,
     inspection::Inspection,
     keeper::Keeper,
     missing::MissingTrack,
-    observer::ElementObserver,
     preset::Preset,
     settings::Settings,
-    stage::{Candidate, Outcome, Stage},
+    stage::Stage,
     stats::{self, ElementStats},
-    timeline::{Repair, Timeline},
+    timeline::Timeline,
     tls::TlsValidationFlags,
 };
-use crate::{
-    rtmp::{Destinations, Track, Tracks},
-    transcode,
-};
+use crate::rtmp::{Destinations, Track};
 
 pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
     gst::DebugCategory::new("rtmpbridgesink", gst::DebugColorFlags::empty(), Some("Audio and video to RTMP"))
@@ -162,32 +160,7 @@ impl ElementImpl for RtmpBridgeSink {
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
-        static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
-            let video = ["x-h264", "x-h265", "x-vp8", "x-vp9", "x-av1"]
-                .iter()
-                .fold(gst::Caps::builder_full(), |caps, name| {
-                    caps.structure(gst::Structure::new_empty(format!("video/{name}")))
-                })
-                // What converts best is preferred, everything else is taken.
-                .structure(
-                    gst::Structure::builder("video/x-raw").field("format", gst::List::new(["I420", "NV12"])).build(),
-                )
-                .structure_with_any_features(gst::Structure::new_empty("video/x-raw"))
-                .build();
-            let audio = gst::Caps::builder_full()
-                .structure(gst::Structure::builder("audio/mpeg").field("mpegversion", 4i32).build())
-                .structure(gst::Structure::new_empty("audio/x-opus"))
-                .structure(gst::Structure::new_empty("audio/x-alaw"))
-                .structure(gst::Structure::new_empty("audio/x-mulaw"))
-                .structure(gst::Structure::new_empty("audio/x-raw"))
-                .build();
-            [("video", video), ("audio", audio)]
-                .into_iter()
-                .filter_map(|(name, caps)| {
-                    gst::PadTemplate::new(name, gst::PadDirection::Sink, gst::PadPresence::Request, &caps).ok()
-                })
-                .collect()
-        });
+        static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(templates::templates);
         &TEMPLATES
     }
 
@@ -345,104 +318,6 @@ impl RtmpBridgeSink {
         }
     }
 
-    fn start(&self) -> Result<(), gst::StateChangeError> {
-        let slate = lock(&self.settings).slate().map_err(|error| {
-            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
-            gst::StateChangeError
-        })?;
-        let inputs = lock(&self.inputs).clone();
-        inputs.iter().for_each(|input| input.reset());
-        *lock(&self.timeline) = Timeline::default();
-        let (policy, audio_codec) = {
-            let settings = lock(&self.settings);
-            (settings.policy(), settings.audio_codec.into())
-        };
-        let stage = Arc::new(Stage::new(policy, audio_codec));
-        *lock(&self.stage) = stage.clone();
-        self.connect()?;
-        if policy != Default::default() {
-            let keeper = Keeper::start(&self.obj(), stage, slate).map_err(|error| self.no_thread(&error))?;
-            *lock(&self.keeper) = Some(keeper);
-        }
-        Ok(())
-    }
-
-    /// Makes destinations that know of nothing yet.
-    fn connect(&self) -> Result<(), gst::StateChangeError> {
-        let settings = lock(&self.settings).clone();
-        let locations = settings.locations().map_err(|error| {
-            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
-            gst::StateChangeError
-        })?;
-        self.ended.store(false, Ordering::SeqCst);
-        self.eos_posted.store(false, Ordering::SeqCst);
-        let observer = Arc::new(ElementObserver::new(&self.obj()));
-        let destinations = Arc::new(Destinations::new(settings.destinations(), observer));
-        self.inspection.start(&self.obj(), &settings);
-        self.inspection.locations(&self.obj(), &locations);
-        destinations.set_locations(locations).map_err(|error| self.no_thread(&error))?;
-        // Dropping those before may wait for their threads: not under the lock.
-        let before = lock(&self.destinations).replace(destinations);
-        drop(before);
-        self.tell_tracks();
-        Ok(())
-    }
-
-    fn no_thread(&self, error: &std::io::Error) -> gst::StateChangeError {
-        gst::element_imp_error!(self, gst::LibraryError::Init, ("cannot start a thread: {error}"));
-        gst::StateChangeError
-    }
-
-    fn stop(&self) {
-        *lock(&self.keeper) = None;
-        let inputs = lock(&self.inputs).clone();
-        inputs.iter().for_each(|input| input.clear(&self.obj()));
-        // Dropping them may wait for their threads: not under the lock.
-        let destinations = lock(&self.destinations).take();
-        drop(destinations);
-    }
-
-    fn tell_tracks(&self) {
-        let tracks = {
-            let inputs = lock(&self.inputs);
-            let has = |track| inputs.iter().any(|input| input.track == track);
-            Tracks { video: has(Track::Video), audio: has(Track::Audio) }
-        };
-        // What does not come is made up: it is worth waiting for.
-        let tracks = match lock(&self.settings).missing_track {
-            MissingTrack::Ignore => tracks,
-            MissingTrack::Synthesise => Tracks { video: true, audio: true },
-        };
-        if let Some(destinations) = lock(&self.destinations).clone() {
-            destinations.set_tracks(tracks);
-        }
-    }
-
-    fn check_ending(&self) {
-        let ends: Vec<_> = lock(&self.inputs).iter().map(|input| input.end()).collect();
-        let Some(destinations) = lock(&self.destinations).clone() else { return };
-        match ending::judge(&ends) {
-            Ending::No => {}
-            Ending::Arrived => {
-                self.stage().end();
-                destinations.ending();
-            }
-            Ending::Drained => {
-                self.stage().end();
-                destinations.ended();
-                self.ended.store(true, Ordering::SeqCst);
-            }
-        }
-    }
-
-    /// After the end, a seek back to the beginning: the show starts again.
-    fn start_again(&self) {
-        gst::info!(CAT, imp = self, "a new stream after the end of the last one");
-        let policy = lock(&self.settings).policy();
-        self.stage().restart(policy);
-        let _ = self.connect(); // says why it cannot
-    }
-
     fn stage(&self) -> Arc<Stage> {
         lock(&self.stage).clone()
     }
@@ -467,74 +342,6 @@ impl RtmpBridgeSink {
 
     fn inputs_of(&self, track: Track) -> Vec<Arc<Input>> {
         lock(&self.inputs).iter().filter(|input| input.track == track).cloned().collect()
-    }
-}
-
-/// What the element's other files ask of it.
-impl super::RtmpBridgeSink {
-    pub(super) fn input(&self, track: Track) -> Option<Arc<Input>> {
-        self.imp().inputs_of(track).pop()
-    }
-
-    /// Takes what came out of a chain.
-    pub(super) fn deliver(&self, candidate: Candidate) {
-        let imp = self.imp();
-        if imp.ended.swap(false, Ordering::SeqCst) {
-            imp.start_again();
-        }
-        let destinations = lock(&imp.destinations).clone();
-        let Some(destinations) = destinations else { return };
-        if let Some(dts) = candidate.stamps.dts.or(candidate.stamps.pts) {
-            imp.inspection.unit(self, &candidate.format, dts, candidate.keyframe, candidate.data.len());
-        }
-        let Outcome { ask, gone } = imp.stage().unit(candidate, self.now(), |unit| destinations.push(unit));
-        if let Some(track) = gone {
-            destinations.forget(track);
-        }
-        if ask {
-            imp.keyframe_wanted.store(true, Ordering::SeqCst);
-        }
-        imp.answer_keyframe_request();
-    }
-
-    /// Hands over what has to stand in for missing input.
-    pub(super) fn stand_in(&self, stage: &Stage) {
-        let Some(destinations) = lock(&self.imp().destinations).clone() else { return };
-        stage.tick(self.now(), |unit| destinations.push(unit));
-        self.imp().answer_keyframe_request();
-    }
-
-    pub(super) fn count(&self, repair: Repair) {
-        self.imp().stage().count(repair);
-    }
-
-    /// The clock in ns of running time.
-    pub(super) fn now(&self) -> i64 {
-        self.current_running_time().map_or(0, |now| now.nseconds().cast_signed())
-    }
-
-    pub(super) fn check_ending(&self) {
-        self.imp().check_ending();
-    }
-
-    pub(super) fn post_eos(&self) {
-        if !self.imp().eos_posted.swap(true, Ordering::SeqCst) {
-            let _ = self.post_message(gst::message::Eos::builder().src(self).build());
-        }
-    }
-
-    /// Never waits: it is called while the stage hands over as well.
-    pub(super) fn request_keyframe(&self) {
-        self.imp().keyframe_wanted.store(true, Ordering::SeqCst);
-        self.imp().answer_keyframe_request();
-    }
-
-    pub(super) fn transcode_settings(&self) -> transcode::Settings {
-        lock(&self.imp().settings).transcode()
-    }
-
-    pub(super) fn waits_for_clock(&self) -> bool {
-        lock(&self.imp().settings).sync
     }
 }
 
