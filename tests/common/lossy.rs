@@ -111,6 +111,11 @@ impl LossyPath {
         self.back().socket.local_addr().expect("its address")
     }
 
+    /// Sends the bridge something of the test's own from the address that the bridge sees, as who forges that does.
+    pub fn forge(&self, datagram: &[u8]) {
+        let _ = self.back().socket.send(datagram);
+    }
+
     /// Goes on from another port towards the bridge; what comes to the old one is not relayed any more.
     pub fn rebind(&self) {
         let bridge = self.back().bridge;
