@@ -18,12 +18,12 @@ use super::{
     ice_side::IceSide,
     late_tap::{LateTap, Slot},
     mux::{IceCredentials, MuxHandle},
-    negotiate::Track,
     offered::offered,
     remote_candidates::RemoteCandidates,
     rtx::{LateKnown, RtxUnwrap},
     stack::{interceptors, settings},
     tap::{MediaTap, TapState},
+    track::Track,
 };
 use crate::codec::MediaKind;
 
