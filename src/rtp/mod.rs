@@ -25,6 +25,8 @@ mod restamp;
 mod sync;
 mod worker;
 
+#[cfg(test)]
+pub(crate) use av1::fuzzing;
 pub use {
     caps::media as announced_caps,
     chain::{Chain, Counts},

@@ -124,7 +124,7 @@ impl Offering {
         self.connection = None; // the session's from here on
         let parts = Parts {
             connection,
-            ice: IceSide::Called(ice),
+            ice: IceSide::Called(Box::new(ice)),
             sink: sink.clone(),
             events,
             tap: tap.clone(),

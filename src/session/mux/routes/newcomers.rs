@@ -233,7 +233,8 @@ mod tests {
             }
         }
         assert_eq!(routes.claimed.len(), 2);
-        (routes.remove(&a), routes.remove(&b));
+        routes.remove(&a);
+        routes.remove(&b);
         assert!(routes.claimed.is_empty());
     }
 }
