@@ -33,6 +33,10 @@ pub mod flv;
 pub mod session;
 pub mod signaling;
 
+#[doc(hidden)]
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
 // stages: GStreamer, no element
 #[cfg(feature = "plugin")]
 pub mod rtmp;

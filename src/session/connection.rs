@@ -19,7 +19,7 @@ use super::{
     ice_side::IceSide,
     mux::{IceCredentials, Mux, MuxHandle},
     narrow::narrow,
-    negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    negotiate::{CodecPreferences, NegotiationError, negotiate},
     red::{RedCounts, RedSink},
     remote_candidates::RemoteCandidates,
     restart::IceAgent,
@@ -28,6 +28,7 @@ use super::{
     stack::{interceptors, media_engine, settings},
     stats::{self, SessionStats},
     tap::{MediaTap, TapState},
+    track::Track,
     watcher::{Command, Watcher},
 };
 use crate::codec::MediaKind;

@@ -9,7 +9,7 @@ pub(super) enum IceSide {
     /// The peer offered, and we answered.
     Answered(IceAgent),
     /// We offered, and the peer answered.
-    Called(CallerIce),
+    Called(Box<CallerIce>),
 }
 
 impl IceSide {

@@ -40,6 +40,7 @@ mod stack;
 mod stats;
 mod switch;
 mod tap;
+mod track;
 mod watcher;
 
 use std::time::Instant;
@@ -52,9 +53,10 @@ pub use {
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
     mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
-    negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    negotiate::{CodecPreferences, NegotiationError, negotiate},
     offerer::Offering,
     stats::{LayerStats, SessionStats, TrackStats},
+    track::Track,
 };
 
 /// Takes what a session receives. Called on the media thread with the connection locked: hand over and return, never

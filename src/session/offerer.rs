@@ -18,12 +18,12 @@ use super::{
     ice_side::IceSide,
     late_tap::{LateTap, Slot},
     mux::{IceCredentials, MuxHandle},
-    negotiate::Track,
     offered::offered,
     remote_candidates::RemoteCandidates,
     rtx::{LateKnown, RtxUnwrap},
     stack::{interceptors, settings},
     tap::{MediaTap, TapState},
+    track::Track,
 };
 use crate::codec::MediaKind;
 
@@ -124,7 +124,7 @@ impl Offering {
         self.connection = None; // the session's from here on
         let parts = Parts {
             connection,
-            ice: IceSide::Called(ice),
+            ice: IceSide::Called(Box::new(ice)),
             sink: sink.clone(),
             events,
             tap: tap.clone(),

@@ -26,10 +26,10 @@ use super::{
     identity::Identity,
     keyframe::{KeyframePolicy, Means},
     mux::MuxHandle,
-    negotiate::Track,
     record::{MOST_STREAMS, Record},
     rtx::Known,
     switch::Switch,
+    track::Track,
 };
 use crate::codec::MediaKind;
 

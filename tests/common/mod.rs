@@ -28,6 +28,7 @@ pub mod publisher;
 pub mod recording;
 pub mod watched;
 pub mod whep_server;
+pub mod whip;
 
 /// Long enough for anything that should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);

@@ -187,7 +187,7 @@ impl Task {
         let mut states = session.states();
         let (mut was_connected, mut is_told) = (false, false);
         let mut upkeep = Upkeep::new(Instant::now());
-        let mut asking: Option<Pin<Box<dyn Future<Output = (Request, upkeep::Outcome)> + Send>>> = None;
+        let mut asking: Option<Asking> = None;
         let reason = loop {
             let state = *states.borrow_and_update();
             if state == ConnectionState::Connected && !is_told {
@@ -208,7 +208,8 @@ impl Task {
                 (request, outcome) = ended(&mut asking) => {
                     asking = None;
                     upkeep.asked(request, outcome, Instant::now(), rand::random());
-                    if outcome == upkeep::Outcome::Over {
+                    // One that only takes no candidates may say so in this way as well, and media goes on.
+                    if (request, outcome) == (Request::Restart, upkeep::Outcome::Over) {
                         break "the server has no such session any more";
                     }
                     if outcome == upkeep::Outcome::Restarted {
@@ -249,8 +250,11 @@ async fn at(due: Option<(Instant, Request)>) -> Request {
     }
 }
 
+/// A request under way: what is asked, and what comes of it.
+type Asking = Pin<Box<dyn Future<Output = (Request, upkeep::Outcome)> + Send>>;
+
 /// The end of what is being asked, if anything is.
-async fn ended<T>(asking: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+async fn ended(asking: &mut Option<Asking>) -> (Request, upkeep::Outcome) {
     match asking {
         Some(asking) => asking.await,
         None => std::future::pending().await,

@@ -35,7 +35,10 @@ pub use self::{
     script::{Keyframes, Layer, Repairs, Reports, Script},
     sender::Heard,
 };
-use super::{SOON, http, publisher::Refused, wait_until};
+use super::{
+    SOON, wait_until,
+    whip::{self, Refused, Resource},
+};
 
 /// A publisher with an accepted offer. Dropping it is vanishing: its sockets close, nobody is told.
 pub struct Peer {
@@ -44,8 +47,7 @@ pub struct Peer {
     connection: Arc<dyn PeerConnection>,
     sender: Arc<Mutex<Sender>>,
     connected: Arc<AtomicBool>,
-    token: Option<String>,
-    resource: String,
+    resource: Resource,
     offer: String,
     answer: String,
 }
@@ -66,24 +68,17 @@ impl Peer {
         let connected = Arc::new(AtomicBool::new(false));
         let (connection, sender, offer) = runtime.block_on(Box::pin(prepare(script, connected.clone())));
 
-        let mut request = http().post(url).header("Content-Type", "application/sdp");
-        if let Some(token) = &token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let mut response = request.send(offer.as_str()).expect("POST of the offer");
-        let status = response.status().as_u16();
-        let location = response.headers().get("location").map(|l| l.to_str().expect("Location").to_owned());
-        let body = response.body_mut().read_to_string().expect("body");
-        if status != 201 {
-            runtime.shutdown_background();
-            return Err(Refused { status, body });
-        }
-        let resource = url::Url::parse(url).and_then(|u| u.join(&location.expect("201 with a Location"))).expect("URL");
-        let routed = path.map_or(body.clone(), |path| path.reroute(&body));
+        let (resource, answer) = match whip::post(url, token.as_deref(), &offer) {
+            Ok(accepted) => accepted,
+            Err(refused) => {
+                runtime.shutdown_background();
+                return Err(refused);
+            }
+        };
+        let routed = path.map_or(answer.clone(), |path| path.reroute(&answer));
         let description = RTCSessionDescription::answer(routed).expect("an answer");
         runtime.block_on(connection.set_remote_description(description)).expect("a good answer");
-        let resource = resource.into();
-        Ok(Self { runtime: Some(runtime), connection, sender, connected, token, resource, offer, answer: body })
+        Ok(Self { runtime: Some(runtime), connection, sender, connected, resource, offer, answer })
     }
 
     /// Answers an offer to receive, as a WHEP server does. On a path that is not loopback itself it knows the other side by
@@ -106,8 +101,8 @@ impl Peer {
             (connection, sender, answer)
         }));
         let answer = path.map_or(answer.clone(), |path| path.reroute(&answer));
-        let (token, resource) = (None, String::new());
-        Self { runtime: Some(runtime), connection, sender, connected, token, resource, offer, answer }
+        let resource = Resource::default(); // the player's to end
+        Self { runtime: Some(runtime), connection, sender, connected, resource, offer, answer }
     }
 
     /// Restarts ICE as the answering side: takes these credentials and returns its own. Its candidates are what they were.
@@ -175,12 +170,7 @@ impl Peer {
 
     /// Ends the session as WHIP wants it.
     pub fn delete(self) {
-        let mut request = http().delete(&self.resource);
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let status = request.call().expect("DELETE").status();
-        assert!(status.is_success(), "DELETE: {status}");
+        self.resource.delete();
     }
 
     /// Is gone without a word.

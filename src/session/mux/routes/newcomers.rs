@@ -6,7 +6,10 @@ use std::{
     time::Instant,
 };
 
-use super::{super::stun, News, Route, Routes, is_media};
+use super::{
+    super::{socket::Channel, stun},
+    News, Route, Routes, is_media,
+};
 
 impl Routes {
     /// An address that no session has: a peer may be there now.
@@ -55,15 +58,7 @@ impl Routes {
     ) -> Route {
         let asked = self.callers.iter().find(|caller| caller.peer().checks.is_pending(from, transaction));
         let Some(channel) = asked.cloned() else { return Route::Unknown };
-        let mut peer = channel.peer();
-        if !peer.is_genuine(response) {
-            return Route::Forged;
-        }
-        peer.checks.answered(from, transaction);
-        self.learn(&mut peer, &channel, from, to);
-        let shown = peer.path.inward(from, false, now);
-        drop(peer);
-        Route::Session { channel, shown, news: News::None }
+        self.answered(&channel, from, to, response, transaction, now)
     }
 
     /// A response from an address that somebody holds: it may answer a check of another session, which is there then.
@@ -76,19 +71,30 @@ impl Routes {
         now: Instant,
     ) -> Option<Route> {
         let channel = self.claimed.get(&from)?.clone();
+        let asked = channel.peer().checks.is_pending(from, transaction);
+        asked.then(|| self.answered(&channel, from, to, response, transaction, now))
+    }
+
+    /// The answer to a session's check makes the address that session's, if its integrity holds.
+    fn answered(
+        &mut self,
+        channel: &Arc<Channel>,
+        from: SocketAddr,
+        to: Option<IpAddr>,
+        response: &[u8],
+        transaction: stun::Transaction,
+        now: Instant,
+    ) -> Route {
         let mut peer = channel.peer();
-        if !peer.checks.is_pending(from, transaction) {
-            return None;
-        }
         if !peer.is_genuine(response) {
-            return Some(Route::Forged);
+            return Route::Forged;
         }
         peer.checks.answered(from, transaction);
-        self.learn(&mut peer, &channel, from, to);
+        self.learn(&mut peer, channel, from, to);
         self.claimed.remove(&from);
         let shown = peer.path.inward(from, false, now);
         drop(peer);
-        Some(Route::Session { channel, shown, news: News::None })
+        Route::Session { channel: channel.clone(), shown, news: News::None }
     }
 }
 
@@ -156,7 +162,7 @@ mod tests {
     }
 
     /// A session that asks from port 1, where `a` has its media, as one may do who writes others' addresses.
-    fn claiming(routes: &mut Routes) -> Arc<super::super::Channel> {
+    fn claiming(routes: &mut Routes) -> Arc<Channel> {
         let c = session(routes, "c");
         c.peer().set_remote_password("c's peer".into());
         assert!(leads_to(&routes.at(1, &check("c", "password of c", true)), &c), "its stack may answer");
@@ -227,7 +233,8 @@ mod tests {
             }
         }
         assert_eq!(routes.claimed.len(), 2);
-        (routes.remove(&a), routes.remove(&b));
+        routes.remove(&a);
+        routes.remove(&b);
         assert!(routes.claimed.is_empty());
     }
 }
