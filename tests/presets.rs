@@ -5,7 +5,7 @@
 mod rtmp_support;
 
 use gst::prelude::*;
-use rtmp_support::{KEY, Pipeline, Server, describe, wait_for};
+use rtmp_support::{KEY, Pipeline, Server, describe, read_flv, wait_for};
 
 fn warnings(pipeline: &Pipeline) -> Vec<&String> {
     pipeline.seen.iter().filter(|message| message.contains("type: \"warning\"")).collect()
@@ -67,6 +67,22 @@ fn good_stream_has_no_warning_but_that_of_the_test_server() {
     pipeline.wait_for_eos();
     let warnings = warnings(&pipeline);
     assert!(warnings.len() == 1 && warnings[0].contains("the host is 127.0.0.1"), "{warnings:#?}");
+}
+
+#[test]
+fn platform_that_wants_both_tracks_gets_both() {
+    let server = Server::start();
+    let mut pipeline = Pipeline::start(&format!(
+        "videotestsrc is-live=true num-buffers=240 ! video/x-raw,width=640,height=360,framerate=30/1 ! sink.video \
+         rtmpbridgesink name=sink preset=youtube video-bitrate=1000000 location={}",
+        server.url()
+    ));
+    pipeline.wait_for_eos();
+    let warnings = warnings(&pipeline);
+    assert!(warnings.len() == 1 && warnings[0].contains("the host is 127.0.0.1"), "{warnings:#?}");
+    let tags = read_flv(&server.whole_recording());
+    // Silence begins when audio has stayed away for two seconds.
+    assert!(tags.iter().filter(|tag| tag.is_audio()).count() > 200);
 }
 
 #[test]

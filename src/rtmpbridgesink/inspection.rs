@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{RtmpBridgeSink, settings::Settings};
+use super::{RtmpBridgeSink, missing::MissingTrack, settings::Settings};
 use crate::{
     flv::VideoInfo,
     rtmp::{
@@ -21,7 +21,8 @@ pub(super) struct Inspection(Mutex<Option<Inspector>>);
 impl Inspection {
     /// A new stream begins: looks at what is known of it before.
     pub(super) fn start(&self, element: &RtmpBridgeSink, settings: &Settings) {
-        let inspector = settings.preset.platform().map(Inspector::new);
+        let made_up = settings.missing_track == MissingTrack::Synthesise;
+        let inspector = settings.preset.platform().map(|platform| Inspector::new(platform, made_up));
         self.with(|slot| *slot = inspector);
         self.settings(element, settings);
     }

@@ -12,6 +12,28 @@ const fn tier(lines: u32, frame_rate: f64, least_kbit: u32, most_kbit: u32) -> T
 
 const TWO_SECONDS: Duration = Duration::from_secs(2);
 
+/// What most of them have in common; the rest is empty.
+const USUAL: Platform = Platform {
+    name: "",
+    source: "",
+    ingest: "",
+    hosts: &[],
+    application: "app",
+    tls_required: false,
+    video_codecs: &[VideoCodec::H264],
+    audio_codecs: &[AudioCodec::Aac],
+    tiers: &[],
+    video_bitrate: 0,
+    keyframe_interval: TWO_SECONDS,
+    longest_keyframe_interval: TWO_SECONDS,
+    audio_bitrate: 128_000,
+    most_audio_bitrate: 320_000,
+    sample_rates: &[44_100, 48_000],
+    most_channels: 2,
+    both_tracks: false,
+    may_change: true,
+};
+
 /// YouTube: ranges are those of AV1 and H.265 widened to what is recommended for H.264.
 pub const YOUTUBE: Platform = Platform {
     name: "YouTube",
@@ -19,9 +41,7 @@ pub const YOUTUBE: Platform = Platform {
     ingest: "rtmps://a.rtmps.youtube.com/live2/",
     hosts: &["rtmp.youtube.com", "rtmps.youtube.com"],
     application: "live2",
-    tls_required: false,
     video_codecs: &[VideoCodec::H264, VideoCodec::H265, VideoCodec::Av1],
-    audio_codecs: &[AudioCodec::Aac],
     tiers: &[
         tier(480, 30.0, 400, 8_000),
         tier(720, 30.0, 3_000, 8_000),
@@ -34,14 +54,11 @@ pub const YOUTUBE: Platform = Platform {
         tier(2160, 60.0, 10_000, 51_000),
     ],
     video_bitrate: 6_000_000,
-    keyframe_interval: TWO_SECONDS,
     longest_keyframe_interval: Duration::from_secs(4),
-    audio_bitrate: 128_000,
     most_audio_bitrate: 384_000,
-    sample_rates: &[44_100, 48_000],
     most_channels: 6,
     both_tracks: true,
-    may_change: true,
+    ..USUAL
 };
 
 /// Twitch: others than H.264 only by its own Enhanced Broadcasting, which is no plain RTMP.
@@ -50,10 +67,6 @@ pub const TWITCH: Platform = Platform {
     source: "https://help.twitch.tv/s/article/broadcasting-guidelines",
     ingest: "rtmps://ingest.global-contribute.live-video.net/app/",
     hosts: &["twitch.tv", "contribute.live-video.net", "global-contribute.live-video.net"],
-    application: "app",
-    tls_required: false,
-    video_codecs: &[VideoCodec::H264],
-    audio_codecs: &[AudioCodec::Aac],
     tiers: &[
         tier(480, 60.0, 400, 6_000),
         tier(720, 30.0, 2_500, 6_000),
@@ -61,14 +74,7 @@ pub const TWITCH: Platform = Platform {
         tier(1080, 60.0, 4_000, 6_000),
     ],
     video_bitrate: 4_500_000,
-    keyframe_interval: TWO_SECONDS,
-    longest_keyframe_interval: TWO_SECONDS,
-    audio_bitrate: 128_000,
-    most_audio_bitrate: 320_000,
-    sample_rates: &[44_100, 48_000],
-    most_channels: 2,
-    both_tracks: false,
-    may_change: true,
+    ..USUAL
 };
 
 /// Facebook: the strictest. The key holds a query, which is part of it.
@@ -79,8 +85,6 @@ pub const FACEBOOK: Platform = Platform {
     hosts: &["facebook.com", "fbcdn.net"],
     application: "rtmp",
     tls_required: true,
-    video_codecs: &[VideoCodec::H264],
-    audio_codecs: &[AudioCodec::Aac],
     tiers: &[
         tier(360, 60.0, 400, 1_000),
         tier(480, 30.0, 600, 2_000),
@@ -90,14 +94,11 @@ pub const FACEBOOK: Platform = Platform {
         tier(1080, 60.0, 4_500, 9_000),
     ],
     video_bitrate: 4_000_000,
-    keyframe_interval: TWO_SECONDS,
     longest_keyframe_interval: Duration::from_secs(4),
-    audio_bitrate: 128_000,
     most_audio_bitrate: 256_000,
-    sample_rates: &[44_100, 48_000],
-    most_channels: 2,
     both_tracks: true,
     may_change: false,
+    ..USUAL
 };
 
 /// Kick: an Amazon IVS service, which takes RTMPS. Its dashboard shows a URL; this one is the same for all channels.
@@ -106,18 +107,8 @@ pub const KICK: Platform = Platform {
     source: "https://help.kick.com",
     ingest: "rtmps://fa723fc1b171.global-contribute.live-video.net/app/",
     hosts: &["global-contribute.live-video.net", "kick.com"],
-    application: "app",
     tls_required: true,
-    video_codecs: &[VideoCodec::H264],
-    audio_codecs: &[AudioCodec::Aac],
     tiers: &[tier(720, 60.0, 1_000, 8_000), tier(1080, 60.0, 1_000, 8_000)],
     video_bitrate: 5_000_000,
-    keyframe_interval: TWO_SECONDS,
-    longest_keyframe_interval: TWO_SECONDS,
-    audio_bitrate: 128_000,
-    most_audio_bitrate: 320_000,
-    sample_rates: &[44_100, 48_000],
-    most_channels: 2,
-    both_tracks: false,
-    may_change: true,
+    ..USUAL
 };

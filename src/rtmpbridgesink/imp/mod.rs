@@ -234,6 +234,8 @@ impl BinImpl for RtmpBridgeSink {
         match message.view() {
             // The end is when the server has been told, not when the chains are empty; and an unused pad never ends.
             gst::MessageView::Eos(_) => {}
+            // Live media wait for nothing here, so that no latency has to be told; gst-launch would print a line for each.
+            gst::MessageView::Latency(_) => {}
             // Decoders and parsers call it an error when the stream ends before they had enough for a first frame.
             gst::MessageView::Error(error) if self.is_draining(message.src()) => {
                 gst::info!(CAT, imp = self, "at the end of the stream: {}", error.error());

@@ -33,6 +33,8 @@ pub(super) struct Input {
     /// Of both pads.
     timeline: Arc<Mutex<Timeline>>,
     installed: Mutex<Option<Installed>>,
+    /// Caps for which no chain could be made, and an error told so.
+    refused: Mutex<Option<gst::Caps>>,
     /// Where the last buffer or gap ended, in placed time.
     last_end: Mutex<Option<i64>>,
 }
@@ -60,8 +62,15 @@ impl Input {
             })
             .query_function(caps::query)
             .build();
-        let input =
-            Arc::new(Self { track, pad, progress, timeline, installed: Mutex::new(None), last_end: Mutex::new(None) });
+        let input = Arc::new(Self {
+            track,
+            pad,
+            progress,
+            timeline,
+            installed: Mutex::new(None),
+            refused: Mutex::new(None),
+            last_end: Mutex::new(None),
+        });
         let weak = Arc::downgrade(&input);
         let weak_element = element.downgrade();
         input.pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |pad, info| {
@@ -128,6 +137,7 @@ impl Input {
     pub(super) fn reset(&self) {
         self.progress.reset();
         *lock(&self.last_end) = None;
+        *lock(&self.refused) = None;
     }
 
     fn event(
@@ -142,10 +152,15 @@ impl Input {
             gst::EventView::Caps(caps) if caps::lacks_configuration(caps.caps()) => return true,
             gst::EventView::Caps(caps) => {
                 if let Err(error) = self.prepare(element, caps.caps()) {
-                    gst::error!(CAT, obj = pad, "{error}");
-                    gst::element_error!(element, gst::StreamError::CodecNotFound, ("{}: {error}", pad.name()));
+                    // Upstream may send them again with every buffer until it hears of the error.
+                    let told = lock(&self.refused).replace(caps.caps_owned());
+                    if told.as_deref() != Some(caps.caps()) {
+                        gst::error!(CAT, obj = pad, "{error}");
+                        gst::element_error!(element, gst::StreamError::CodecNotFound, ("{}: {error}", pad.name()));
+                    }
                     return false;
                 }
+                *lock(&self.refused) = None;
             }
             gst::EventView::Eos(_) => {
                 gst::debug!(CAT, obj = pad, "EOS");

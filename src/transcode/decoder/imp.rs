@@ -57,6 +57,16 @@ impl ObjectImpl for Decoder {
                     |decoder| decoder.chain(pad, buffer),
                 )
             })
+            .chain_list_function(|pad, parent, list| {
+                Self::catch_panic_pad_function(
+                    parent,
+                    || Err(gst::FlowError::Error),
+                    |decoder| {
+                        let mut buffers = list.iter_owned();
+                        buffers.try_fold(gst::FlowSuccess::Ok, |_, buffer| decoder.chain(pad, buffer))
+                    },
+                )
+            })
             .event_function(|pad, parent, event| {
                 Self::catch_panic_pad_function(parent, || false, |decoder| decoder.event(pad, event))
             })
