@@ -21,7 +21,10 @@
 //!                       rtmp             destinations: gate, inner pipeline, reconnect ══TCP══▶ RTMP servers
 //! ```
 //!
-//! The upper half (`codec`, `signaling`, `session`, `flv`, `backoff`) knows nothing of GStreamer and builds with
+//! A bridge server (`webrtcbridgebin`, [`WebRtcServer`]) is this for many publishers: `bridge` runs a pipeline of its own for
+//! each, whose `webrtcingest` takes the connection that the server has answered, under a name that `channel` keeps.
+//!
+//! The upper half (`codec`, `channel`, `signaling`, `session`, `flv`, `backoff`) knows nothing of GStreamer and builds with
 //! `--no-default-features`. Start reading at [`webrtcingest`] or [`rtmpbridgesink`]; `docs/architecture.md` is the one
 //! page for people who change things.
 
@@ -39,6 +42,8 @@ pub mod fuzzing;
 
 // stages: GStreamer, no element
 #[cfg(feature = "plugin")]
+pub mod bridge;
+#[cfg(feature = "plugin")]
 pub mod rtmp;
 #[cfg(feature = "plugin")]
 pub mod rtp;
@@ -53,7 +58,9 @@ pub mod rtmpbridgesink;
 #[cfg(feature = "plugin")]
 mod runtime;
 #[cfg(feature = "plugin")]
+pub mod webrtcbridgebin;
+#[cfg(feature = "plugin")]
 pub mod webrtcingest;
 
 #[cfg(feature = "plugin")]
-pub use plugin::plugin_register_static;
+pub use {bridge::WebRtcServer, plugin::plugin_register_static};

@@ -3,7 +3,8 @@
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     crate::webrtcingest::register(plugin)?;
-    crate::rtmpbridgesink::register(plugin)
+    crate::rtmpbridgesink::register(plugin)?;
+    crate::webrtcbridgebin::register(plugin)
 }
 
 gst::plugin_define!(

@@ -5,7 +5,7 @@
 
 mod log;
 
-use std::io;
+use std::{io, time::Duration};
 
 use once_cell::sync::OnceCell;
 use tokio::runtime::Handle;
@@ -22,8 +22,19 @@ pub(crate) fn signaling() -> io::Result<&'static Handle> {
     SIGNALING.get_or_try_init(|| start("webrtc-http"))
 }
 
+/// Threads for what may wait go soon after: sessions come and go, and what they took is to be free again.
+const BLOCKING_IDLE: Duration = Duration::from_secs(1);
+
+/// A pipeline that hangs takes one of them for good; more than a few such must not stop the others.
+const BLOCKING: usize = 128;
+
 fn start(name: &str) -> io::Result<Handle> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(BLOCKING_IDLE)
+        .max_blocking_threads(BLOCKING)
+        .thread_name(format!("{name}-wait"))
+        .build()?;
     let handle = runtime.handle().clone();
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _log = tracing::dispatcher::set_default(&tracing::Dispatch::new(log::GstLog));

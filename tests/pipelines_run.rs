@@ -13,7 +13,13 @@ use std::{
     time::Duration,
 };
 
-use common::{SOON, free_port, nginx::Nginx, publisher::Publisher, recording::Recording, signal, wait_exit};
+use common::{
+    SOON, free_port,
+    nginx::Nginx,
+    publisher::{Options, Publisher},
+    recording::Recording,
+    signal, wait_exit,
+};
 
 #[test]
 fn defaults_are_filled_in_and_empty_properties_left_out() {
@@ -184,6 +190,43 @@ fn what_a_publisher_sends_reaches_several_servers() {
     publisher.delete();
     end(&mut run);
     recordings.iter().for_each(|path| Recording::probe(path).assert_good());
+}
+
+#[test]
+fn a_bridge_server_pushes_each_publisher_under_its_own_name() {
+    let nginx = Nginx::start();
+    let port = free_port();
+    let stand = Stand::of("bridge-server");
+    let url = nginx.url("");
+    let mut run = stand.start_with(&[
+        format!("LISTEN=127.0.0.1:{port}"),
+        format!("RTMP_URL={}", url.trim_end_matches('/')),
+        "AUTH_TOKEN=s3cret".into(),
+    ]);
+    common::wait_until("the pipeline to listen", SOON, || common::accepts(port).then_some(()));
+    let publish = |channel: &str| {
+        let options = Options { token: Some("s3cret".into()), ..Options::default() };
+        Publisher::start_with(&format!("http://127.0.0.1:{port}/whip/{channel}"), options)
+    };
+    let publishers = ["red", "blue"].map(publish);
+    let recordings = ["red", "blue"].map(|name| nginx.wait_recorded(name, SOON, |flv| flv.has_seconds(2, 2)));
+    publishers.map(Publisher::delete);
+    end(&mut run);
+    recordings.iter().for_each(|path| Recording::probe(path).assert_good());
+}
+
+#[test]
+fn the_page_of_a_bridge_server_knows_each_channels_playback() {
+    let port = common::free_port();
+    let stand = Stand::new(&format!(
+        "webrtcbridgebin listen=127.0.0.1:{port}\nsession=\"webrtcingest : rtmpbridgesink location=${{RTMP_URL}}/{{channel}}\""
+    ));
+    stand.receiver("echo 'rtmp-receiver: rtmp://127.0.0.1:1/ http://127.0.0.1:2/'\nexec sleep 60");
+    let mut run = stand.start();
+    let wanted = format!("http://127.0.0.1:{port}/?playback=http://127.0.0.1:2/live/{{channel}}.flv");
+    let mut lines = BufReader::new(run.0.stderr.take().expect("stderr")).lines().map_while(Result::ok);
+    assert!(lines.any(|l| l.contains(&wanted)), "no line with {wanted}");
+    end(&mut run);
 }
 
 #[test]

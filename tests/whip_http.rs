@@ -185,7 +185,7 @@ fn preflight_passes_without_a_token() {
     let response = server.request("OPTIONS", "/a", &asked, "");
     assert_eq!(response.status, 200);
     assert_eq!(response.header("accept-post"), Some("application/sdp"));
-    assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(response.header("access-control-allow-origin"), Some("https://example.com"));
     let headers = response.header("access-control-allow-headers").unwrap();
     assert!(["authorization", "content-type", "if-match"].iter().all(|h| headers.contains(h)), "{headers}");
     assert!(response.header("access-control-allow-methods").unwrap().contains("DELETE"));
@@ -193,10 +193,13 @@ fn preflight_passes_without_a_token() {
 }
 
 #[test]
-fn pages_of_any_origin_can_read_answers_and_refusals() {
+fn pages_that_may_publish_can_read_answers_and_refusals() {
     let server = Served::new("/a");
-    for response in [server.post(&offer(1)), server.post(""), server.request("GET", "/b", &[], "")] {
-        assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+    let origin = ("Origin", "http://localhost:3000");
+    let post = |body: &str| server.request("POST", "/a", &[("Content-Type", "application/sdp"), origin], body);
+    for response in [post(&offer(1)), post(""), server.request("GET", "/a", &[origin], "")] {
+        assert_eq!(response.header("access-control-allow-origin"), Some("http://localhost:3000"));
+        assert_eq!(response.header("vary"), Some("origin"));
         let exposed = response.header("access-control-expose-headers").unwrap();
         assert!(["location", "etag", "link", "accept-post"].iter().all(|h| exposed.contains(h)), "{exposed}");
     }

@@ -32,6 +32,7 @@ export function checkPlayback(text) {
 export class Playback {
   #video;
   #url;
+  #source;
   #say;
   #player = null;
   #wanted = false;
@@ -49,8 +50,10 @@ export class Playback {
     });
   }
 
-  async start() {
+  /** Plays; `{channel}` in the URL is the channel's name. */
+  async start(channel) {
     if (this.#wanted) return;
+    this.#source = this.#url.replace("%7Bchannel%7D", encodeURIComponent(channel));
     this.#wanted = true;
     this.#say("Waiting for the stream…");
     const mpegts = await library();
@@ -69,7 +72,7 @@ export class Playback {
   }
 
   #open(mpegts) {
-    const player = mpegts.createPlayer({ ...SOURCE, url: this.#url }, LOW_LATENCY);
+    const player = mpegts.createPlayer({ ...SOURCE, url: this.#source }, LOW_LATENCY);
     const again = () => {
       if (this.#player !== player) return;
       this.#close();

@@ -48,6 +48,10 @@ pub trait SignaledSession: Send + Sync + 'static {
     async fn update_ice(&self, fragment: IceFragment) -> Result<IceUpdated, IceRefused>;
     /// Names the current ICE session, for the ETag (RFC 9725 section 4.3.1): another one after each restart.
     fn ice_session_tag(&self) -> String;
+    /// Why it has ended, once it has, for who signaled it: `replaced`, `stopped`, or words of its own.
+    fn end_reason(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// What a fragment was.

@@ -1,10 +1,9 @@
-//! CORS (Fetch standard, section 3.3) for WHIP endpoints: any page may publish, as they are open or need a bearer token,
-//! and cookies are never used.
+//! CORS (Fetch standard, section 3.3): tells a browser that a page may read an answer. Which pages may is `origin`'s
+//! decision; cookies are never used.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-const HEADERS: [(HeaderName, HeaderValue); 5] = [
-    (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE, OPTIONS")),
     (header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, content-type, if-match")),
     (
@@ -17,7 +16,14 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200")),
 ];
 
-/// Marks a response as readable by any page.
-pub(crate) fn allow_any_origin(headers: &mut HeaderMap) {
+/// Marks a response as readable by pages of an origin.
+pub(crate) fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.extend(HEADERS.map(|(name, value)| (Some(name), value)));
+    vary(headers);
+}
+
+/// Tells caches that another origin gets another response.
+pub(crate) fn vary(headers: &mut HeaderMap) {
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
 }

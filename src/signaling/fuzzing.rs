@@ -16,6 +16,11 @@ pub fn answer(body: &[u8]) -> Option<&str> {
     sdp::check(body).ok()
 }
 
+/// Reads a text frame of `/ws`.
+pub fn message(text: &str) {
+    super::socket::fuzz_message(text);
+}
+
 /// Reads a Link header field, and writes one for the server that the text describes, if it does: it is read as written.
 pub fn link(text: &str) {
     let servers = ice_servers(std::iter::once(text));

@@ -4,14 +4,16 @@
 //! [`OfferAnswerer`], which turns an SDP offer into an answer and a [`SignaledSession`].
 //!
 //! ```text
-//!   uri ──▶ EndpointConfig ──▶ mount ──▶ server     bind, TLS, accept; one per HOST:PORT
-//!                                          │ router
+//!   uri ──▶ EndpointConfig ──▶ mount ──▶ server     bind, TLS (reloaded), accept; one per HOST:PORT
+//!                                          │ router, behind origin: which pages, by which name
 //!                          page ◀──────────┴──────▶ whip ──▶ limits, auth, body, sdp, rules ──▶ OfferAnswerer
 //!                                                    │   └─▶ whip_session ──▶ fragment ──▶ SignaledSession
-//!                                                    │ endpoints and sessions: table; errors: problem; always: cors
+//!                                          └──▶ socket ──▶ hub: /ws, publishing and relaying
+//!                                                    │ endpoints and sessions: table; errors: problem
 //! ```
 
 mod answerer;
+mod api;
 mod auth;
 mod body;
 pub mod client;
@@ -21,17 +23,24 @@ mod fragment;
 #[doc(hidden)]
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod health;
 mod ice_server;
 mod limits;
+mod metrics;
+mod monitor;
 mod mount;
+mod origin;
 mod page;
+mod per_address;
 mod problem;
 mod rules;
 mod sdp;
 mod server;
 mod site;
+mod socket;
 mod table;
 mod tls;
+mod tls_reload;
 mod uri;
 mod whip;
 mod whip_session;
@@ -40,10 +49,15 @@ pub use answerer::{
     Answer, AnswerError, IceRefused, IceUpdated, Offer, OfferAnswerer, SessionId, SessionLease, SignaledSession,
     abbreviate,
 };
-pub use auth::{Access, Role};
+pub use auth::{Access, Authorizer, Role};
 pub use fragment::{FragmentError, IceCandidate, IceCredentials, IceFragment};
 pub use ice_server::{IceServer, IceServerError};
+pub use monitor::{
+    ConnectionState, DestinationReport, DestinationState, Dropped, MediaKind, Monitor, PortReport, Report,
+    SessionReport, Totals, TrackReport,
+};
 pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site};
+pub use origin::{AllowedOrigins, BadOrigin};
 pub use site::SiteConfig;
 pub use tls::TlsFiles;
-pub use uri::{EndpointUri, ListenAddress, Scheme, UriError};
+pub use uri::{BadListenAddress, EndpointUri, ListenAddress, Scheme, UriError};

@@ -12,12 +12,13 @@ use tracing::debug;
 
 use super::{
     answerer::OfferAnswerer,
-    auth::{Role, TokenGate},
+    auth::{Door, Patient, Role, TokenGate},
     ice_server::IceServer,
     server::{self, Server},
     site::{Site, SiteConfig},
     table::{Endpoint, EndpointParts, MAX_SESSIONS},
-    tls::{self, TlsFiles},
+    tls::TlsFiles,
+    tls_reload::Loaded,
     uri::{ListenAddress, normalise_path},
 };
 
@@ -94,6 +95,9 @@ pub enum MountError {
         /// What is wrong with it.
         what: String,
     },
+    /// This machine lacks what asking others takes.
+    #[error("jwks-uri and auth-url cannot be used: {0}")]
+    Asking(String),
     /// The system refused for another reason.
     #[error("cannot listen on {address}: {source}")]
     Io {
@@ -119,6 +123,7 @@ pub struct Mount {
     /// What stands before the path in URLs, such as `http://127.0.0.1:8080`.
     origin: String,
     path: String,
+    is_exposed: bool,
 }
 
 /// Mounts an endpoint. A server that is not yet there runs in tasks of `runtime`, which must outlive the mount.
@@ -134,7 +139,7 @@ pub fn mount(
     let endpoint = Endpoint::new(EndpointParts {
         path: path.clone(),
         role: Role::Publish,
-        gate: Arc::new(TokenGate::new(auth_token.as_deref())),
+        gate: Arc::new(Patient::new(TokenGate::new(auth_token.as_deref()), Arc::default())),
         answerer,
         links: ice_servers.iter().filter_map(IceServer::link).collect(),
         most_sessions: MAX_SESSIONS,
@@ -142,8 +147,9 @@ pub fn mount(
     if !server.table.insert(Arc::new(endpoint)) {
         return Err(MountError::PathTaken { path, address: listen.to_string() });
     }
+    let is_exposed = auth_token.is_none() && !server.address.ip().to_canonical().is_loopback();
     debug!(%origin, %path, "endpoint mounted");
-    Ok(Mount { address: server.address, server: Some(server), origin, path })
+    Ok(Mount { address: server.address, server: Some(server), origin, path, is_exposed })
 }
 
 /// Mounts a bridge server: of each HOST:PORT there can be one.
@@ -151,11 +157,14 @@ pub fn mount_site(runtime: &tokio::runtime::Handle, config: SiteConfig) -> Resul
     let mut servers = servers();
     let Held { server, origin } = hold(&mut servers, runtime, &config.listen, config.tls.clone())?;
     let address = config.listen.to_string();
-    if !server.table.set_site(Arc::new(Site::new(config))) {
+    let site = Site::new(runtime, config).map_err(MountError::Asking)?;
+    let is_open = site.gate.door(Role::Publish) == Door::Open;
+    let is_exposed = is_open && !server.address.ip().to_canonical().is_loopback();
+    if !server.table.set_site(Arc::new(site)) {
         return Err(MountError::SiteTaken { address });
     }
     debug!(%origin, "bridge server mounted");
-    Ok(SiteMount { address: server.address, server: Some(server), origin })
+    Ok(SiteMount { address: server.address, server: Some(server), origin, is_exposed })
 }
 
 /// The server of an address: one that is there, or a new one.
@@ -178,6 +187,7 @@ fn hold(
             server
         }
     };
+    server.table.add_name(&listen.host);
     let address = server.address;
     let origin = format!("{scheme}://{}", ListenAddress { host: host_for_urls(listen, address), port: address.port() });
     Ok(Held { server, origin })
@@ -189,6 +199,7 @@ pub struct SiteMount {
     server: Option<Arc<Server>>,
     address: SocketAddr,
     origin: String,
+    is_exposed: bool,
 }
 
 impl SiteMount {
@@ -200,6 +211,17 @@ impl SiteMount {
     /// Where it is called, such as `http://127.0.0.1:8080`, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.origin
+    }
+
+    /// What its user should be warned of.
+    pub fn warning(&self) -> Option<String> {
+        self.is_exposed.then(|| {
+            format!(
+                "everybody who can reach {} may publish: it listens beyond this machine and needs no token; set \
+                 publish-token (or jwt-secret, jwks-uri, auth-url), or listen on 127.0.0.1",
+                self.address
+            )
+        })
     }
 }
 
@@ -229,6 +251,17 @@ impl Mount {
     /// The endpoint's own URL.
     pub fn url(&self) -> String {
         format!("{}{}", self.origin, self.path)
+    }
+
+    /// What its user should be warned of.
+    pub fn warning(&self) -> Option<String> {
+        self.is_exposed.then(|| {
+            format!(
+                "everybody who can reach {} may publish to {}: it listens beyond this machine and needs no token; set \
+                 auth-token, or listen on 127.0.0.1",
+                self.address, self.path
+            )
+        })
     }
 
     /// The page that publishes to it.
@@ -282,8 +315,8 @@ fn start(
 ) -> Result<Server, MountError> {
     let tls = match tls {
         Some(files) => {
-            let config = tls::load(&files).map_err(|bad| MountError::TlsFile { path: bad.path, what: bad.what })?;
-            Some((files, config))
+            let loaded = Loaded::new(&files).map_err(|bad| MountError::TlsFile { path: bad.path, what: bad.what })?;
+            Some((files, loaded))
         }
         None => None,
     };

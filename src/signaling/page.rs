@@ -10,7 +10,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{problem::Refusal, table::Table};
+use super::{api::BridgeServer, problem::Refusal, table::Table};
 
 /// Scripts and styles are files of ours only. Playback comes from loopback hosts (which CSP cannot name as IPv6), through
 /// blobs that mpegts.js fills.
@@ -31,13 +31,26 @@ const ASSETS: &[(&str, &str, &str)] = &[
     ("camera.js", JS, include_str!("../page/camera.js")),
     ("player.js", JS, include_str!("../page/player.js")),
     ("words.js", JS, include_str!("../page/words.js")),
+    ("status.css", CSS, include_str!("../page/status.css")),
+    ("status.js", JS, include_str!("../page/status.js")),
+    ("chart.js", JS, include_str!("../page/chart.js")),
+    ("history.js", JS, include_str!("../page/history.js")),
     ("favicon.svg", "image/svg+xml", include_str!("../page/favicon.svg")),
     ("mpegts.js", JS, include_str!("../page/vendor/mpegts.js")),
 ];
 
 /// `GET /`
-pub(crate) async fn index() -> Response {
-    file(HTML, include_str!("../page/index.html"))
+pub(crate) async fn index(State(table): State<Arc<Table>>) -> Result<Response, Refusal> {
+    let is_wanted = table.site().is_none_or(|site| site.page) || !table.endpoints().is_empty();
+    match is_wanted {
+        true => Ok(file(HTML, include_str!("../page/index.html"))),
+        false => Err(Refusal::NoEndpoint("/".into())),
+    }
+}
+
+/// `GET /status`: for everybody, as it holds nothing; what it shows is asked for with the administrator's token.
+pub(crate) async fn status(_: BridgeServer) -> Response {
+    file(HTML, include_str!("../page/status.html"))
 }
 
 /// `GET /page/{file}`
@@ -47,12 +60,17 @@ pub(crate) async fn asset(Path(name): Path<String>) -> Result<Response, Refusal>
     Ok(file(content_type, content))
 }
 
-/// `GET /endpoints.json`: where the page can publish, and whether a token is needed.
+/// `GET /endpoints.json`: where the page can publish, and whether a token is needed. A bridge server's path holds
+/// `{channel}`, for a name that the page chooses.
 pub(crate) async fn endpoints(State(table): State<Arc<Table>>) -> Response {
     let endpoints = table
         .endpoints()
         .into_iter()
         .map(|endpoint| EndpointEntry { path: endpoint.path.clone(), token: endpoint.gate.needs_token(endpoint.role) })
+        .chain(table.site().map(|site| {
+            let (path, token) = site.publish_template();
+            EndpointEntry { path, token }
+        }))
         .collect();
     ([(header::CACHE_CONTROL, "no-store")], Json(EndpointList { endpoints })).into_response()
 }
@@ -95,17 +113,20 @@ mod tests {
     }
 
     #[test]
-    fn page_has_no_inline_script_or_style() {
-        let html = include_str!("../page/index.html");
-        assert!(!html.contains("<style") && !html.contains(" style=") && !html.contains(" onclick="));
-        let mut scripts = html.split("<script").skip(1);
-        assert!(scripts.all(|script| script.starts_with(" type=\"module\" src=\"page/main.js\"></script>")));
+    fn pages_have_no_inline_script_or_style() {
+        let pages =
+            [("main.js", include_str!("../page/index.html")), ("status.js", include_str!("../page/status.html"))];
+        for (script, html) in pages {
+            assert!(!html.contains("<style") && !html.contains(" style=") && !html.contains(" onclick="));
+            let tag = format!(" type=\"module\" src=\"page/{script}\"></script>");
+            assert!(html.split("<script").skip(1).all(|script| script.starts_with(&tag)));
+        }
     }
 
     #[test]
     fn every_file_that_the_page_names_is_served() {
         let sources = ASSETS.iter().filter(|(name, ..)| *name != "mpegts.js").map(|(.., content)| *content);
-        for source in sources.chain([include_str!("../page/index.html")]) {
+        for source in sources.chain([include_str!("../page/index.html"), include_str!("../page/status.html")]) {
             for name in source.split(['"', '\'']).filter_map(|s| s.strip_prefix("./").or(s.strip_prefix("page/"))) {
                 assert!(ASSETS.iter().any(|(known, ..)| *known == name), "{name} is not served");
             }

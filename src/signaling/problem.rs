@@ -3,18 +3,34 @@
 use std::time::Duration;
 
 use axum::{
+    Json,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     answerer::{AnswerError, IceRefused},
-    auth::Denied,
+    auth::{Denied, claims::Lacks},
     fragment::FragmentError,
     sdp::SdpError,
 };
-use crate::channel::BadChannelId;
+use crate::channel::{BadChannelId, ChannelId};
+
+/// A problem document (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// Always `about:blank`: the status says what kind it is.
+    r#type: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What was wrong, for people.
+    detail: String,
+}
 
 /// Why a request is refused. The text is for the client: it names what was wrong and holds no secret.
 #[derive(Debug, thiserror::Error)]
@@ -25,13 +41,33 @@ pub(crate) enum Refusal {
     BadChannel(#[from] BadChannelId),
     #[error("there is no such session; it may have ended")]
     NoSession,
+    #[error("there is no channel {0}")]
+    NoChannel(ChannelId),
+    #[error("this server takes no new sessions: it is about to end")]
+    Draining,
     #[error("this URL takes {allow}")]
     Method { allow: &'static str },
     #[error("{}", match .0 {
         Denied::Missing => "this endpoint needs a bearer token (Authorization: Bearer …)",
         Denied::Wrong => "the bearer token is not the right one",
+        Denied::OutOfTime => "the bearer token has expired, or is not yet good",
+        Denied::Unanswered => "whoever decides about tokens here could not be asked; try again later",
     })]
     Unauthorized(Denied),
+    #[error(transparent)]
+    Forbidden(Lacks),
+    #[error("too many wrong tokens came from this address; come back in {} s", seconds(*.wait))]
+    TooManyFailures { wait: Duration },
+    #[error(
+        "pages of {origin} may not use this: where no token is needed only its own pages and those of this machine may; \
+         set a token here, or name the origin in allowed-origins"
+    )]
+    ForeignOrigin { origin: String },
+    #[error(
+        "this server does not know itself as {host}: where no token is needed it is served by address, as localhost and by \
+         this machine's name; set a token here, or name http://{host} in allowed-origins"
+    )]
+    ForeignHost { host: String },
     #[error("the Content-Type must be {must}, not {came}")]
     ContentType { must: &'static str, came: String },
     #[error("the body is larger than {max} bytes")]
@@ -52,6 +88,10 @@ pub(crate) enum Refusal {
     Fragment(#[from] FragmentError),
     #[error("too many requests from this address; come back in {} s", seconds(*.wait))]
     TooOften { wait: Duration },
+    #[error("this URL is for WebSockets: {0}")]
+    NotWebSocket(String),
+    #[error("{0}; come back later")]
+    TooManyConnections(&'static str),
     #[error(transparent)]
     Answer(#[from] AnswerError),
     #[error(transparent)]
@@ -59,19 +99,21 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoEndpoint(_) | Self::BadChannel(_) | Self::NoSession => StatusCode::NOT_FOUND,
+            Self::NoEndpoint(_) | Self::BadChannel(_) | Self::NoSession | Self::NoChannel(_) => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) | Self::ForeignOrigin { .. } | Self::ForeignHost { .. } => StatusCode::FORBIDDEN,
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Body(_) | Self::Sdp(_) | Self::Fragment(_) => StatusCode::BAD_REQUEST,
             Self::NoCondition => StatusCode::PRECONDITION_REQUIRED,
             Self::ConditionFailed => StatusCode::PRECONDITION_FAILED,
-            Self::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::TooManySessions(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooOften { .. } | Self::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManySessions(_) | Self::TooManyConnections(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotWebSocket(_) => StatusCode::UPGRADE_REQUIRED,
             Self::Answer(error) => match error {
                 AnswerError::Malformed(_) => StatusCode::BAD_REQUEST,
                 AnswerError::Unacceptable(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -96,11 +138,18 @@ impl Refusal {
                 header::WWW_AUTHENTICATE,
                 // RFC 6750 section 3.1: no error code when no credentials came.
                 HeaderValue::from_static(match denied {
-                    Denied::Missing => "Bearer realm=\"webrtcbridge\"",
-                    Denied::Wrong => "Bearer realm=\"webrtcbridge\", error=\"invalid_token\"",
+                    Denied::Missing | Denied::Unanswered => "Bearer realm=\"webrtcbridge\"",
+                    Denied::Wrong | Denied::OutOfTime => "Bearer realm=\"webrtcbridge\", error=\"invalid_token\"",
                 }),
             )),
-            Self::TooOften { wait } => Some((header::RETRY_AFTER, HeaderValue::from(seconds(*wait)))),
+            Self::Forbidden(_) => Some((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"webrtcbridge\", error=\"insufficient_scope\""),
+            )),
+            Self::TooOften { wait } | Self::TooManyFailures { wait } => {
+                Some((header::RETRY_AFTER, HeaderValue::from(seconds(*wait))))
+            }
+            Self::NotWebSocket(_) => Some((header::UPGRADE, HeaderValue::from_static("websocket"))),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
             }
@@ -120,13 +169,13 @@ const RETRY_AFTER_SECONDS: &str = "5";
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.status();
-        let problem = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or("Error"),
-            "status": status.as_u16(),
-            "detail": self.to_string(),
-        });
-        let mut response = (status, problem.to_string()).into_response();
+        let problem = Problem {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: self.to_string(),
+        };
+        let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -10,24 +10,25 @@ use std::{
 use axum::{
     Extension, Router,
     http::{HeaderValue, header},
-    routing::get,
+    middleware,
+    routing::{any, get},
 };
-use axum_server::{
-    Handle, Server as AxumServer,
-    tls_rustls::{RustlsAcceptor, RustlsConfig},
-};
+use axum_server::{Handle, Server as AxumServer, tls_rustls::RustlsAcceptor};
 use hyper_util::rt::TokioTimer;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::AbortHandle};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::{debug, error};
 
 use super::{
+    api,
     connection::{Listener, Peer},
     limits::Limits,
-    page,
+    metrics::requests::{self, Requests},
+    origin, page, socket,
     table::Table,
     tls::TlsFiles,
+    tls_reload::{self, Loaded},
     whip,
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Server {
     pub(crate) table: Arc<Table>,
     listener: Listener,
     handle: Handle<Peer>,
+    /// Looks for new certificates.
+    reloading: Option<AbortHandle>,
 }
 
 impl Server {
@@ -51,7 +54,7 @@ impl Server {
     pub(crate) fn start(
         runtime: &tokio::runtime::Handle,
         socket: StdListener,
-        tls: Option<(TlsFiles, RustlsConfig)>,
+        tls: Option<(TlsFiles, Loaded)>,
     ) -> io::Result<Self> {
         let _entered = runtime.enter();
         let address = socket.local_addr()?;
@@ -62,7 +65,13 @@ impl Server {
         let mut server = AxumServer::from_listener(listener.clone()).handle(handle.clone()).http1_only();
         server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
 
-        let (tls, config) = tls.unzip();
+        let (tls, loaded) = tls.unzip();
+        let (config, reloading) = loaded
+            .map(|loaded| {
+                let config = loaded.config.clone();
+                (config, runtime.spawn(tls_reload::run(loaded, table.tls.clone())).abort_handle())
+            })
+            .unzip();
         runtime.spawn(async move {
             let ended = match config {
                 Some(config) => server.acceptor(RustlsAcceptor::new(config)).serve(service).await,
@@ -74,13 +83,16 @@ impl Server {
             }
         });
         debug!(%address, tls = tls.is_some(), "server listens");
-        Ok(Self { address, tls, table, listener, handle })
+        Ok(Self { address, tls, table, listener, handle, reloading })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.listener.close();
+        if let Some(reloading) = &self.reloading {
+            reloading.abort();
+        }
         self.handle.graceful_shutdown(Some(GRACE));
     }
 }
@@ -106,7 +118,13 @@ fn router(table: Arc<Table>) -> Router {
         .route("/", get(page::index))
         .route("/endpoints.json", get(page::endpoints))
         .route("/page/{file}", get(page::asset))
+        .merge(api::routes(table.clone()))
+        .route("/ws", any(socket::serve))
+        .route("/api/v1/signaling.schema.json", get(socket::serve_schema))
         .fallback(whip::serve)
+        .layer(middleware::from_fn_with_state(table.clone(), origin::guard))
+        .layer(middleware::from_fn(requests::count))
+        .layer(Extension(Arc::new(Requests::default())))
         .layer(Extension(Arc::new(Limits::default())))
         .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .with_state(table)

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::{
     answerer::OfferAnswerer,
-    auth::{Access, Gate, Role},
+    auth::{Access, Gate, Role, counters::AuthCounters},
     ice_server::IceServer,
+    monitor::{Monitor, Reports},
+    origin::AllowedOrigins,
+    socket::Sockets,
     table::{Endpoint, EndpointParts},
     tls::TlsFiles,
     uri::ListenAddress,
@@ -28,12 +33,23 @@ pub struct SiteConfig {
     pub registry: Arc<dyn Registry>,
     /// Answers who publishes.
     pub publishing: Arc<dyn OfferAnswerer>,
+    /// Serves the page, unless another element on the same HOST:PORT needs it.
+    pub page: bool,
+    /// Tells what the sessions are doing.
+    pub monitor: Arc<dyn Monitor>,
 }
 
 /// What all routes of a bridge server share.
 pub(crate) struct Site {
     pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) page: bool,
     pub(crate) gate: Arc<dyn Gate>,
+    /// What the gate has done.
+    pub(crate) auth: Arc<AuthCounters>,
+    pub(crate) allowed_origins: AllowedOrigins,
+    pub(crate) reports: Reports,
+    /// `/ws`
+    pub(crate) sockets: Sockets,
     /// `/whip/{channel}`
     whip: Arc<Endpoint>,
 }
@@ -42,9 +58,12 @@ pub(crate) struct Site {
 const WHIP: &str = "/whip";
 
 impl Site {
-    pub(crate) fn new(config: SiteConfig) -> Self {
-        let SiteConfig { ice_servers, max_sessions, access, registry, publishing, .. } = config;
-        let gate = access.gate(registry.clone());
+    /// Its timers run on `runtime`. An error says what of this machine is missing.
+    pub(crate) fn new(runtime: &Handle, config: SiteConfig) -> Result<Self, String> {
+        let SiteConfig { ice_servers, max_sessions, access, registry, publishing, monitor, page, .. } = config;
+        let auth = Arc::<AuthCounters>::default();
+        let allowed_origins = access.allowed_origins.clone();
+        let gate = access.gate(registry.clone(), auth.clone())?;
         let whip = Endpoint::new(EndpointParts {
             path: WHIP.into(),
             role: Role::Publish,
@@ -53,7 +72,14 @@ impl Site {
             links: ice_servers.iter().filter_map(IceServer::link).collect(),
             most_sessions: max_sessions,
         });
-        Self { registry, gate, whip: Arc::new(whip) }
+        let whip = Arc::new(whip);
+        let sockets = Sockets::new(runtime, registry.clone(), gate.clone(), whip.clone());
+        Ok(Self { registry, page, gate, auth, allowed_origins, reports: Reports::new(monitor), sockets, whip })
+    }
+
+    /// Where to publish, with a placeholder for the channel, and whether that needs a token.
+    pub(crate) fn publish_template(&self) -> (String, bool) {
+        (format!("{WHIP}/{{channel}}"), self.gate.needs_token(Role::Publish))
     }
 
     /// The endpoint whose channels are below this path.

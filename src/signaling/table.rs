@@ -1,7 +1,7 @@
 //! What a server serves: mounted endpoints, and the sessions under each.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -14,6 +14,7 @@ use super::{
     auth::{Gate, Role},
     problem::Refusal,
     site::Site,
+    tls_reload::TlsCounters,
 };
 use crate::channel::ChannelId;
 
@@ -23,6 +24,10 @@ pub(crate) struct Table {
     /// By path. Lock order: alone.
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
     site: Mutex<Option<Arc<Site>>>,
+    /// Names that the server was told to listen on.
+    names: Mutex<Arc<BTreeSet<String>>>,
+    /// How often its certificate was replaced.
+    pub(crate) tls: Arc<TlsCounters>,
 }
 
 /// What a path leads to.
@@ -91,6 +96,16 @@ impl Table {
     /// The bridge server that this is, if it is one.
     pub(crate) fn site(&self) -> Option<Arc<Site>> {
         lock(&self.site).clone()
+    }
+
+    /// Remembers a host that somebody mounts something on: the server is called by it.
+    pub(crate) fn add_name(&self, host: &str) {
+        Arc::make_mut(&mut lock(&self.names)).insert(host.trim_end_matches('.').to_ascii_lowercase());
+    }
+
+    /// The hosts that the server was told to listen on.
+    pub(crate) fn names(&self) -> Arc<BTreeSet<String>> {
+        lock(&self.names).clone()
     }
 
     /// What `path`, in its one spelling, leads to.

@@ -1,4 +1,5 @@
-//! Loads a PEM certificate and key for an HTTPS server, and says which file is wrong and why.
+//! Loads a PEM certificate and key for an HTTPS server, and says which file is wrong and why. When to load them again is
+//! `tls_reload`'s business.
 
 use std::{
     fs::File,
@@ -7,7 +8,6 @@ use std::{
     sync::Arc,
 };
 
-use axum_server::tls_rustls::RustlsConfig;
 use rustls::{
     InconsistentKeys, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
@@ -30,7 +30,7 @@ pub(crate) struct BadFile {
 }
 
 /// Reads both files into a server configuration that speaks HTTP/1.1 over TLS 1.2 and 1.3.
-pub(crate) fn load(files: &TlsFiles) -> Result<RustlsConfig, BadFile> {
+pub(crate) fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, BadFile> {
     let bad = |path: &Path, what: String| BadFile { path: path.to_owned(), what };
 
     let pem = read(&files.certificate)?;
@@ -70,7 +70,7 @@ pub(crate) fn load(files: &TlsFiles) -> Result<RustlsConfig, BadFile> {
             e => bad(&files.key, format!("the key cannot be used: {e}")),
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(RustlsConfig::from_config(Arc::new(config)))
+    Ok(Arc::new(config))
 }
 
 /// Chains and keys are a few KiB; a device or a log file named by mistake must not fill memory.

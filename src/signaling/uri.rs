@@ -66,6 +66,24 @@ impl fmt::Display for ListenAddress {
     }
 }
 
+/// A text that is no HOST:PORT.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no HOST:PORT, such as 127.0.0.1:8080; [::]:8080 is for all interfaces, port 0 picks a free one")]
+pub struct BadListenAddress(String);
+
+impl FromStr for ListenAddress {
+    type Err = BadListenAddress;
+
+    fn from_str(s: &str) -> Result<Self, BadListenAddress> {
+        let bad = || BadListenAddress(s.to_owned());
+        if s.contains(['/', '?', '#', '@', '\\']) {
+            return Err(bad());
+        }
+        let uri: EndpointUri = format!("whip://{s}/-").parse().map_err(|_| bad())?;
+        Ok(uri.listen)
+    }
+}
+
 /// An endpoint of ours or of a server: `SCHEME://HOST:PORT/PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointUri {
@@ -201,6 +219,16 @@ mod tests {
         assert_eq!(uri.listen, ListenAddress { host: "127.0.0.1".into(), port: 8080 });
         assert_eq!(uri.path, "/whip/live");
         assert_eq!(uri.to_string(), "whip://127.0.0.1:8080/whip/live");
+    }
+
+    #[test]
+    fn a_listen_address_is_host_and_port() {
+        for good in ["127.0.0.1:8080", "[::]:0", "localhost:80"] {
+            assert_eq!(good.parse::<ListenAddress>().unwrap().to_string(), good);
+        }
+        for bad in ["", "8080", ":8080", "host", "host:99999", "a@host:1", "host:1/x", "::1:80"] {
+            assert_eq!(bad.parse::<ListenAddress>(), Err(BadListenAddress(bad.into())), "{bad}");
+        }
     }
 
     #[test]

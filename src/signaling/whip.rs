@@ -12,11 +12,10 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::{debug, info};
 
 use super::{
-    answerer::{Answer, AnswerError, Offer, OfferAnswerer, abbreviate},
+    answerer::{Answer, AnswerError, Offer, OfferAnswerer, SessionId, SessionLease, SignaledSession, abbreviate},
     auth::{Ask, bearer},
     body,
     connection::Peer,
-    cors,
     limits::Limits,
     problem::Refusal,
     rules, sdp,
@@ -51,12 +50,10 @@ pub(crate) async fn serve(
         (Ok(()), Ok(Target::Session(place, id))) => whip_session::serve(&place, &id, peer, request).await,
         (Ok(()), Err(refusal)) => Err(refusal),
     };
-    let mut response = result.unwrap_or_else(|refusal| {
+    result.unwrap_or_else(|refusal| {
         debug!(%method, path = %shown, peer = %peer.0, %refusal, "refused");
         refusal.into_response()
-    });
-    cors::allow_any_origin(response.headers_mut());
-    response
+    })
 }
 
 async fn on_endpoint(place: Place, peer: Peer, request: Request) -> Result<Response, Refusal> {
@@ -88,11 +85,43 @@ async fn post(place: Place, remote: SocketAddr, credential: Credential, request:
     body::must_be(SDP, request.headers())?;
     let body = body::read(request).await?;
     let sdp = sdp::check(&body)?.to_owned();
+    let Accepted { id, sdp, session } = accept(&place, sdp, remote, credential, |lease| lease).await?;
+    let etag = etag(&*session);
+    let location = format!("{}/{id}", place.path());
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(SDP)),
+        (header::ETAG, etag),
+        (header::LOCATION, HeaderValue::try_from(location).map_err(|e| AnswerError::Internal(e.to_string()))?),
+    ];
+    let mut response = (StatusCode::CREATED, headers, sdp).into_response();
+    // A header line for each: some clients split at every comma.
+    for link in &place.endpoint.links {
+        response.headers_mut().append(header::LINK, link.clone());
+    }
+    Ok(response)
+}
+
+/// A session that an offer led to.
+pub(crate) struct Accepted {
+    pub(crate) id: SessionId,
+    /// The answer.
+    pub(crate) sdp: String,
+    pub(crate) session: Arc<dyn SignaledSession>,
+}
+
+/// Takes an offer, however it came, from its rules to its session's URL; whoever wants to know of the session's end puts
+/// something around its lease.
+pub(crate) async fn accept(
+    place: &Place,
+    sdp: String,
+    remote: SocketAddr,
+    credential: Credential,
+    around: impl FnOnce(SessionLease) -> SessionLease,
+) -> Result<Accepted, Refusal> {
     rules::check_offer(&sdp)?;
-    let path = place.path();
     let Place { endpoint, channel } = place;
     let (id, lease) = endpoint.reserve(channel.clone())?;
-    let offer = Offer { sdp, id: id.clone(), remote, channel, credential, lease };
+    let offer = Offer { sdp, id: id.clone(), remote, channel: channel.clone(), credential, lease: around(lease) };
     let Answer { sdp, session } = answer(&endpoint.answerer, offer).await?;
     let sdp = match rules::complete_answer(&sdp) {
         Ok(sdp) => sdp,
@@ -101,22 +130,9 @@ async fn post(place: Place, remote: SocketAddr, credential: Credential, request:
             return Err(broken.into());
         }
     };
-
-    let etag = etag(&*session);
-    endpoint.establish(&id, session);
-    info!(endpoint = %path, session = abbreviate(id.as_str()), %remote, "offer answered");
-    let location = format!("{path}/{id}");
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(SDP)),
-        (header::ETAG, etag),
-        (header::LOCATION, HeaderValue::try_from(location).map_err(|e| AnswerError::Internal(e.to_string()))?),
-    ];
-    let mut response = (StatusCode::CREATED, headers, sdp).into_response();
-    // A header line for each: some clients split at every comma.
-    for link in &endpoint.links {
-        response.headers_mut().append(header::LINK, link.clone());
-    }
-    Ok(response)
+    endpoint.establish(&id, session.clone());
+    info!(endpoint = %place.path(), session = abbreviate(id.as_str()), %remote, "offer answered");
+    Ok(Accepted { id, sdp, session })
 }
 
 const SDP: &str = "application/sdp";
@@ -126,7 +142,7 @@ const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// Asks the endpoint's owner, in a task of its own: a client that goes away must not leave it half way, and the session
 /// that nobody will use is closed.
-pub(crate) async fn answer(answerer: &Arc<dyn OfferAnswerer>, offer: Offer) -> Result<Answer, AnswerError> {
+async fn answer(answerer: &Arc<dyn OfferAnswerer>, offer: Offer) -> Result<Answer, AnswerError> {
     let (tx, rx) = oneshot::channel();
     let answerer = answerer.clone();
     tokio::spawn(async move {

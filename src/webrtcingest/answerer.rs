@@ -1,27 +1,20 @@
 //! Offers that come to the element's endpoint become its session.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use super::{
-    codecs,
-    ice::{ours, told},
-};
+use super::codecs;
 use crate::{
+    bridge::Signaled,
     channel::{Present, may_replace},
     rtp::{Crossing, SessionFeed},
-    session::{
-        EndReason, IceChange, IceError, NegotiationError, PacketSink, Session, SessionConfig, SessionError, negotiate,
-    },
-    signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, OfferAnswerer, SignaledSession},
+    session::{EndReason, PacketSink, Session, SessionConfig, SessionError, negotiate},
+    signaling::{Answer, AnswerError, Offer, OfferAnswerer},
 };
 
 /// Answers for one element while it is started.
@@ -151,56 +144,5 @@ async fn answer(
     }
     // The pads are on their way before the peer can read the answer.
     feed.begin(session.keyframes(), answered.tracks);
-    let published = Published { session, id: offer.id.to_string(), restarts: AtomicU64::new(0) };
-    Ok(Answer { sdp: answered.sdp, session: Arc::new(published) })
-}
-
-impl From<SessionError> for AnswerError {
-    fn from(error: SessionError) -> Self {
-        match error {
-            SessionError::Negotiation(NegotiationError::Malformed(why)) => Self::Malformed(why),
-            SessionError::Negotiation(NegotiationError::Unacceptable(why)) => Self::Unacceptable(why),
-            // What gets this far is SDP; that the stack does not take it is most likely the offer's fault.
-            SessionError::Stack(why) => Self::Malformed(why),
-        }
-    }
-}
-
-/// The session as its URL sees it.
-struct Published {
-    session: Session,
-    id: String,
-    restarts: AtomicU64,
-}
-
-impl From<IceError> for IceRefused {
-    fn from(error: IceError) -> Self {
-        match error {
-            IceError::Stale => Self::Stale,
-            IceError::Malformed(why) => Self::Malformed(why),
-            IceError::Refused(_) => Self::Unacceptable(error.to_string()),
-            IceError::Over => Self::Over,
-        }
-    }
-}
-
-#[async_trait]
-impl SignaledSession for Published {
-    async fn close(&self) {
-        self.session.close(EndReason::ClosedByPeer).await;
-    }
-
-    async fn update_ice(&self, fragment: IceFragment) -> Result<IceUpdated, IceRefused> {
-        match self.session.update_ice(told(fragment)).await? {
-            IceChange::Trickled => Ok(IceUpdated::Trickled),
-            IceChange::Restarted(ice) => {
-                self.restarts.fetch_add(1, Relaxed);
-                Ok(IceUpdated::Restarted(ours(ice)))
-            }
-        }
-    }
-
-    fn ice_session_tag(&self) -> String {
-        format!("{} {}", self.id, self.restarts.load(Relaxed))
-    }
+    Ok(Answer { sdp: answered.sdp, session: Arc::new(Signaled::new(session, offer.id)) })
 }

@@ -3,26 +3,13 @@
 use gst::prelude::*;
 
 use super::imp::CAT;
-use crate::{
-    rtp::{self, announced_caps},
-    session::CodecPreferences,
-};
+use crate::{bridge::properties, rtp::announced_caps, session::CodecPreferences};
 
 /// The codecs that this machine has the elements for. A missing one is an error only if nothing of its kind is left.
-pub(super) fn receivable(mut codecs: CodecPreferences) -> Result<CodecPreferences, String> {
-    for list in [&mut codecs.video, &mut codecs.audio] {
-        let mut missing = None;
-        list.retain(|codec| match rtp::missing(*codec) {
-            None => true,
-            Some(error) => {
-                gst::warning!(CAT, "{codec} cannot be received: {error}");
-                missing = Some(error);
-                false
-            }
-        });
-        if let (true, Some(error)) = (list.is_empty(), missing) {
-            return Err(error.to_string());
-        }
+pub(super) fn receivable(codecs: CodecPreferences) -> Result<CodecPreferences, String> {
+    let (codecs, missing) = properties::receivable(codecs)?;
+    for why in missing {
+        gst::warning!(CAT, "{why}");
     }
     Ok(codecs)
 }

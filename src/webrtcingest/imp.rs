@@ -10,10 +10,14 @@ use super::{
     codecs,
     pads::ElementReceiver,
     role::{Parts, Role},
-    settings::{ConnectionState, IngestUri, OnDisconnect, ResolvedRole, ResolvedSettings, Settings, parse_uri},
+    settings::{
+        ConnectionState, IngestUri, OnDisconnect, ResolvedConnection, ResolvedRole, ResolvedSettings, Settings, Source,
+        parse_uri,
+    },
     stats,
 };
 use crate::{
+    bridge::{Peer, properties},
     codec::{Codec, MediaKind},
     rtp::{Crossing, announced_caps},
     runtime,
@@ -194,6 +198,13 @@ impl ElementImpl for WebrtcIngest {
         }
     }
 
+    fn set_context(&self, context: &gst::Context) {
+        if let Some(peer) = Peer::of(context) {
+            self.settings().fill_in(&self.obj(), &peer);
+        }
+        self.parent_set_context(context);
+    }
+
     fn send_event(&self, event: gst::Event) -> bool {
         if event.type_() != gst::EventType::Eos {
             return self.parent_send_event(event);
@@ -232,7 +243,7 @@ impl URIHandlerImpl for WebrtcIngest {
 
 impl WebrtcIngest {
     fn start(&self) -> Result<(), gst::StateChangeError> {
-        let resolved = self.settings().resolve().map_err(|error| {
+        let resolved = self.settings().resolve(Peer::around(&*self.obj())).map_err(|error| {
             gst::element_imp_error!(self, gst::ResourceError::Settings, ("{}", error));
             gst::StateChangeError
         })?;
@@ -246,43 +257,73 @@ impl WebrtcIngest {
                 gst::Structure::builder("webrtcbridge-listening").field("url", url).field("page", page).build();
             let _ = self.obj().post_message(gst::message::Element::builder(listening).src(&*self.obj()).build());
         }
+        if let Some(warning) = started.role.warning() {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", warning));
+        }
         *self.started() = Some(started);
         Ok(())
     }
 
     fn open(&self, resolved: ResolvedSettings) -> Result<Started, String> {
-        let codecs = codecs::receivable(resolved.codecs)?;
-        let runtime = |error: std::io::Error| format!("a thread could not be started: {error}");
-        let media = runtime::media().map_err(runtime)?;
-        let mux = Mux::shared(media, resolved.udp_ports).map_err(|error| {
-            format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out")
-        })?;
         let receiver = ElementReceiver(self.obj().downgrade());
         let name = format!("{}:rtp", self.obj().name());
         // A client ends the stream itself: what is lost may come back.
-        let eos_on_end = resolved.eos_on_disconnect && matches!(resolved.role, ResolvedRole::Server { .. });
-        let crossing = Crossing::start(&name, receiver, resolved.latency, eos_on_end).map_err(runtime)?;
-        let crossing = Arc::new(crossing);
-        let parts = Parts {
-            media: media.clone(),
-            http: runtime::signaling().map_err(runtime)?.clone(),
-            config: SessionConfig {
-                mux: mux.clone(),
-                codecs,
-                public_addresses: resolved.public_addresses,
-                connect_timeout: resolved.connect_timeout,
-                max_bitrate: resolved.max_bitrate,
-            },
-            crossing: crossing.clone(),
-            eos: resolved.eos_on_disconnect,
-            element: self.obj().downgrade(),
+        let is_client =
+            matches!(&resolved.source, Source::Own(connection) if matches!(connection.role, ResolvedRole::Client(_)));
+        let eos = resolved.eos_on_disconnect;
+        let start_crossing = || match Crossing::start(&name, receiver, resolved.latency, eos && !is_client) {
+            Ok(crossing) => Ok(Arc::new(crossing)),
+            Err(error) => Err(thread(error)),
         };
-        match Role::start(resolved.role, parts) {
+        let (crossing, mux, role) = match resolved.source {
+            Source::Peer(peer) => {
+                self.warn_of_ignored();
+                let mux = peer.mux().ok_or("this session has no connection")?;
+                let crossing = start_crossing()?;
+                let role = Role::in_session(peer, &crossing);
+                (crossing, mux, role)
+            }
+            Source::Own(connection) => {
+                let codecs = codecs::receivable(connection.codecs)?;
+                let ResolvedConnection { role, udp_ports, public_addresses, max_bitrate, connect_timeout, .. } =
+                    connection;
+                let media = runtime::media().map_err(thread)?;
+                let mux = Mux::shared(media, udp_ports).map_err(|error| {
+                    format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out")
+                })?;
+                let http = runtime::signaling().map_err(thread)?.clone();
+                let crossing = start_crossing()?;
+                let parts = Parts {
+                    media: media.clone(),
+                    http,
+                    config: SessionConfig { mux: mux.clone(), codecs, public_addresses, connect_timeout, max_bitrate },
+                    crossing: crossing.clone(),
+                    eos,
+                    element: self.obj().downgrade(),
+                };
+                let role = Role::start(role, parts);
+                (crossing, mux, role)
+            }
+        };
+        match role {
             Ok(role) => Ok(Started { role, mux, crossing }),
             Err(error) => {
                 crossing.stop();
                 Err(error)
             }
+        }
+    }
+
+    /// Of what is set here and is the session's business.
+    fn warn_of_ignored(&self) {
+        let ignored = properties::ignored_in_session(self.obj().upcast_ref());
+        if !ignored.is_empty() {
+            let ignored = ignored.join(", ");
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                ("{ignored} of a webrtcingest in a session: ignored; set it on the webrtcbridgebin")
+            );
         }
     }
 
@@ -373,7 +414,7 @@ impl WebrtcIngest {
     }
 
     fn redacted_turn_servers(&self) -> gst::Array {
-        self.settings().redacted_turn_servers()
+        properties::redacted_turn_servers(&self.settings().turn_servers)
     }
 
     fn redacted_token(&self) -> Option<String> {
@@ -387,4 +428,8 @@ impl WebrtcIngest {
     fn started(&self) -> MutexGuard<'_, Option<Started>> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn thread(error: std::io::Error) -> String {
+    format!("a thread could not be started: {error}")
 }

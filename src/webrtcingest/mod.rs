@@ -13,7 +13,6 @@ use gst::{glib, prelude::*};
 mod answerer;
 mod client;
 mod codecs;
-mod ice;
 mod imp;
 mod pads;
 mod role;

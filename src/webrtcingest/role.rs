@@ -11,6 +11,7 @@ use super::{
     settings::ResolvedRole,
 };
 use crate::{
+    bridge::Peer,
     rtp::Crossing,
     session::{EndReason, Session, SessionConfig},
     signaling::{Mount, client::WhepClient, mount},
@@ -32,6 +33,8 @@ pub(super) enum Role {
     Server { mount: Mount, slot: Arc<Slot>, media: Handle },
     /// Calls.
     Client(Client),
+    /// Takes the media of the session around it.
+    InSession(Peer),
 }
 
 /// How long stopping waits for a session to close, which takes the network's part 100 ms at most.
@@ -57,26 +60,41 @@ impl Role {
         }
     }
 
+    /// Takes the media of the session around it.
+    pub(super) fn in_session(peer: Peer, crossing: &Arc<Crossing>) -> Result<Self, String> {
+        peer.receive(crossing).map_err(|error| error.to_string())?;
+        Ok(Self::InSession(peer))
+    }
+
     /// The endpoint and the page, if it serves any.
     pub(super) fn listening(&self) -> Option<(String, String)> {
         match self {
             Self::Server { mount, .. } => Some((mount.url(), mount.page_url())),
-            Self::Client(_) => None,
+            Self::Client(_) | Self::InSession(_) => None,
         }
     }
 
-    /// Its own endpoint, or the one that it calls.
-    pub(super) fn url(&self) -> String {
+    /// What its user should be warned of.
+    pub(super) fn warning(&self) -> Option<String> {
         match self {
-            Self::Server { mount, .. } => mount.url(),
-            Self::Client(client) => client.url().to_owned(),
+            Self::Server { mount, .. } => mount.warning(),
+            Self::Client(_) | Self::InSession(_) => None,
+        }
+    }
+
+    /// Its own endpoint, or the one that it calls, if any.
+    pub(super) fn url(&self) -> Option<String> {
+        match self {
+            Self::Server { mount, .. } => Some(mount.url()),
+            Self::Client(client) => Some(client.url().to_owned()),
+            Self::InSession(_) => None,
         }
     }
 
     /// What a client has done so far.
     pub(super) fn client_counts(&self) -> Option<client::Counts> {
         match self {
-            Self::Server { .. } => None,
+            Self::Server { .. } | Self::InSession(_) => None,
             Self::Client(client) => Some(client.counts()),
         }
     }
@@ -86,6 +104,7 @@ impl Role {
         match self {
             Self::Server { slot, .. } => slot.current(),
             Self::Client(client) => client.current(),
+            Self::InSession(peer) => peer.session(),
         }
     }
 
@@ -106,6 +125,18 @@ impl Role {
                 client.stop();
                 Ending::Client(client)
             }
+            Self::InSession(peer) => {
+                peer.close();
+                Ending::InSession
+            }
+        }
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        if let Self::InSession(peer) = self {
+            peer.leave();
         }
     }
 }
@@ -115,6 +146,8 @@ pub(super) enum Ending<'a> {
     /// The receiver is disconnected when the session has closed.
     Session(mpsc::Receiver<()>),
     Client(&'a Client),
+    /// Whoever runs the session waits for it.
+    InSession,
 }
 
 impl Ending<'_> {
@@ -125,6 +158,7 @@ impl Ending<'_> {
                 let _: Result<(), _> = closed.recv_timeout(CLOSE_TIMEOUT);
             }
             Self::Client(client) => client.wait(),
+            Self::InSession => {}
         }
     }
 }

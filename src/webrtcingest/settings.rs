@@ -5,10 +5,10 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use gst::glib;
 
 use crate::{
-    codec::{Codec, MediaKind},
+    bridge::{Peer, properties},
     session::{CodecPreferences, UdpPorts},
     signaling::{
-        EndpointConfig, EndpointUri, IceServer, Scheme, TlsFiles, UriError,
+        EndpointConfig, EndpointUri, Scheme, TlsFiles, UriError,
         client::{ClientConfig, ServerUrl},
     },
 };
@@ -97,15 +97,14 @@ pub(super) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let names = |codecs: Vec<Codec>| gst::Array::new(codecs.into_iter().map(|codec| codec.name()));
         let CodecPreferences { video, audio } = CodecPreferences::default();
         Self {
             uri: None,
             auth_token: None,
             stun_server: None,
             turn_servers: gst::Array::default(),
-            video_codecs: names(video),
-            audio_codecs: names(audio),
+            video_codecs: properties::codec_names(video),
+            audio_codecs: properties::codec_names(audio),
             latency: 200,
             on_disconnect: OnDisconnect::default(),
             ice_udp_port: 0,
@@ -121,17 +120,30 @@ impl Default for Settings {
 
 /// What the settings mean, checked.
 pub(super) struct ResolvedSettings {
-    pub(super) role: ResolvedRole,
-    pub(super) codecs: CodecPreferences,
+    pub(super) source: Source,
     pub(super) latency: u32,
     pub(super) eos_on_disconnect: bool,
+}
+
+/// Where media comes from.
+pub(super) enum Source {
+    /// A connection of its own.
+    Own(ResolvedConnection),
+    /// The connection of the session around it.
+    Peer(Peer),
+}
+
+/// A connection of its own.
+pub(super) struct ResolvedConnection {
+    pub(super) role: ResolvedRole,
+    pub(super) codecs: CodecPreferences,
     pub(super) udp_ports: UdpPorts,
     pub(super) public_addresses: Vec<IpAddr>,
     pub(super) max_bitrate: u32,
     pub(super) connect_timeout: Duration,
 }
 
-/// Where media comes from.
+/// What a connection of its own is to.
 pub(super) enum ResolvedRole {
     /// From whoever publishes here.
     Server { endpoint: EndpointConfig, has_token: bool },
@@ -140,18 +152,38 @@ pub(super) enum ResolvedRole {
 }
 
 impl Settings {
-    /// Checks everything; the error says which property is wrong, why, and what to do.
-    pub(super) fn resolve(&self) -> Result<ResolvedSettings, String> {
-        let uri = self.uri.as_deref().ok_or("uri is not set; for example uri=whip://127.0.0.1:8080/whip/live")?;
-        let uri = parse_uri(uri)?;
+    /// Checks everything; the error says which property is wrong, why, and what to do. Without `uri` media is that of the
+    /// `peer` around the element.
+    pub(super) fn resolve(&self, peer: Option<Peer>) -> Result<ResolvedSettings, String> {
+        let (source, eos) = match (&self.uri, peer) {
+            (None, Some(peer)) => (Source::Peer(peer), true),
+            (None, None) => {
+                return Err("uri is not set, and there is no session of a webrtcbridgebin around this element; \
+                            for example uri=whip://127.0.0.1:8080/whip/live"
+                    .into());
+            }
+            (Some(uri), _) => {
+                let connection = self.connection(parse_uri(uri)?)?;
+                let is_client = matches!(connection.role, ResolvedRole::Client(_));
+                (Source::Own(connection), is_client)
+            }
+        };
+        let eos_on_disconnect = match self.on_disconnect {
+            OnDisconnect::Auto => eos,
+            OnDisconnect::Wait => false,
+            OnDisconnect::Eos => true,
+        };
+        Ok(ResolvedSettings { source, latency: self.latency, eos_on_disconnect })
+    }
+
+    fn connection(&self, uri: IngestUri) -> Result<ResolvedConnection, String> {
         // A launch line's empty default means none.
         let auth_token = self.auth_token.clone().filter(|token| !token.is_empty());
-        let is_client = matches!(uri, IngestUri::Call(_));
         let role = match uri {
             IngestUri::Serve(uri) => {
                 let has_token = auth_token.is_some();
                 let tls = self.server_tls(uri.scheme)?;
-                let ice_servers = self.ice_servers()?;
+                let ice_servers = properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?;
                 let endpoint = EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token, ice_servers };
                 ResolvedRole::Server { endpoint, has_token }
             }
@@ -160,30 +192,30 @@ impl Settings {
                 ResolvedRole::Client(ClientConfig { server, auth_token, trusted })
             }
         };
-        Ok(ResolvedSettings {
+        Ok(ResolvedConnection {
             role,
-            codecs: CodecPreferences {
-                video: codecs("video-codecs", &self.video_codecs, MediaKind::Video)?,
-                audio: codecs("audio-codecs", &self.audio_codecs, MediaKind::Audio)?,
-            },
-            latency: self.latency,
-            eos_on_disconnect: match self.on_disconnect {
-                OnDisconnect::Auto => is_client,
-                OnDisconnect::Wait => false,
-                OnDisconnect::Eos => true,
-            },
-            udp_ports: self.udp_ports()?,
-            public_addresses: addresses(&self.public_addresses)?,
+            codecs: properties::codecs(&self.video_codecs, &self.audio_codecs)?,
+            udp_ports: properties::udp_ports(self.ice_udp_port, self.ice_udp_port_range.as_deref())?,
+            public_addresses: properties::addresses(&self.public_addresses)?,
             max_bitrate: self.max_bitrate,
             connect_timeout: Duration::from_millis(self.connect_timeout.into()),
         })
     }
 
+    /// Fills in the placeholders of what the getters hide, which nobody else can.
+    pub(super) fn fill_in(&mut self, element: &super::WebrtcIngest, peer: &Peer) {
+        for (property, text) in [("uri", &mut self.uri), ("auth-token", &mut self.auth_token)] {
+            if let Some(text) = text {
+                *text = peer.fill(element, property, text);
+            }
+        }
+        let turn_servers = properties::strings("turn-servers", &self.turn_servers).flatten();
+        self.turn_servers = gst::Array::new(turn_servers.map(|text| peer.fill(element, "turn-servers", &text)));
+    }
+
     fn server_tls(&self, scheme: Scheme) -> Result<Option<TlsFiles>, String> {
         match (scheme.is_secure(), &self.tls_certificate, &self.tls_key) {
-            (true, Some(certificate), Some(key)) => {
-                Ok(Some(TlsFiles { certificate: PathBuf::from(certificate), key: PathBuf::from(key) }))
-            }
+            (true, Some(certificate), Some(key)) => Ok(Some(properties::tls_files(certificate, key))),
             (true, _, _) => Err("whips:// needs tls-certificate and tls-key, both PEM files".into()),
             (false, None, None) => Ok(None),
             (false, _, _) => Err("tls-certificate and tls-key are set, but uri is whip://: use whips://".into()),
@@ -198,47 +230,6 @@ impl Settings {
             (_, certificate, None) => Ok(certificate.as_ref().map(PathBuf::from)),
         }
     }
-
-    fn udp_ports(&self) -> Result<UdpPorts, String> {
-        let port = u16::try_from(self.ice_udp_port).map_err(|_| "ice-udp-port is above 65535".to_owned())?;
-        // A launch line's empty default means none.
-        match (port, self.ice_udp_port_range.as_deref().filter(|range| !range.is_empty())) {
-            (0, None) => Ok(UdpPorts::Any),
-            (port, None) => Ok(UdpPorts::One(port)),
-            (0, Some(range)) => range.parse().map_err(|error| format!("ice-udp-port-range: {error}")),
-            (port, Some(range)) => {
-                Err(format!("ice-udp-port={port} and ice-udp-port-range={range} are both set: leave one of them out"))
-            }
-        }
-    }
-}
-
-impl Settings {
-    fn ice_servers(&self) -> Result<Vec<IceServer>, String> {
-        let mut servers = Vec::new();
-        if let Some(stun) = self.stun_server.as_deref().filter(|stun| !stun.is_empty()) {
-            servers.push(ice_server("stun-server", stun, &["stun"])?);
-        }
-        for turn in strings("turn-servers", &self.turn_servers) {
-            servers.push(ice_server("turn-servers", &turn?, &["turn", "turns"])?);
-        }
-        Ok(servers)
-    }
-
-    /// The TURN servers without their passwords.
-    pub(super) fn redacted_turn_servers(&self) -> gst::Array {
-        let redacted =
-            |server: &gst::glib::SendValue| server.get().map(|server: String| IceServer::redacted(&server)).ok();
-        gst::Array::new(self.turn_servers.iter().filter_map(redacted))
-    }
-}
-
-fn ice_server(property: &str, text: &str, schemes: &[&str]) -> Result<IceServer, String> {
-    let shown = IceServer::redacted(text);
-    if !schemes.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://"))) {
-        return Err(format!("{property}: \"{shown}\" must begin with {}://", schemes.join(":// or ")));
-    }
-    IceServer::parse(text).map_err(|error| format!("{property}: \"{shown}\": {error}"))
 }
 
 /// Where the `uri` property leads.
@@ -259,30 +250,6 @@ pub(super) fn parse_uri(uri: &str) -> Result<IngestUri, String> {
     uri.parse().map(IngestUri::Serve).map_err(|error: UriError| format!("uri: {error}"))
 }
 
-fn strings<'a>(property: &'a str, array: &'a gst::Array) -> impl Iterator<Item = Result<String, String>> + 'a {
-    array
-        .iter()
-        .map(move |value| value.get::<String>().map_err(|_| format!("{property} holds something that is no string")))
-}
-
-fn codecs(property: &str, array: &gst::Array, kind: MediaKind) -> Result<Vec<Codec>, String> {
-    strings(property, array)
-        .map(|name| {
-            let codec: Codec = name?.parse().map_err(|error| format!("{property}: {error}"))?;
-            (codec.kind() == kind).then_some(codec).ok_or_else(|| format!("{property}: {codec} is no {kind} codec"))
-        })
-        .collect()
-}
-
-fn addresses(array: &gst::Array) -> Result<Vec<IpAddr>, String> {
-    strings("public-addresses", array)
-        .map(|address| {
-            let address = address?;
-            address.parse().map_err(|_| format!("public-addresses: \"{address}\" is no IP address"))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,7 +257,7 @@ mod tests {
     fn error(change: impl FnOnce(&mut Settings)) -> String {
         let mut settings = Settings { uri: Some("whip://127.0.0.1:0/whip/live".into()), ..Settings::default() };
         change(&mut settings);
-        settings.resolve().err().unwrap_or_default()
+        settings.resolve(None).err().unwrap_or_default()
     }
 
     #[test]
@@ -304,8 +271,9 @@ mod tests {
         gst::init().unwrap();
         let resolve = |uri: &str, on_disconnect| {
             let settings = Settings { uri: Some(uri.into()), on_disconnect, ..Settings::default() };
-            let resolved = settings.resolve().unwrap();
-            (matches!(resolved.role, ResolvedRole::Client(_)), resolved.eos_on_disconnect)
+            let resolved = settings.resolve(None).unwrap();
+            let Source::Own(connection) = resolved.source else { panic!("it has a uri") };
+            (matches!(connection.role, ResolvedRole::Client(_)), resolved.eos_on_disconnect)
         };
         assert_eq!(resolve("wheps://host/whep/live", OnDisconnect::Auto), (true, true));
         assert_eq!(resolve("HTTP://host:1985/rtc/?stream=1", OnDisconnect::Wait), (true, false));

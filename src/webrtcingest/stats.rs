@@ -64,7 +64,7 @@ pub(super) fn structure(element: &super::WebrtcIngest, started: Option<(&Role, &
     }
     let (sync, crossing, port) = (crossing.sync_stats(), crossing.stats(), mux.stats());
     stats = stats
-        .field("url", role.url())
+        .field_if_some("url", role.url())
         .field("frames", crossing.frames)
         .field("dropped-packets", crossing.dropped_packets)
         .field("dropped-backlog", crossing.dropped_backlog)

@@ -29,6 +29,11 @@ impl Launch {
 
     /// Starts a description whose words hold white space.
     pub fn start_words(words: &[&str]) -> Self {
+        Self::start_words_with(words, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_words_with(words: &[&str], environment: &[(&str, &str)]) -> Self {
         // One registry for all tests saves each a scan of the system's plugins; GStreamer replaces it atomically.
         let mut child = Command::new("gst-launch-1.0")
             .arg("-e")
@@ -37,6 +42,7 @@ impl Launch {
             .env("GST_REGISTRY", target_tmp().join("gst-registry.bin"))
             .env("NO_COLOR", "1")
             .env("GST_DEBUG_NO_COLOR", "1")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -81,6 +87,11 @@ impl Launch {
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("wait for gst-launch-1.0").is_none()
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ctrl-C.

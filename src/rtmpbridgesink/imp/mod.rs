@@ -25,7 +25,10 @@ use super::{
     timeline::Timeline,
     tls::TlsValidationFlags,
 };
-use crate::rtmp::{Destinations, Track};
+use crate::{
+    bridge::Peer,
+    rtmp::{Destinations, Track},
+};
 
 pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
     gst::DebugCategory::new("rtmpbridgesink", gst::DebugColorFlags::empty(), Some("Audio and video to RTMP"))
@@ -215,6 +218,16 @@ impl ElementImpl for RtmpBridgeSink {
             _ => {}
         }
         result
+    }
+
+    /// In a session's pipeline: fills in the placeholders, which nobody else can as the getters hide the URLs.
+    fn set_context(&self, context: &gst::Context) {
+        if let Some(peer) = Peer::of(context) {
+            let mut settings = lock(&self.settings);
+            let filled = settings.locations.iter().map(|url| peer.fill(&*self.obj(), "location", url)).collect();
+            settings.locations = filled;
+        }
+        self.parent_set_context(context);
     }
 
     fn send_event(&self, event: gst::Event) -> bool {

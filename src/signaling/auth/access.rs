@@ -1,16 +1,32 @@
-//! Who may do what on a bridge server: a token for each role, and each channel's own key.
+//! Who may do what on a bridge server: a token for each role, each channel's own key, JWTs, and others who are asked.
+//!
+//! They are tried in this order, and the first yes counts: the role's token or the admin's; the channel's stream key; what
+//! is open to all; a JWT; the application ([`Authorizer`]); the service at `auth_url`. A JWT that is genuine and for
+//! something else, or out of time, is refused without asking further.
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Ask, Denied, Gate, Role, token::RequiredToken};
+use super::{
+    Ask, Authorizer, Denied, Door, Gate, Role,
+    counters::AuthCounters,
+    failures::Patient,
+    jwt::{Finding, Jwt},
+    token::RequiredToken,
+    webhook::{Said, Webhook},
+};
 use crate::{
     channel::{Credential, KeyFit, Registry},
-    signaling::problem::Refusal,
+    signaling::{
+        client::{Fetcher, HttpUrl},
+        origin::AllowedOrigins,
+        problem::Refusal,
+    },
 };
 
-/// What to ask for. Without a token for a role everybody has it, but for what has a key of its own.
+/// What to ask for. With nothing set for a role everybody has it, but for channels with a key of their own, and but for
+/// [`Role::Admin`], which this machine alone has then.
 #[derive(Clone, Default)]
 pub struct Access {
     /// For publishing.
@@ -19,28 +35,64 @@ pub struct Access {
     pub view_token: Option<String>,
     /// For everything.
     pub admin_token: Option<String>,
+    /// Signs JWTs (HS256), which are then needed for publishing and watching.
+    pub jwt_secret: Option<String>,
+    /// Where the public keys are that JWTs are signed with (RS256, ES256), with the same effect.
+    pub jwks_uri: Option<HttpUrl>,
+    /// A service that decides about requests which no token explains.
+    pub auth_url: Option<HttpUrl>,
+    /// The application, when it decides about them.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
+    /// Which pages may use the server beside its own.
+    pub allowed_origins: AllowedOrigins,
 }
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |token: &Option<String>| token.as_ref().map(|_| "***");
+        let shown = |secret: &Option<String>| secret.as_ref().map(|_| "***");
         f.debug_struct("Access")
             .field("publish_token", &shown(&self.publish_token))
             .field("view_token", &shown(&self.view_token))
             .field("admin_token", &shown(&self.admin_token))
+            .field("jwt_secret", &shown(&self.jwt_secret))
+            .field("jwks_uri", &self.jwks_uri)
+            .field("auth_url", &self.auth_url)
+            .field("authorizer", &self.authorizer.as_ref().map(|_| "…"))
+            .field("allowed_origins", &self.allowed_origins)
             .finish()
     }
 }
 
 impl Access {
-    pub(crate) fn gate(self, registry: Arc<dyn Registry>) -> Arc<dyn Gate> {
+    /// What asks for it; an error says what of this machine is missing.
+    pub(crate) fn gate(
+        self,
+        registry: Arc<dyn Registry>,
+        counters: Arc<AuthCounters>,
+    ) -> Result<Arc<dyn Gate>, String> {
         let token = |token: Option<String>| token.as_deref().map(RequiredToken::new);
-        Arc::new(AccessGate {
+        let fetcher = match self.jwks_uri.is_some() || self.auth_url.is_some() {
+            true => Some(Fetcher::new()?),
+            false => None,
+        };
+        let mut jwt = match self.jwt_secret.is_some() || self.jwks_uri.is_some() {
+            true => Some(Jwt::new(self.jwt_secret.as_deref())),
+            false => None,
+        };
+        if let (Some(url), Some(fetcher)) = (self.jwks_uri, &fetcher) {
+            jwt = jwt.map(|jwt| jwt.with_provider(url, fetcher.clone(), counters.clone()));
+        }
+        let webhook = self.auth_url.zip(fetcher).map(|(url, fetcher)| Webhook::new(url, fetcher, counters.clone()));
+        let gate = AccessGate {
             publish: token(self.publish_token),
             view: token(self.view_token),
             admin: token(self.admin_token),
+            jwt,
+            authorizer: self.authorizer,
+            webhook,
             registry,
-        })
+        };
+        Ok(Arc::new(Patient::new(gate, counters)))
     }
 }
 
@@ -48,6 +100,9 @@ struct AccessGate {
     publish: Option<RequiredToken>,
     view: Option<RequiredToken>,
     admin: Option<RequiredToken>,
+    jwt: Option<Jwt>,
+    authorizer: Option<Arc<dyn Authorizer>>,
+    webhook: Option<Webhook>,
     registry: Arc<dyn Registry>,
 }
 
@@ -59,34 +114,85 @@ impl AccessGate {
             Role::Admin => self.admin.as_ref(),
         }
     }
+
+    fn is_token(&self, role: Role, token: &str) -> bool {
+        // Both are compared, whichever fits: how long it takes tells nothing.
+        let fits = [self.required(role), self.admin.as_ref()].map(|r| r.is_some_and(|r| r.is(token)));
+        fits.contains(&true)
+    }
+
+    /// Whether somebody of whom nothing is known may do this.
+    fn is_open(&self, ask: Ask<'_>, key: KeyFit) -> bool {
+        match ask.role {
+            // Without a token these are for this machine alone.
+            Role::Admin => self.admin.is_none() && ask.from.to_canonical().is_loopback(),
+            role => self.door(role) == Door::Open && key == KeyFit::NoKey,
+        }
+    }
+
+    /// Asks those who are not us.
+    async fn ask_others(&self, ask: Ask<'_>) -> Said {
+        let Ask { role, channel, token, .. } = ask;
+        // The application is told of no role, so its yes must not make an administrator.
+        if let (Some(authorizer), Role::Publish | Role::View) = (&self.authorizer, role)
+            && authorizer.authorize(role, channel, token).await
+        {
+            return Said::Yes;
+        }
+        match &self.webhook {
+            Some(webhook) => webhook.ask(ask).await,
+            None => Said::No,
+        }
+    }
 }
 
 #[async_trait]
 impl Gate for AccessGate {
     async fn admit(&self, ask: Ask<'_>) -> Result<Credential, Refusal> {
-        let Ask { role, channel, token, from } = ask;
-        let is = |required: Option<&RequiredToken>| token.is_some_and(|token| required.is_some_and(|r| r.is(token)));
-        if is(self.required(role)) || is(self.admin.as_ref()) {
-            return Ok(token.map_or(Credential::Anonymous, Credential::of));
+        let Ask { role, channel, token, .. } = ask;
+        let shown = token.map_or(Credential::Anonymous, Credential::of);
+        if token.is_some_and(|token| self.is_token(role, token)) {
+            return Ok(shown);
         }
         let key = match (role, channel) {
             (Role::Publish, Some(channel)) => self.registry.key_fits(channel, token).await,
             _ => KeyFit::NoKey,
         };
-        let is_open = match role {
-            // Without a token these are for this machine alone.
-            Role::Admin => self.admin.is_none() && from.to_canonical().is_loopback(),
-            _ => self.required(role).is_none() && key == KeyFit::NoKey,
-        };
-        match token {
-            Some(token) if key == KeyFit::Right => Ok(Credential::of(token)),
-            _ if is_open => Ok(Credential::Anonymous),
-            Some(_) => Err(Refusal::Unauthorized(Denied::Wrong)),
-            None => Err(Refusal::Unauthorized(Denied::Missing)),
+        if key == KeyFit::Right {
+            return Ok(shown);
         }
+        if self.is_open(ask, key) {
+            return Ok(Credential::Anonymous);
+        }
+        if let (Some(jwt), Some(token)) = (&self.jwt, token) {
+            match jwt.examine(token, role, channel).await {
+                Finding::Granted(credential) => return Ok(credential),
+                Finding::Lacks(what) => return Err(Refusal::Forbidden(what)),
+                Finding::OutOfTime => return Err(Refusal::Unauthorized(Denied::OutOfTime)),
+                Finding::Unknown => {}
+            }
+        }
+        Err(Refusal::Unauthorized(match (self.ask_others(ask).await, token) {
+            (Said::Yes, _) => return Ok(shown),
+            (Said::Nothing, _) => Denied::Unanswered,
+            (Said::No, Some(_)) => Denied::Wrong,
+            (Said::No, None) => Denied::Missing,
+        }))
     }
 
     fn needs_token(&self, role: Role) -> bool {
-        self.required(role).is_some()
+        self.door(role) != Door::Open
+    }
+
+    fn door(&self, role: Role) -> Door {
+        let others = self.webhook.is_some() || (self.authorizer.is_some() && role != Role::Admin);
+        match role {
+            // What this machine may do without a token, a page in its browser could do as well.
+            Role::Admin if self.admin.is_none() => Door::Open,
+            _ if others => Door::Asked,
+            Role::Admin => Door::Locked,
+            _ if self.required(role).is_some() || self.jwt.is_some() => Door::Locked,
+            _ => Door::Open,
+        }
     }
 }

@@ -1,18 +1,32 @@
 //! Who may do what: one question, asked by everything that serves requests, and what answers it.
 //!
 //! A [`Gate`] is asked with what a request showed; it says who that is, or why he is not let in. An endpoint that an
-//! element mounts has one bearer token or none ([`TokenGate`]).
+//! element mounts has one bearer token or none ([`TokenGate`]); a bridge server has [`Access`]. Before either stands
+//! [`Patient`], which does not hear those who guess.
+//!
+//! ```text
+//!   Ask ──▶ failures ──▶ access ──▶ token, Registry::key_fits, jwt (claims, jwks, signatures), authorizer, webhook
+//!                  └───▶ token (an element's endpoint)
+//! ```
 
 mod access;
+mod authorizer;
+pub(crate) mod claims;
+pub(crate) mod counters;
+mod failures;
+pub(crate) mod jwks;
+pub(crate) mod jwt;
+pub(crate) mod signatures;
 mod token;
+mod webhook;
 
 use std::net::IpAddr;
 
 use async_trait::async_trait;
-use axum::http::{HeaderMap, header::AUTHORIZATION};
+use axum::http::{HeaderMap, Uri, header::AUTHORIZATION};
 
-pub use access::Access;
-pub(crate) use token::TokenGate;
+pub use {access::Access, authorizer::Authorizer};
+pub(crate) use {failures::Patient, token::TokenGate};
 
 use super::problem::Refusal;
 use crate::channel::{ChannelId, Credential};
@@ -26,6 +40,17 @@ pub enum Role {
     View,
     /// See and change everything.
     Admin,
+}
+
+impl Role {
+    /// As claims and questions to `auth-url` name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::View => "view",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// What a request wants, and what it shows for it.
@@ -48,6 +73,22 @@ pub(crate) trait Gate: Send + Sync + 'static {
 
     /// Whether this needs a token at all.
     fn needs_token(&self, role: Role) -> bool;
+
+    /// What stands between a role and somebody of whom nothing is known.
+    fn door(&self, role: Role) -> Door {
+        if self.needs_token(role) { Door::Locked } else { Door::Open }
+    }
+}
+
+/// What stands between a role and somebody of whom nothing is known. In order: the first is the weakest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Door {
+    /// Nothing, or nothing but where he is.
+    Open,
+    /// Somebody who is asked, and may let in whoever he likes.
+    Asked,
+    /// A token.
+    Locked,
 }
 
 /// Why a request was not let in.
@@ -57,6 +98,10 @@ pub(crate) enum Denied {
     Missing,
     /// The token is another one.
     Wrong,
+    /// The token has expired, or is not yet good.
+    OutOfTime,
+    /// Who decides about it could not be asked.
+    Unanswered,
 }
 
 /// The bearer token of a request.
@@ -65,6 +110,16 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = value.split_at_checked("Bearer ".len())?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("Bearer ") && !token.is_empty()).then_some(token)
+}
+
+/// The token of a request to open a WebSocket: a bearer token, or `?token=`, as browsers cannot send headers with it. On
+/// no other path: what stands in a URL gets into logs and histories.
+pub(crate) fn websocket_token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    let in_query = || {
+        let mut pairs = url::form_urlencoded::parse(uri.query()?.as_bytes());
+        pairs.find(|(name, _)| name == "token").map(|(_, token)| token.into_owned())
+    };
+    bearer(headers).map(str::to_owned).or_else(in_query).filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]
@@ -83,5 +138,18 @@ mod tests {
             assert_eq!(read(none), None, "{none}");
         }
         assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_websocket_may_have_its_token_in_the_query() {
+        let read = |uri: &'static str, sent: Option<&'static str>| {
+            let headers = sent.map(|sent| (AUTHORIZATION, axum::http::HeaderValue::from_static(sent)));
+            websocket_token(&headers.into_iter().collect(), &Uri::from_static(uri))
+        };
+        assert_eq!(read("/ws?channel=a&token=s3%2Bcr%26et", None).as_deref(), Some("s3+cr&et"));
+        assert_eq!(read("/ws?token=a", Some("Bearer b")).as_deref(), Some("b"));
+        for none in ["/ws", "/ws?", "/ws?token=", "/ws?token", "/ws?tokens=a"] {
+            assert_eq!(read(none, None), None, "{none}");
+        }
     }
 }

@@ -5,10 +5,13 @@
 //!                              └──── http: TCP, TLS, one bounded request ────┘
 //! ```
 //!
+//! Beside it `fetch` makes the small requests that a server itself has to make, over the same HTTP.
+//!
 //! It speaks HTTP and knows nothing of peer connections. When to try again, and when to give up, is the caller's decision;
 //! [`ClientError::verdict`] says what an error means for it.
 
 mod error;
+mod fetch;
 mod http;
 mod link;
 mod resource;
@@ -17,10 +20,12 @@ mod target;
 mod tls;
 mod whep;
 
+pub(super) use fetch::Fetcher;
 #[cfg(any(test, fuzzing))]
 pub(super) use link::ice_servers;
 pub use {
     error::{ClientError, Verdict},
+    fetch::{HttpUrl, HttpUrlError},
     resource::Resource,
     target::{ServerUrl, ServerUrlError},
     whep::{ClientConfig, Negotiated, WhepClient},

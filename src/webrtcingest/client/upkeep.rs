@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::{
     backoff::Backoff,
+    bridge::{ours, told},
     session::{ConnectionState, IceChange, IceError, Session},
     signaling::client::{ClientError, Resource, Verdict},
-    webrtcingest::{
-        ice::{ours, told},
-        imp::CAT,
-    },
+    webrtcingest::imp::CAT,
 };
 
 /// How often this machine's addresses are looked at: a restart does not wait for it.

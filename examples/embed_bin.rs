@@ -1,0 +1,105 @@
+//! A bridge server in a GStreamer program: `webrtcbridgebin`, with a pipeline of the program's own for each publisher.
+//!
+//! ```sh
+//! cargo run --example embed_bin -- 127.0.0.1:8080
+//! ```
+//!
+//! Publish from the page that it names (or OBS, with WHIP) to any channel. Each publisher's sound level is printed. Enter
+//! ends the program: publishers are brought to their end, and the last line says so.
+#![allow(clippy::print_stdout)]
+
+use std::{error::Error, io::Read as _};
+
+use gst::prelude::*;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    gst::init()?;
+    gstwebrtcbridge::plugin_register_static()?;
+    let listen = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
+
+    let bin = gst::ElementFactory::make("webrtcbridgebin").property("listen", listen).build()?;
+    // Without this signal the bin runs its `session` description for each publisher.
+    bin.connect("create-session", false, |values| {
+        let channel = values[1].get::<String>().ok()?;
+        let session = make_session(&channel).inspect_err(|error| println!("{channel}: {error}")).ok()?;
+        Some(session.to_value())
+    });
+    let pipeline = gst::Pipeline::new();
+    pipeline.add(&bin)?;
+    pipeline.set_state(gst::State::Playing)?;
+
+    // Enter, or the end of standard input, sends EOS: no new publishers, and those that are there come to their end.
+    let ending = pipeline.clone();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read(&mut [0]);
+        ending.send_event(gst::event::Eos::new());
+    });
+
+    for message in pipeline.bus().ok_or("no bus")?.iter_timed(gst::ClockTime::NONE) {
+        match message.view() {
+            gst::MessageView::Element(element) => print(element.structure()),
+            gst::MessageView::Warning(warning) => println!("warning: {}", warning.error()),
+            gst::MessageView::Error(error) => return Err(error.error().into()),
+            gst::MessageView::Eos(_) => break,
+            _ => {}
+        }
+    }
+    pipeline.set_state(gst::State::Null)?;
+    println!("ended");
+    Ok(())
+}
+
+/// What is done with one publisher's media: its pads appear when its offer has been answered.
+fn make_session(channel: &str) -> Result<gst::Element, Box<dyn Error>> {
+    let session = gst::Bin::new();
+    let ingest = gst::ElementFactory::make("webrtcingest").build()?; // without uri: the publisher of this session
+    session.add(&ingest)?;
+    let (weak, channel) = (session.downgrade(), channel.to_owned());
+    ingest.connect_pad_added(move |_, pad| {
+        let Some(session) = weak.upgrade() else { return };
+        if let Err(error) = connect(&session, pad, &channel) {
+            println!("{channel}: {error}");
+        }
+    });
+    Ok(session.upcast())
+}
+
+fn connect(session: &gst::Bin, pad: &gst::Pad, channel: &str) -> Result<(), Box<dyn Error>> {
+    let description = match pad.name().starts_with("audio") {
+        true => "decodebin ! audioconvert ! level name=level interval=500000000 ! fakesink async=false",
+        false => "fakesink async=false",
+    };
+    let branch = gst::parse::bin_from_description(description, true)?;
+    session.add(&branch)?;
+    if let Some(level) = branch.by_name("level").and_then(|level| level.static_pad("src")) {
+        // A session's messages stay inside: what is to be heard outside is told by the program itself.
+        let channel = channel.to_owned();
+        let mut buffers = 0_u32;
+        let counted = std::sync::Mutex::new(move || {
+            buffers += 1;
+            if buffers % 50 == 1 {
+                println!("{channel}: sound arrives");
+            }
+        });
+        level.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            if let Ok(mut count) = counted.lock() {
+                count();
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+    branch.sync_state_with_parent()?;
+    let sink = branch.static_pad("sink").ok_or("no pad")?;
+    pad.link(&sink)?;
+    Ok(())
+}
+
+fn print(structure: Option<&gst::StructureRef>) {
+    let Some(structure) = structure else { return };
+    let text = |name: &str| structure.get::<String>(name).unwrap_or_default();
+    match structure.name().as_str() {
+        "webrtcbridge-listening" => println!("page: {}", text("page")),
+        "webrtcbridge-session" => println!("{}: {} {}", text("channel"), text("state"), text("reason")),
+        _ => {}
+    }
+}

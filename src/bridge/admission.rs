@@ -1,0 +1,151 @@
+//! How many sessions there may be, and how many of them that have not connected yet. Pure counting.
+//!
+//! An offer costs its sender nothing and us a connection and a pipeline. So those that nobody has connected to are
+//! bounded for themselves, and for each address, well below what all sessions may be.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Sessions that were answered and never connected. A peer takes 25 to 500 ms to connect: this many serve hundreds a second.
+const MOST_HALF_OPEN: usize = 64;
+
+/// Of these, from one address: a flood from one place leaves room for others.
+const MOST_HALF_OPEN_EACH: usize = 32;
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoPlace {
+    #[error("there are {0} sessions already, which is the most that there may be")]
+    Full(usize),
+    #[error("too many offers have been answered to which nobody has connected yet")]
+    HalfOpen,
+}
+
+/// Who is in.
+#[derive(Debug)]
+pub(super) struct Admission {
+    most: usize,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    half_open: HashMap<IpAddr, usize>,
+}
+
+impl Admission {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, counts: Mutex::default() })
+    }
+
+    /// A place for a session, half-open at first.
+    pub(super) fn admit(self: &Arc<Self>, from: IpAddr) -> Result<Place, NoPlace> {
+        let from = from.to_canonical();
+        let mut counts = self.lock();
+        if counts.all >= self.most {
+            return Err(NoPlace::Full(self.most));
+        }
+        let half_open: usize = counts.half_open.values().sum();
+        let same = counts.half_open.get(&from).copied().unwrap_or(0);
+        if half_open >= MOST_HALF_OPEN || same >= MOST_HALF_OPEN_EACH {
+            return Err(NoPlace::HalfOpen);
+        }
+        counts.all += 1;
+        *counts.half_open.entry(from).or_default() += 1;
+        Ok(Place { admission: self.clone(), from: Some(from) })
+    }
+
+    /// How many there are, and how many of them nobody has connected to yet.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let counts = self.lock();
+        (counts.all, counts.half_open.values().sum())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session's place; given up when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    admission: Arc<Admission>,
+    /// Who it is half-open for.
+    from: Option<IpAddr>,
+}
+
+impl Place {
+    /// The peer has connected.
+    pub(super) fn connected(&mut self) {
+        if let Some(from) = self.from.take() {
+            release(&mut self.admission.lock(), from);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connected();
+        self.admission.lock().all -= 1;
+    }
+}
+
+fn release(counts: &mut Counts, from: IpAddr) {
+    if let Some(count) = counts.half_open.get_mut(&from) {
+        *count -= 1;
+        if *count == 0 {
+            counts.half_open.remove(&from);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_a_place_that_is_left_is_free() {
+        let admission = Admission::new(2);
+        let first = admission.admit(HERE).unwrap();
+        let _second = admission.admit(HERE).unwrap();
+        assert_eq!(admission.admit(HERE).unwrap_err(), NoPlace::Full(2));
+        drop(first);
+        assert!(admission.admit(HERE).is_ok());
+        assert_eq!(admission.counts(), (1, 1));
+    }
+
+    #[test]
+    fn half_open_ones_are_bounded_for_each_address_and_for_all() {
+        let admission = Admission::new(1000);
+        let mut places: Vec<_> = (0..MOST_HALF_OPEN_EACH).map(|_| admission.admit(address(1)).unwrap()).collect();
+        assert_eq!(admission.admit(address(1)).unwrap_err(), NoPlace::HalfOpen);
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(admission.admit(mapped).unwrap_err(), NoPlace::HalfOpen);
+        places.extend((MOST_HALF_OPEN_EACH..MOST_HALF_OPEN).map(|_| admission.admit(address(2)).unwrap()));
+        assert_eq!(admission.admit(address(3)).unwrap_err(), NoPlace::HalfOpen);
+        places.pop();
+        assert!(admission.admit(address(3)).is_ok());
+    }
+
+    #[test]
+    fn who_has_connected_is_half_open_no_more() {
+        let admission = Admission::new(1000);
+        let mut places: Vec<_> = (0..MOST_HALF_OPEN_EACH).map(|_| admission.admit(HERE).unwrap()).collect();
+        places.iter_mut().for_each(Place::connected);
+        assert_eq!(admission.counts(), (MOST_HALF_OPEN_EACH, 0));
+        places.push(admission.admit(HERE).unwrap());
+        drop(places);
+        assert_eq!(admission.counts(), (0, 0));
+        assert!(admission.lock().half_open.is_empty());
+    }
+}

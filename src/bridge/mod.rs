@@ -1,0 +1,43 @@
+//! A bridge server's sessions: each publisher gets a pipeline of its own, and nothing of it reaches the others.
+//!
+//! ```text
+//!   signaling ─▶ Sessions (an OfferAnswerer) ─▶ run: one task a session
+//!                   admission: how many             │ Registry::publish        its channel
+//!                                                   │ SessionBuilder           its pipeline, on the server's clock
+//!                                                   │    description: parsed, {channel} and {session} filled in
+//!                                                   │    peer: a GstContext by which elements find the connection
+//!                                                   │ Session::answer          its connection
+//!                                                   └ Observer                 what is told of it
+//! ```
+//!
+//! `webrtcbridgebin` is this with properties; [`WebRtcServer`] is it for Rust programs. Both hold no logic.
+
+mod admission;
+mod description;
+mod embed;
+mod hearing;
+mod marker;
+mod monitor;
+mod peer;
+mod pipeline;
+mod placeholders;
+pub(crate) mod properties;
+mod report;
+mod run;
+mod server;
+mod sessions;
+mod signaled;
+mod words;
+
+pub use {
+    description::{Description, DescriptionError},
+    embed::{ServerHandle, WebRtcServer},
+    peer::{Peer, PeerError},
+    report::{Observer, SessionChange, SessionState, SessionView, Totals},
+    server::{ServerConfig, ServerError},
+    sessions::SessionBuilder,
+};
+pub(crate) use {
+    server::Server,
+    signaled::{Signaled, ours, told},
+};

@@ -1,0 +1,139 @@
+//! What the server's API and metrics are told of the sessions: `SessionView`s as plain numbers.
+
+use super::{report::SessionView, sessions::Sessions};
+use crate::{
+    codec,
+    session::{self, MuxStats, TrackStats},
+    signaling::{
+        ConnectionState, DestinationReport, DestinationState, Dropped, MediaKind, Monitor, PortReport, Report,
+        SessionReport, Totals, TrackReport, abbreviate,
+    },
+};
+
+impl Monitor for Sessions {
+    fn report(&self) -> Report {
+        let totals = self.totals();
+        let sessions = self.list();
+        let there = u64::try_from(sessions.len()).unwrap_or(u64::MAX);
+        Report {
+            sessions: sessions.iter().map(of_session).collect(),
+            totals: Totals {
+                sessions_started: totals.started,
+                sessions_ended: totals.started.saturating_sub(totals.failed).saturating_sub(there),
+                sessions_failed: totals.failed,
+            },
+            ports: vec![of_port(self.port(), self.port_stats())],
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        Sessions::is_draining(self)
+    }
+}
+
+fn of_session(session: &SessionView) -> SessionReport {
+    let of = |factory: &str| session.elements.iter().find(|(_, kind, _)| *kind == factory).map(|(_, _, stats)| stats);
+    let (ingest, sink) = (of("webrtcingest"), of("rtmpbridgesink"));
+    let count = |name: &str| ingest.and_then(|stats| stats.get::<u64>(name).ok()).unwrap_or(0);
+    let received = session.received.as_ref();
+    SessionReport {
+        channel: session.channel.to_string(),
+        id: abbreviate(session.id.as_str()).to_owned(),
+        state: of_state(session.connection),
+        age_seconds: session.since.elapsed().as_secs_f64(),
+        round_trip_seconds: received.and_then(|received| received.round_trip).map(|time| time.as_secs_f64()),
+        tracks: received.iter().flat_map(|received| received.tracks.iter().enumerate()).map(of_track).collect(),
+        dropped: Dropped {
+            packets_ignored: received.map_or(0, |received| received.ignored),
+            packets_not_taken: count("dropped-packets") + session.discarded,
+            packets_backlog: count("dropped-backlog"),
+            frames_waiting_for_keyframe: count("dropped-waiting-for-keyframe"),
+            frames_unlinked: count("dropped-unlinked"),
+        },
+        video_encoder: sink.and_then(|stats| stats.get("video-encoder").ok()),
+        audio_encoder: sink.and_then(|stats| stats.get("audio-encoder").ok()),
+        destinations: destinations(session),
+    }
+}
+
+fn of_state(state: session::ConnectionState) -> ConnectionState {
+    use session::ConnectionState as S;
+    match state {
+        S::New => ConnectionState::New,
+        S::Connecting => ConnectionState::Connecting,
+        S::Connected => ConnectionState::Connected,
+        S::Disconnected => ConnectionState::Disconnected,
+        S::Failed => ConnectionState::Failed,
+        S::Closed => ConnectionState::Closed,
+    }
+}
+
+fn of_track((index, track): (usize, &TrackStats)) -> TrackReport {
+    TrackReport {
+        index,
+        kind: match track.codec.kind() {
+            codec::MediaKind::Audio => MediaKind::Audio,
+            codec::MediaKind::Video => MediaKind::Video,
+        },
+        codec: track.codec.name().to_owned(),
+        packets: track.packets,
+        bytes: track.bytes,
+        bitrate: track.bitrate,
+        lost: track.lost,
+        recovered: track.recovered,
+        duplicates: track.duplicates,
+        nacks: track.nacks,
+        plis: track.plis,
+        firs: track.firs,
+        jitter_seconds: track.jitter.as_secs_f64(),
+        frames_per_second: match track.codec.kind() {
+            codec::MediaKind::Audio => 0,
+            codec::MediaKind::Video => track.frame_rate,
+        },
+        waiting_for_keyframe: track.waiting_for_keyframe,
+    }
+}
+
+/// Of all sinks of the session, numbered through.
+fn destinations(session: &SessionView) -> Vec<DestinationReport> {
+    let sinks = session.elements.iter().filter(|(_, kind, _)| *kind == "rtmpbridgesink");
+    let lists = sinks.filter_map(|(_, _, stats)| stats.get::<gst::Array>("destinations").ok());
+    let all: Vec<gst::Structure> =
+        lists.flat_map(|list| list.iter().filter_map(|one| one.get().ok()).collect::<Vec<_>>()).collect();
+    all.iter().enumerate().map(of_destination).collect()
+}
+
+fn of_destination((index, stats): (usize, &gst::Structure)) -> DestinationReport {
+    let count = |name: &str| stats.get::<u64>(name).unwrap_or(0);
+    DestinationReport {
+        index,
+        url: stats.get("url").unwrap_or_default(),
+        state: match stats.get::<&str>("state").unwrap_or_default() {
+            "live" => DestinationState::Live,
+            "retrying" => DestinationState::Retrying,
+            "refused" => DestinationState::Refused,
+            "stopped" => DestinationState::Stopped,
+            _ => DestinationState::Connecting,
+        },
+        bytes: count("bytes"),
+        frames: count("frames"),
+        dropped: count("dropped"),
+        reconnects: count("reconnects"),
+        lag_seconds: f64::from(stats.get::<u32>("lag").unwrap_or(0)) / 1000.0,
+    }
+}
+
+fn of_port(port: u16, stats: MuxStats) -> PortReport {
+    PortReport {
+        port,
+        received: stats.received,
+        sent: stats.sent,
+        dropped_unknown: stats.unknown,
+        dropped_forged: stats.forged,
+        dropped_overflow: stats.overflowed,
+        dropped_send: stats.send_dropped,
+        checks_held: stats.checks_held,
+        handshakes_repeated: stats.repeated,
+        rebinds: stats.rebinds,
+    }
+}

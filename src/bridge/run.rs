@@ -1,0 +1,339 @@
+//! One session, from its offer to its end: a task that owns all of it.
+//!
+//! ```text
+//!   offer ─▶ place ─▶ channel ─▶ pipeline ─▶ answer ─▶ live ─▶ ending ─▶ over
+//!               refused: 503       409, 503   500       400, 422    EOS, bounded   NULL; channel and place are free
+//! ```
+
+use std::{
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{sleep_until, timeout},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    admission::Place,
+    hearing::{Discard, Heard, Hearing},
+    peer::Peer,
+    pipeline::{Event, SessionPipeline, Timing},
+    placeholders::Names,
+    report::{Over, SessionState},
+    sessions::{Member, Orders, Shared},
+    signaled::Signaled,
+};
+use crate::{
+    channel::{ChannelId, Claim, Credential, Displaced, PublishError, PublisherLease, SILENCE},
+    session::{EndReason, PacketSink, Session, SessionError, negotiate},
+    signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, SignaledSession, abbreviate},
+};
+
+/// What a pipeline gets to start. Answers have 8 s.
+const STARTING: Duration = Duration::from_secs(5);
+
+/// What a pipeline gets to stop before the session is over without it.
+const STOPPING: Duration = Duration::from_secs(10);
+
+/// What the end of a session gets before whoever asked for it is told that it is over: an RTMP server takes a fraction of it.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// Answers an offer, and runs what comes of it.
+pub(super) async fn run(shared: Arc<Shared>, offer: Offer, tell: oneshot::Sender<Result<Answer, AnswerError>>) {
+    match begin(&shared, offer).await {
+        Err(error) => {
+            let _ = tell.send(Err(error));
+        }
+        Ok((answer, running)) => {
+            let unheard = tell.send(Ok(answer)).is_err();
+            if unheard {
+                debug!(session = abbreviate(running.member.entry.id.as_str()), "nobody waits for the answer any more");
+                running.session.close(EndReason::ClosedByPeer).await;
+            }
+            running.run().await;
+        }
+    }
+}
+
+/// A session that has been answered.
+struct Running {
+    // Dropped in this order: the channel is free when nothing of the session is left.
+    session: Session,
+    heard: watch::Receiver<Heard>,
+    pipeline: Option<(Arc<SessionPipeline>, mpsc::Receiver<Event>)>,
+    orders: watch::Receiver<Orders>,
+    ended: Arc<AtomicBool>,
+    member: Member,
+    lease: PublisherLease,
+    place: Place,
+}
+
+async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), AnswerError> {
+    // An offer that cannot be answered leaves the publisher that is there alone.
+    negotiate(&offer.sdp, &shared.config.session.codecs).map_err(SessionError::from)?;
+    let orders = shared.orders.subscribe();
+    let timing = shared.timing()?;
+    let place = shared.admission.admit(offer.remote.ip())?;
+    let channel = offer.channel.clone().unwrap_or_else(ChannelId::random);
+    let names = Names { channel: channel.to_string(), session: offer.id.to_string() };
+    let peer = Peer::new(names, shared.config.media.clone(), shared.config.session.mux.clone());
+    let ended = Arc::new(AtomicBool::new(false));
+    let claim = claim(&peer, offer.credential, &ended);
+    let lease = shared.config.registry.publish(&channel, claim).await?;
+    let id = offer.id.clone();
+    let mut member = shared.enter(id.clone(), channel, peer.clone());
+    member.tell(SessionState::Starting, "").await;
+    let failed = |why: &str| warn!(session = abbreviate(id.as_str()), why, "a session could not be started");
+    let pipeline = match start_pipeline(shared, &mut member, &timing).await {
+        Ok(pipeline) => pipeline,
+        Err(why) => {
+            failed(&why);
+            member.tell(SessionState::Failed, &why).await;
+            // The bus tells why; it is none of the peer's business.
+            return Err(AnswerError::Internal("the session's pipeline does not start".into()));
+        }
+    };
+    match answer(shared, offer, &peer, &member).await {
+        Ok((session, sdp, heard)) => {
+            let signaled = Signaled::new(session.clone(), id.clone());
+            let published = Published { signaled, gone: member.gone() };
+            let answer = Answer { sdp, session: Arc::new(published) };
+            Ok((answer, Running { session, heard, pipeline, orders, ended, member, lease, place }))
+        }
+        Err(error) => {
+            failed(&error.to_string());
+            if let Some((pipeline, _)) = pipeline {
+                stop(&pipeline).await;
+            }
+            member.tell(SessionState::Failed, &error.to_string()).await;
+            Err(error)
+        }
+    }
+}
+
+/// What the registry is told of the publisher. One that is coming to its end has been silent for long.
+fn claim(peer: &Peer, credential: Credential, ended: &Arc<AtomicBool>) -> Claim {
+    let (peer, ended) = (peer.clone(), ended.clone());
+    let last_media = move || match ended.load(Relaxed) {
+        true => Instant::now().checked_sub(SILENCE),
+        false => peer.session()?.last_media(),
+    };
+    Claim { credential, last_media: Arc::new(last_media) }
+}
+
+impl From<PublishError> for AnswerError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Live => Self::Conflict,
+            PublishError::Stopped | PublishError::Full(_) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+type Started = Option<(Arc<SessionPipeline>, mpsc::Receiver<Event>)>;
+
+async fn start_pipeline(shared: &Arc<Shared>, member: &mut Member, timing: &Timing) -> Result<Started, String> {
+    let _permit = shared.building.acquire().await;
+    let (builder, timing) = (shared.config.builder.clone(), timing.clone());
+    let entry = member.entry.clone();
+    let starting = tokio::task::spawn_blocking(move || {
+        let Some(element) = builder.build(&entry.channel, &entry.id)? else { return Ok(None) };
+        let (pipeline, events) = SessionPipeline::start(element, &entry.peer, &timing)?;
+        *entry.pipeline.lock().unwrap_or_else(PoisonError::into_inner) = pipeline.weak();
+        Ok(Some((Arc::new(pipeline), events)))
+    });
+    match timeout(STARTING, starting).await {
+        Ok(Ok(started)) => started,
+        Ok(Err(_)) => Err("what builds its pipeline has panicked".into()),
+        // When it has started after all, it is dropped, and that stops it.
+        Err(_) => Err(format!("its pipeline has not started within {} s", STARTING.as_secs())),
+    }
+}
+
+type Answered = (Session, String, watch::Receiver<Heard>);
+
+async fn answer(shared: &Shared, offer: Offer, peer: &Peer, member: &Member) -> Result<Answered, AnswerError> {
+    let feed = peer.feed(offer.id.as_str());
+    let to: Arc<dyn PacketSink> = match &feed {
+        Some(feed) => Arc::new(feed.clone()),
+        None => Arc::new(Discard(member.entry.discarded.clone())),
+    };
+    let (hearing, heard) = Hearing::new(to);
+    let sink: Arc<dyn PacketSink> = Arc::new(hearing);
+    let config = shared.config.session.clone();
+    let is_local = offer.remote.ip().to_canonical().is_loopback();
+    let Offer { sdp, lease, .. } = offer;
+    // Everything of a connection runs on the media thread.
+    let answering = shared
+        .config
+        .media
+        .spawn(async move { Box::pin(Session::answer(&config, &sdp, is_local, |_| sink, lease)).await });
+    let answered = answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))??;
+    peer.set_session(Some(answered.session.clone()));
+    if let Some(feed) = feed {
+        // The pads are on their way before the peer can read the answer.
+        feed.begin(answered.session.keyframes(), answered.tracks);
+    }
+    Ok((answered.session, answered.sdp, heard))
+}
+
+impl Running {
+    async fn run(mut self) {
+        let over = self.until_over().await;
+        self.ended.store(true, Relaxed);
+        let id = self.member.entry.id.clone();
+        info!(session = abbreviate(id.as_str()), reason = over.reason(), "session is over");
+        if over.grace(Instant::now()).is_some_and(|grace| !grace.is_zero()) {
+            self.member.tell(SessionState::Ending, over.reason()).await;
+            self.say_goodbye(&over).await;
+        }
+        let reason = match &over {
+            Over::Displaced(Displaced::Replaced) => EndReason::Replaced,
+            _ => EndReason::Shutdown,
+        };
+        let Self { session, pipeline, mut member, lease, place, .. } = self;
+        let stopped = async {
+            if let Some((pipeline, events)) = pipeline {
+                stop(&pipeline).await;
+                drop(events);
+            }
+        };
+        tokio::join!(session.close(reason), stopped);
+        member.entry.peer.set_session(None);
+        drop(session);
+        drop(lease);
+        drop(place);
+        member.tell(over.state(), over.reason()).await;
+    }
+
+    async fn until_over(&mut self) -> Over {
+        let mut is_live = false;
+        loop {
+            let heard = *self.heard.borrow_and_update();
+            if let Some(reason) = heard.ended {
+                return Over::Peer(reason);
+            }
+            if heard.connected && !is_live {
+                is_live = true;
+                self.place.connected();
+                self.member.tell(SessionState::Live, "").await;
+            }
+            let orders = self.orders.borrow_and_update().clone();
+            if let Some(until) = orders.drain {
+                return Over::Drained { until };
+            }
+            tokio::select! {
+                heard = self.heard.changed() => if heard.is_err() {
+                    return Over::Peer(EndReason::ConnectionLost);
+                },
+                event = next(&mut self.pipeline) => match event {
+                    Event::Ended => return Over::PipelineEnded,
+                    Event::Failed(why) => return Over::PipelineFailed(why),
+                    Event::Latency => self.with_pipeline(SessionPipeline::recalculate_latency).await.unwrap_or(()),
+                },
+                why = self.lease.displaced() => return Over::Displaced(why),
+                changed = self.orders.changed() => if changed.is_ok() {
+                    self.follow().await;
+                },
+            }
+        }
+    }
+
+    /// Plays or pauses as everybody does.
+    async fn follow(&self) {
+        let timing = self.orders.borrow().timing.clone();
+        self.with_pipeline(move |pipeline| match timing {
+            // If that fails, an element has said so.
+            Some(timing) => drop(pipeline.play(&timing)),
+            None => pipeline.pause(),
+        })
+        .await;
+    }
+
+    /// Brings the stream to its end, so that servers hear of it; not longer than there is time, or until the next wants the
+    /// channel.
+    async fn say_goodbye(&mut self, over: &Over) {
+        if self.with_pipeline(SessionPipeline::end_of_stream).await != Some(true) {
+            return;
+        }
+        let now = Instant::now();
+        let mut until = now + over.grace(now).unwrap_or_default();
+        loop {
+            if let Some(drained) = self.orders.borrow_and_update().drain {
+                until = until.min(drained);
+            }
+            tokio::select! {
+                event = next(&mut self.pipeline) => match event {
+                    Event::Ended | Event::Failed(_) => return,
+                    Event::Latency => {}
+                },
+                why = self.lease.displaced(), if !matches!(over, Over::Displaced(_)) => {
+                    if why == Displaced::Replaced {
+                        return;
+                    }
+                }
+                changed = self.orders.changed() => if changed.is_err() { return },
+                () = sleep_until(until.into()) => return,
+            }
+        }
+    }
+
+    /// Does something with the pipeline on a thread that may wait.
+    async fn with_pipeline<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&SessionPipeline) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (pipeline, _) = self.pipeline.as_ref()?;
+        let pipeline = pipeline.clone();
+        timeout(STOPPING, tokio::task::spawn_blocking(move || f(&pipeline))).await.ok()?.ok()
+    }
+}
+
+/// What the pipeline says next; nothing, ever, if there is none.
+async fn next(pipeline: &mut Started) -> Event {
+    match pipeline {
+        Some((_, events)) => match events.recv().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn stop(pipeline: &Arc<SessionPipeline>) {
+    let stopping = pipeline.clone();
+    if timeout(STOPPING, tokio::task::spawn_blocking(move || stopping.stop())).await.is_err() {
+        warn!("a session's pipeline does not stop; it is left alone");
+    }
+}
+
+/// The session as its URL sees it.
+struct Published {
+    signaled: Signaled,
+    gone: watch::Receiver<()>,
+}
+
+#[async_trait]
+impl SignaledSession for Published {
+    async fn close(&self) {
+        self.signaled.close().await;
+        // Whoever publishes again at once shall find the RTMP server free as well.
+        let mut gone = self.gone.clone();
+        let _ = timeout(LEAVING, async { while gone.changed().await.is_ok() {} }).await;
+    }
+
+    async fn update_ice(&self, fragment: IceFragment) -> Result<IceUpdated, IceRefused> {
+        self.signaled.update_ice(fragment).await
+    }
+
+    fn ice_session_tag(&self) -> String {
+        self.signaled.ice_session_tag()
+    }
+}

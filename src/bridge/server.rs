@@ -1,0 +1,173 @@
+//! A bridge server: its port, its channels and its sessions as one thing, and what is left when it goes.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    properties,
+    report::{Observer, SessionChange},
+    sessions::{SessionBuilder, Sessions, SessionsConfig},
+};
+use crate::{
+    channel::{ChannelId, ChannelLimits, MemoryRegistry},
+    runtime,
+    session::{CodecPreferences, Mux, SessionConfig, UdpPorts},
+    signaling::{Access, IceServer, ListenAddress, SessionId, SiteConfig, SiteMount, TlsFiles, mount_site},
+};
+
+/// What a bridge server is made of. The defaults are those of `webrtcbridgebin`, with sessions that take no media.
+pub struct ServerConfig {
+    /// Where it listens; port 0 picks a free one.
+    pub listen: ListenAddress,
+    /// Serves HTTPS with these files.
+    pub tls: Option<TlsFiles>,
+    /// Who may do what.
+    pub access: Access,
+    /// STUN and TURN servers that peers are told of.
+    pub ice_servers: Vec<IceServer>,
+    /// The UDP port for the media of all sessions.
+    pub udp_ports: UdpPorts,
+    /// Addresses to announce in place of this machine's.
+    pub public_addresses: Vec<IpAddr>,
+    /// What may be received.
+    pub codecs: CodecPreferences,
+    /// The most that a peer shall send as video, in bit/s; 0 for no limit.
+    pub max_bitrate: u32,
+    /// How long a peer has from the answer to being connected.
+    pub connect_timeout: Duration,
+    /// How many channels there may be, and how long without a sign of life.
+    pub channels: ChannelLimits,
+    /// The most sessions at a time.
+    pub max_sessions: usize,
+    /// Serves the page.
+    pub page: bool,
+    /// Makes each session's pipeline: a [`Description`](super::Description), or a closure that gets channel and session id.
+    pub session: Arc<dyn SessionBuilder>,
+    /// Hears of each change of a session's state.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: ListenAddress { host: "127.0.0.1".into(), port: 8080 },
+            tls: None,
+            access: Access::default(),
+            ice_servers: Vec::new(),
+            udp_ports: UdpPorts::Any,
+            public_addresses: Vec::new(),
+            codecs: CodecPreferences::default(),
+            max_bitrate: 0,
+            connect_timeout: Duration::from_secs(10),
+            channels: ChannelLimits { max_channels: 100, ttl: Duration::from_secs(3600) },
+            max_sessions: 100,
+            page: true,
+            session: Arc::new(|_: &ChannelId, _: &SessionId| Ok(None)),
+            observer: Arc::new(Nobody),
+        }
+    }
+}
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn session(&self, _: &SessionChange) {}
+}
+
+/// Why a server does not start: which setting is wrong, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ServerError(String);
+
+impl ServerError {
+    pub(super) fn thread(error: std::io::Error) -> Self {
+        Self(format!("a thread could not be started: {error}"))
+    }
+
+    pub(super) fn panicked(error: tokio::task::JoinError) -> Self {
+        Self(format!("serving failed: {error}"))
+    }
+}
+
+/// A server that listens. Sessions begin once it plays.
+pub(crate) struct Server {
+    mount: SiteMount,
+    sessions: Sessions,
+    mux: Arc<Mux>,
+}
+
+impl Server {
+    /// Checks everything and listens.
+    pub(crate) fn start(config: ServerConfig) -> Result<Self, ServerError> {
+        let media = runtime::media().map_err(ServerError::thread)?;
+        let http = runtime::signaling().map_err(ServerError::thread)?;
+        let (codecs, missing) = properties::receivable(config.codecs).map_err(ServerError)?;
+        for why in missing {
+            tracing::warn!("{why}");
+        }
+        let mux = Mux::shared(media, config.udp_ports).map_err(|error| {
+            ServerError(format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out"))
+        })?;
+        let registry = Arc::new(MemoryRegistry::new(config.channels, http));
+        let sessions = Sessions::new(SessionsConfig {
+            session: SessionConfig {
+                mux: mux.clone(),
+                codecs,
+                public_addresses: config.public_addresses,
+                connect_timeout: config.connect_timeout,
+                max_bitrate: config.max_bitrate,
+            },
+            media: media.clone(),
+            http: http.clone(),
+            registry: registry.clone(),
+            builder: config.session,
+            observer: config.observer,
+            max_sessions: config.max_sessions,
+        });
+        let site = SiteConfig {
+            listen: config.listen,
+            tls: config.tls,
+            ice_servers: config.ice_servers,
+            max_sessions: config.max_sessions,
+            access: config.access,
+            registry,
+            publishing: Arc::new(sessions.clone()),
+            monitor: Arc::new(sessions.clone()),
+            page: config.page,
+        };
+        let mount = mount_site(http, site).map_err(|error| ServerError(error.to_string()))?;
+        Ok(Self { mount, sessions, mux })
+    }
+
+    /// Where it is called, such as `http://127.0.0.1:8080`.
+    pub(crate) fn url(&self) -> &str {
+        self.mount.url()
+    }
+
+    /// What its user should be warned of.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.mount.warning()
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.mount.local_addr()
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Closes the port and ends all sessions. Not from a runtime's thread.
+    pub(crate) fn stop(self) {
+        let Self { mount, sessions, mux } = self;
+        // First, so that none comes while they go.
+        drop(mount);
+        sessions.stop();
+        drop(sessions);
+        // The last one closes the UDP port.
+        drop(mux);
+    }
+}

@@ -1,0 +1,106 @@
+//! `/api/v1`: what programs ask a bridge server, and tell it. Described by `/api/v1/openapi.json`, from this code.
+//!
+//! Who may watch may list channels; what changes or tells of everything is for administrators.
+
+mod channels;
+pub(crate) mod doc;
+mod openapi;
+mod status;
+mod whip;
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    extract::{ConnectInfo, FromRequestParts, Request, State},
+    http::{HeaderMap, Method, request::Parts},
+    middleware::{self, Next},
+    response::Response,
+    routing::{MethodRouter, get},
+};
+
+use super::{
+    auth::{Ask, Role, bearer},
+    connection::Peer,
+    health,
+    limits::Limits,
+    metrics, page,
+    problem::Refusal,
+    site::Site,
+    table::{Table, Target},
+    uri::normalise_path,
+    whip as media,
+};
+use crate::channel::ChannelId;
+
+/// The routes for programs and for watching over the server.
+pub(crate) fn routes(table: Arc<Table>) -> Router<Arc<Table>> {
+    let read_only = |handler: MethodRouter<Arc<Table>>| handler.fallback(only_get);
+    Router::new()
+        .route("/api/v1/channels", read_only(get(channels::list)))
+        .route(
+            "/api/v1/channels/{id}",
+            get(channels::one).delete(channels::stop).fallback(async || Refusal::Method { allow: "DELETE, GET, HEAD" }),
+        )
+        .route("/api/v1/status", read_only(get(status::status)))
+        .route("/api/v1/openapi.json", read_only(get(openapi::document)))
+        .route("/metrics", read_only(get(metrics::metrics)))
+        .route("/healthz", read_only(get(health::healthz)))
+        .route("/readyz", read_only(get(health::readyz)))
+        .route("/status", read_only(get(page::status)))
+        .route_layer(middleware::from_fn_with_state(table, endpoints_first))
+}
+
+async fn only_get() -> Refusal {
+    Refusal::Method { allow: "GET, HEAD" }
+}
+
+/// An element may have its endpoint at any path, also at one of ours.
+async fn endpoints_first(
+    State(table): State<Arc<Table>>,
+    limits: Extension<Arc<Limits>>,
+    peer: ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match table.find(&normalise_path(request.uri().path())) {
+        Ok(Target::Endpoint(_) | Target::Session(..)) => media::serve(State(table), limits, peer, request).await,
+        Err(_) => next.run(request).await,
+    }
+}
+
+/// The bridge server that this is: a route that asks for it is not there without one.
+pub(crate) struct BridgeServer(pub(crate) Arc<Site>);
+
+impl FromRequestParts<Arc<Table>> for BridgeServer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, table: &Arc<Table>) -> Result<Self, Refusal> {
+        table.site().map(Self).ok_or_else(|| Refusal::NoEndpoint(parts.uri.path().to_owned()))
+    }
+}
+
+/// Lets administrators pass.
+pub(crate) async fn as_admin(site: &Site, headers: &HeaderMap, peer: Peer) -> Result<(), Refusal> {
+    admit(site, Role::Admin, None, headers, peer).await
+}
+
+async fn admit(
+    site: &Site,
+    role: Role,
+    channel: Option<&ChannelId>,
+    headers: &HeaderMap,
+    Peer(from): Peer,
+) -> Result<(), Refusal> {
+    site.gate.admit(Ask { role, channel, token: bearer(headers), from: from.ip() }).await.map(drop)
+}
+
+/// Counts a request that changes something.
+fn within_limits(limits: &Limits, method: &Method, Peer(from): Peer) -> Result<(), Refusal> {
+    limits.admit(method, from.ip()).map_err(|wait| Refusal::TooOften { wait })
+}
+
+/// A path that is not UTF-8 or holds no channel id names no channel.
+fn channel_id(text: &str) -> Result<ChannelId, Refusal> {
+    Ok(text.parse()?)
+}

@@ -1,0 +1,73 @@
+//! `auth-url`: another service is asked about each request that no token of ours explains.
+//!
+//! It gets a POST with JSON: `{"role": "publish", "channel": "live", "token": "…", "address": "192.0.2.1"}`, where role is
+//! publish, view or admin, and channel and token may be null. A status of 2xx lets in; every other one, and none within
+//! four seconds, does not. Redirections are not followed and nothing is remembered.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use tokio::{sync::Semaphore, time::timeout};
+use tracing::{debug, warn};
+
+use super::{
+    Ask,
+    counters::{AuthCounters, Outcome},
+};
+use crate::signaling::client::{Fetcher, HttpUrl};
+
+/// Half of what OBS gives a POST, as the offer is still to be answered. With waiting for a turn.
+const TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Questions at a time, so that a flood here is not one there; further ones wait for their turn.
+const MOST_AT_ONCE: usize = 32;
+
+/// The service.
+pub(crate) struct Webhook {
+    url: HttpUrl,
+    fetcher: Fetcher,
+    turns: Semaphore,
+    counters: Arc<AuthCounters>,
+}
+
+/// What it said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Yes,
+    No,
+    /// It could not be asked, or did not answer in time.
+    Nothing,
+}
+
+impl Webhook {
+    pub(crate) fn new(url: HttpUrl, fetcher: Fetcher, counters: Arc<AuthCounters>) -> Self {
+        Self { url, fetcher, turns: Semaphore::new(MOST_AT_ONCE), counters }
+    }
+
+    /// Asks about one request.
+    pub(crate) async fn ask(&self, ask: Ask<'_>) -> Said {
+        let body = json!({
+            "role": ask.role.as_str(),
+            "channel": ask.channel.map(|channel| channel.as_str()),
+            "token": ask.token,
+            "address": ask.from.to_canonical().to_string(),
+        });
+        let asked = async {
+            let _turn = self.turns.acquire().await.map_err(|_| "it is closed".to_owned())?;
+            self.fetcher.post_json(&self.url, body.to_string()).await
+        };
+        let why = match timeout(TIMEOUT, Box::pin(asked)).await {
+            Ok(Ok(status)) if status.is_success() => return Said::Yes,
+            Ok(Ok(status)) if status.is_client_error() => {
+                debug!(url = %self.url, %status, "auth-url says no");
+                return Said::No;
+            }
+            Ok(Ok(status)) => format!("it answers {status}"),
+            Ok(Err(why)) => why,
+            Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+        };
+        self.counters.count(Outcome::Unanswered);
+        warn!(url = %self.url, %why, "auth-url cannot be asked");
+        Said::Nothing
+    }
+}

@@ -1,0 +1,280 @@
+//! One connected client: what each of its messages does.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, MutexGuard},
+    time::SystemTime,
+};
+
+use super::{
+    Shared,
+    hub::{Hub, HubError, MemberId},
+    limits::{Pace, Verdict},
+    outbox::Outbox,
+    protocol::{ChannelEntry, Code, JoinRole, ServerMessage},
+    publishing::{Answered, Publisher},
+    refused::Refused,
+    request::{self, Request, Signal},
+};
+use crate::{
+    channel::{ChannelId, ChannelInfo, Credential, KeyFit, NewChannel, Visitor},
+    signaling::auth::{Ask, Role},
+};
+
+/// Channels that a connection remembers as its own; further ones it can use with their keys.
+const MOST_OWN: usize = 16;
+
+/// A client, from its connection's beginning to its end.
+pub(super) struct Member {
+    shared: Arc<Shared>,
+    id: MemberId,
+    outbox: Outbox,
+    pace: Pace,
+    remote: SocketAddr,
+    token: Option<String>,
+    /// Channels that this connection has made, the last one last, and who it is there.
+    own: Vec<(ChannelId, Credential)>,
+    publisher: Option<Publisher>,
+}
+
+impl Member {
+    pub(super) fn new(shared: Arc<Shared>, outbox: Outbox, remote: SocketAddr, token: Option<String>) -> Self {
+        let id = shared.hub().connect(outbox.clone());
+        let pace = shared.limits.of_connection();
+        Self { shared, id, outbox, pace, remote, token, own: Vec::new(), publisher: None }
+    }
+
+    /// Counts a frame that came.
+    pub(super) fn pace_of_frame(&mut self) -> Verdict {
+        self.pace.frame(&self.shared.limits, self.remote.ip())
+    }
+
+    /// Acts on a text frame; whatever comes of it is put into the outbox.
+    pub(super) async fn hear(&mut self, text: &str) {
+        let (id, result) = match request::parse(text) {
+            Ok((id, request)) => (id, self.act(id, request).await),
+            Err(bad) => (bad.id, Err(bad.into())),
+        };
+        match result {
+            Ok(None) => (),
+            Ok(Some(reply)) => self.tell(&reply, id),
+            Err(refused) => self.refuse(refused, id),
+        }
+    }
+
+    /// Says why something was not acted on.
+    pub(super) fn refuse(&self, refused: Refused, id: Option<u64>) {
+        self.shared.counters.refused();
+        self.tell(&refused.into_message(), id);
+    }
+
+    fn tell(&self, message: &ServerMessage, id: Option<u64>) {
+        self.outbox.push(message.to_json(id).into());
+    }
+
+    async fn act(&mut self, id: Option<u64>, request: Request) -> Result<Option<ServerMessage>, Refused> {
+        match request {
+            Request::Create(about) => self.create(about).await.map(Some),
+            Request::Join { channel, role } => self.join(channel, role, id).await.map(|()| None),
+            Request::Leave => self.leave().await.map(Some),
+            Request::Signal { to, signal } => self.signal(to, signal, id).await.map(|()| None),
+            Request::Alias(name) => {
+                self.hub().set_alias(self.id, name);
+                Ok(None)
+            }
+            Request::Chat(text) => self.chat(text, id).await.map(|()| None),
+            Request::List => self.list().await.map(Some),
+            Request::Stop(channel) => self.stop(channel).await.map(Some),
+        }
+    }
+
+    async fn create(&mut self, about: NewChannel) -> Result<ServerMessage, Refused> {
+        self.admit(Role::Publish, None).await?;
+        let created = self.shared.registry.create(about).await?;
+        if self.own.len() >= MOST_OWN {
+            self.own.remove(0);
+        }
+        self.own.push((created.id.clone(), Credential::of(&created.key)));
+        Ok(ServerMessage::Created { channel: created.id.to_string(), key: created.key })
+    }
+
+    async fn join(&mut self, channel: ChannelId, role: JoinRole, id: Option<u64>) -> Result<(), Refused> {
+        let credential = match role {
+            JoinRole::Publisher => match self.own(&channel) {
+                Some(credential) => credential,
+                None => self.admit(Role::Publish, Some(&channel)).await?,
+            },
+            JoinRole::Peer => self.admit_to_take_part(Some(&channel)).await?,
+            JoinRole::Viewer => {
+                self.admit(Role::View, Some(&channel)).await?;
+                return Err(Refused::new(Code::Unsupported, "this server does not send media to viewers"));
+            }
+        };
+        self.hub().may_join(self.id, &channel, role)?;
+        let presence = self.shared.registry.enter(&channel, Visitor::Member).await?;
+        if role == JoinRole::Publisher {
+            let endpoint = self.shared.publishing.clone();
+            self.publisher = Some(Publisher::new(endpoint, channel.clone(), self.remote, credential));
+        }
+        let joined = self.hub().join(self.id, (channel, role), presence, id);
+        if joined.is_err() {
+            self.publisher = None;
+        }
+        Ok(joined?)
+    }
+
+    async fn leave(&mut self) -> Result<ServerMessage, Refused> {
+        let left = self.hub().leave(self.id);
+        self.unpublish().await;
+        match left {
+            Some(_) => Ok(ServerMessage::Closed { reason: "left".into() }),
+            None => Err(HubError::NotJoined.into()),
+        }
+    }
+
+    async fn signal(&mut self, to: Option<String>, signal: Signal, id: Option<u64>) -> Result<(), Refused> {
+        let (channel, role) = {
+            let hub = self.hub();
+            let place = hub.place(self.id)?;
+            (place.channel.clone(), place.role)
+        };
+        self.shared.registry.touch(&channel).await;
+        if role != JoinRole::Publisher {
+            return Ok(self.hub().relay(self.id, to, signal)?);
+        }
+        if let Some(to) = to {
+            return Err(HubError::NoPeer(to).into());
+        }
+        let Some(publisher) = &mut self.publisher else { return Err(HubError::NotJoined.into()) };
+        match signal {
+            Signal::Offer(sdp) => {
+                let Answered { answer, candidates } = publisher.offer(sdp).await?;
+                self.tell(&answer, id);
+                for candidate in candidates {
+                    self.tell(&ServerMessage::Candidate(candidate), None);
+                }
+                Ok(())
+            }
+            Signal::Candidate(trickled) => publisher.trickle(trickled).await,
+            Signal::Answer(_) => Err(Refused::new(Code::BadState, "the server has offered nothing to a publisher")),
+        }
+    }
+
+    async fn chat(&mut self, text: String, id: Option<u64>) -> Result<(), Refused> {
+        let channel = self.hub().place(self.id)?.channel.clone();
+        if !self.pace.chat() {
+            return Err(Refused::new(Code::TooOften, "too many chat messages; slow down"));
+        }
+        self.shared.registry.touch(&channel).await;
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let at = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        Ok(self.hub().chat(self.id, text, at, id)?)
+    }
+
+    async fn list(&self) -> Result<ServerMessage, Refused> {
+        self.admit_to_take_part(None).await?;
+        self.hub().follow_list(self.id);
+        let channels = self.shared.registry.list().await.into_iter().map(ChannelEntry::from).collect();
+        Ok(ServerMessage::Channels { channels })
+    }
+
+    async fn stop(&mut self, channel: Option<ChannelId>) -> Result<ServerMessage, Refused> {
+        let here = self.hub().place(self.id).ok().map(|place| place.channel.clone());
+        let last_made = || self.own.last().map(|(channel, _)| channel.clone());
+        let channel = channel.or_else(|| here.clone()).or_else(last_made);
+        let channel = channel.ok_or_else(|| Refused::new(Code::BadMessage, "channel: say which"))?;
+        self.may_stop(&channel, here.as_ref()).await?;
+        if here.as_ref() == Some(&channel) {
+            self.hub().leave(self.id); // who asked for it has a reply of his own
+        }
+        if !self.shared.registry.stop(&channel).await {
+            return Err(Refused::new(Code::NotFound, format!("there is no channel {channel}")));
+        }
+        self.own.retain(|(own, _)| *own != channel);
+        if here.as_ref() == Some(&channel) {
+            self.unpublish().await;
+        }
+        self.hub().close_room(&channel, STOPPED);
+        Ok(ServerMessage::Closed { reason: STOPPED.into() })
+    }
+
+    /// Who made the channel, publishes on it or has its key may; and admins.
+    async fn may_stop(&self, channel: &ChannelId, here: Option<&ChannelId>) -> Result<(), Refused> {
+        let publishes = here == Some(channel) && self.publisher.as_ref().is_some_and(Publisher::is_live);
+        let key_fits = match &self.token {
+            Some(token) => self.shared.registry.key_fits(channel, Some(token)).await == KeyFit::Right,
+            None => false,
+        };
+        if publishes || key_fits || self.own(channel).is_some() {
+            return Ok(());
+        }
+        self.admit(Role::Admin, Some(channel)).await.map(|_| ())
+    }
+
+    fn own(&self, channel: &ChannelId) -> Option<Credential> {
+        self.own.iter().find(|(own, _)| own == channel).map(|(_, credential)| *credential)
+    }
+
+    async fn admit(&self, role: Role, channel: Option<&ChannelId>) -> Result<Credential, Refused> {
+        let ask = Ask { role, channel, token: self.token.as_deref(), from: self.remote.ip() };
+        Ok(self.shared.gate.admit(ask).await?)
+    }
+
+    /// Peers send as well as receive, and nothing of theirs goes into a session of ours: any token that the server asks for
+    /// lets them in, and no channel's key is needed.
+    async fn admit_to_take_part(&self, channel: Option<&ChannelId>) -> Result<Credential, Refused> {
+        let gate = &self.shared.gate;
+        let watching = self.admit(Role::View, channel);
+        match (gate.needs_token(Role::View), gate.needs_token(Role::Publish)) {
+            (_, false) => watching.await,
+            (false, true) => self.admit(Role::Publish, None).await,
+            (true, true) => match watching.await {
+                Ok(credential) => Ok(credential),
+                Err(_) => self.admit(Role::Publish, None).await,
+            },
+        }
+    }
+
+    /// Returns when the publisher's session has ended by itself, and has been told.
+    pub(super) async fn session_ended(&mut self) {
+        let Some(publisher) = &mut self.publisher else { return std::future::pending().await };
+        let reason = publisher.ended().await;
+        // Who is out of the channel has been told already.
+        if self.hub().place(self.id).is_ok() {
+            self.tell(&ServerMessage::Closed { reason }, None);
+        }
+    }
+
+    async fn unpublish(&mut self) {
+        if let Some(mut publisher) = self.publisher.take() {
+            publisher.close().await;
+        }
+    }
+
+    /// The connection is over: the session ends with it, and the others are told.
+    pub(super) async fn vanish(mut self) {
+        self.hub().disconnect(self.id);
+        self.unpublish().await;
+    }
+
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.shared.hub()
+    }
+}
+
+/// A task that panics or is thrown away leaves nobody behind.
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.hub().disconnect(self.id);
+    }
+}
+
+/// The reason that those in a channel are told when it is stopped, or has expired.
+pub(super) const STOPPED: &str = "stopped";
+
+impl From<ChannelInfo> for ChannelEntry {
+    fn from(info: ChannelInfo) -> Self {
+        let ChannelInfo { id, title, category, is_live, viewers, .. } = info;
+        Self { id: id.to_string(), title, category, live: is_live, viewers }
+    }
+}

@@ -1,0 +1,218 @@
+//! `GET /ws`: signaling over a WebSocket, for pages and elements that publish, talk to each other, or follow what is on.
+//!
+//! ```text
+//!   frames ──▶ connection ──▶ member ──▶ request ──▶ protocol     one client: its frames, its messages, their types
+//!                 ▲ outbox      │  └──▶ publishing ──▶ whip::accept, SignaledSession
+//!                 │             ▼
+//!                 └─────────── hub ◀── news ◀── Registry          who is where; what goes to whom
+//! ```
+//!
+//! Media never comes here. A publisher's offer takes the same way as one that came by WHIP; peers' descriptions are passed
+//! on as they are.
+
+mod connection;
+mod counters;
+mod hub;
+mod limits;
+mod member;
+mod news;
+mod outbox;
+mod protocol;
+mod publishing;
+mod redescribe;
+mod refused;
+mod request;
+mod schema;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::{
+    extract::{
+        ConnectInfo, RawQuery, State, WebSocketUpgrade,
+        ws::{WebSocket, rejection::WebSocketUpgradeRejection},
+    },
+    http::HeaderMap,
+    response::{IntoResponse as _, Response},
+};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
+use tracing::debug;
+
+use self::{
+    connection::Room,
+    hub::Hub,
+    limits::{Limits, NoRoom},
+    member::Member,
+};
+use super::{
+    auth::{Gate, bearer},
+    connection::Peer,
+    problem::Refusal,
+    table::{Endpoint, Table},
+};
+use crate::channel::Registry;
+
+pub(crate) use counters::{Counters, SocketCounts};
+#[cfg(any(test, fuzzing))]
+pub(super) use fuzzing_entry::message as fuzz_message;
+pub(crate) use schema::serve as serve_schema;
+
+/// A message; an offer of 64 KiB as JSON would be larger, but browsers' have 5 to 10.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// A bridge server's WebSockets. Dropping it ends them all.
+pub(crate) struct Sockets {
+    shared: Arc<Shared>,
+    news: AbortHandle,
+    /// Connections end with it.
+    open: watch::Sender<()>,
+}
+
+/// What all connections of a server share.
+struct Shared {
+    registry: Arc<dyn Registry>,
+    gate: Arc<dyn Gate>,
+    /// Where WHIP's offers go too.
+    publishing: Arc<Endpoint>,
+    /// Lock order: before the registry's.
+    hub: Mutex<Hub>,
+    limits: Limits,
+    counters: Counters,
+}
+
+impl Shared {
+    /// Every operation leaves it whole, so a panic elsewhere does no harm.
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sockets {
+    /// For a server whose publishers go to this endpoint; what the registry tells is passed on by a task of `runtime`.
+    pub(crate) fn new(
+        runtime: &Handle,
+        registry: Arc<dyn Registry>,
+        gate: Arc<dyn Gate>,
+        publishing: Arc<Endpoint>,
+    ) -> Self {
+        let changes = registry.changes();
+        let shared = Arc::new(Shared {
+            registry,
+            gate,
+            publishing,
+            hub: Mutex::default(),
+            limits: Limits::default(),
+            counters: Counters::default(),
+        });
+        let news = runtime.spawn(news::pass_on(Arc::downgrade(&shared), changes)).abort_handle();
+        Self { shared, news, open: watch::channel(()).0 }
+    }
+
+    /// What has happened so far.
+    pub(crate) fn counts(&self) -> SocketCounts {
+        self.shared.counters.counts()
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        self.news.abort();
+    }
+}
+
+/// `GET /ws`
+pub(crate) async fn serve(
+    State(table): State<Arc<Table>>,
+    ConnectInfo(Peer(remote)): ConnectInfo<Peer>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let site = table.site().ok_or_else(|| Refusal::NoEndpoint("/ws".into()));
+    let accepted = site.and_then(|site| {
+        let upgrade = upgrade.map_err(not_a_websocket)?;
+        let Sockets { shared, open, .. } = &site.sockets;
+        let permit = shared.limits.connect(remote.ip()).map_err(|full| {
+            shared.counters.turned_away();
+            no_room(full)
+        })?;
+        let (shared, open) = (shared.clone(), open.subscribe());
+        let token = bearer(&headers).map(str::to_owned).or_else(|| token_of(query.as_deref()?));
+        let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+        Ok(upgrade.on_upgrade(move |socket: WebSocket| async move {
+            let _permit = permit;
+            shared.counters.opened();
+            debug!(%remote, "WebSocket opened");
+            let (outbox, outgoing) = outbox::outbox();
+            let member = Member::new(shared.clone(), outbox.clone(), remote, token);
+            let room = Room { shared: &shared, open: &open };
+            connection::run(socket, member, outbox, outgoing, room).await;
+            shared.counters.closed();
+            debug!(%remote, "WebSocket closed");
+        }))
+    });
+    accepted.unwrap_or_else(|refusal: Refusal| {
+        debug!(%remote, %refusal, "refused");
+        refusal.into_response()
+    })
+}
+
+/// Browsers cannot send a header with a WebSocket's request.
+fn token_of(query: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(name, value)| name == "token" && !value.is_empty()).map(|(_, value)| value.into_owned())
+}
+
+fn not_a_websocket(rejection: WebSocketUpgradeRejection) -> Refusal {
+    match rejection {
+        WebSocketUpgradeRejection::MethodNotGet(_) => Refusal::Method { allow: "GET" },
+        other => Refusal::NotWebSocket(other.body_text()),
+    }
+}
+
+fn no_room(full: NoRoom) -> Refusal {
+    Refusal::TooManyConnections(match full {
+        NoRoom::Server => "this server has as many WebSockets as it can",
+        NoRoom::Address => "there are too many WebSockets from this address",
+    })
+}
+
+#[cfg(any(test, fuzzing))]
+mod fuzzing_entry {
+    //! What reads a text frame, without a socket.
+
+    use super::{protocol::Code, redescribe, refused::Refused, request};
+    use crate::signaling::socket::request::{Request, Signal};
+
+    /// Reads a message as a connection does; what is refused has words for people, and what is not keeps the bounds.
+    pub(in crate::signaling) fn message(text: &str) {
+        match request::parse(text) {
+            Err(bad) => {
+                assert_eq!(bad.code, Code::BadMessage);
+                let reply = Refused::from(bad).into_message().to_json(None);
+                assert!(reply.len() < 8 * 1024, "an error is short: {reply}");
+            }
+            Ok((_, Request::Signal { signal: Signal::Offer(sdp), .. })) => {
+                let _ = redescribe::compare(&sdp, &sdp);
+                let _ = redescribe::mid_at(&sdp, 0);
+                for candidate in redescribe::candidates(&sdp) {
+                    assert!(!candidate.candidate.contains(['\r', '\n']));
+                }
+            }
+            Ok((_, Request::Chat(text))) => assert!(!text.trim().is_empty() && text.chars().count() <= 500),
+            Ok(_) => (),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_from_the_query() {
+        assert_eq!(token_of("channel=a&token=b%2Bc").as_deref(), Some("b+c"));
+        for none in ["", "token=", "Token=x", "channel=a"] {
+            assert_eq!(token_of(none), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The GObject shell: properties, signals, state changes, EOS.
+#![allow(missing_docs)] // the derive makes public accessors; each property is documented by its blurb
+
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use gst::{
+    glib::{self, signal::signal_has_handler_pending, subclass::SignalId},
+    prelude::*,
+    subclass::prelude::*,
+};
+use once_cell::sync::Lazy;
+
+use super::{settings::Settings, stats};
+use crate::{
+    bridge::{Description, Observer, Server, SessionBuilder, SessionChange, properties},
+    channel::ChannelId,
+    runtime,
+    signaling::{Authorizer, Role, SessionId, abbreviate},
+};
+
+pub(super) static CAT: Lazy<gst::DebugCategory> =
+    Lazy::new(|| gst::DebugCategory::new("webrtcbridgebin", gst::DebugColorFlags::empty(), Some("Bridge server")));
+
+/// What sessions get for their end before EOS is posted, which is to be within 3 s.
+const END_OF_STREAM: Duration = Duration::from_millis(2500);
+
+/// Lock order: `settings` and `server` alone; neither is held while states change or messages are posted.
+#[derive(Default, glib::Properties)]
+#[properties(wrapper_type = super::WebrtcBridgeBin)]
+pub struct WebrtcBridgeBin {
+    #[property(name = "listen", get, set, type = String, member = listen, default = Some("127.0.0.1:8080"), nick = "Listen address",
+        blurb = "HOST:PORT of the server; port 0 picks a free one, [::]:8080 is for all interfaces")]
+    #[property(name = "session", get = Self::shown_session, set, type = String, member = session, nick = "Session",
+        blurb = "Pipeline description run for each publisher; {channel} and {session} are filled in; empty: signaling only; shown without the values in it")]
+    #[property(name = "max-channels", get, set, type = u32, member = max_channels, default = 100, nick = "Most channels",
+        blurb = "Most channels at a time")]
+    #[property(name = "channel-ttl", get, set, type = u32, member = channel_ttl, default = 3600, nick = "Channels' time to live",
+        blurb = "After so many seconds without a publisher or a sign of life a channel goes")]
+    #[property(name = "max-sessions", get, set, type = u32, member = max_sessions, default = 100, nick = "Most sessions",
+        blurb = "Most sessions at a time")]
+    #[property(name = "max-viewers", get, set, type = u32, member = max_viewers, default = 1000, nick = "Most viewers",
+        blurb = "Most viewers at a time")]
+    #[property(name = "p2p-viewers", get, set, type = u32, member = p2p_viewers, default = 0, nick = "Peer-to-peer viewers",
+        blurb = "Up to so many viewers of a channel get media from its publisher directly")]
+    #[property(name = "publish-token", get = Self::shown_publish_token, set, type = Option<String>, member = publish_token,
+        nick = "Token for publishing", blurb = "Bearer token that publishers must have; shown redacted")]
+    #[property(name = "view-token", get = Self::shown_view_token, set, type = Option<String>, member = view_token,
+        nick = "Token for viewing", blurb = "Bearer token that viewers must have; shown redacted")]
+    #[property(name = "admin-token", get = Self::shown_admin_token, set, type = Option<String>, member = admin_token,
+        nick = "Token for everything", blurb = "Bearer token for DELETE, /metrics and /status; without one these are for this machine alone; shown redacted")]
+    #[property(name = "jwt-secret", get = Self::shown_jwt_secret, set, type = Option<String>, member = jwt_secret,
+        nick = "JWT secret", blurb = "Secret of tokens signed with HS256; shown redacted")]
+    #[property(name = "jwks-uri", get, set, type = Option<String>, member = jwks_uri, nick = "JWKS address",
+        blurb = "Where the keys are of tokens signed with RS256 or ES256")]
+    #[property(name = "auth-url", get = Self::shown_auth_url, set, type = Option<String>, member = auth_url, nick = "Authorization webhook",
+        blurb = "Is asked by POST who may do what; shown without its query")]
+    #[property(name = "allowed-origins", get, set, type = gst::Array, member = allowed_origins, nick = "Allowed origins",
+        blurb = "Origins of pages that may use the server, beside its own")]
+    #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate, nick = "TLS certificate",
+        blurb = "PEM file with the certificate chain, for HTTPS; cert.pem and key.pem of the working directory when unset")]
+    #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key, nick = "TLS key",
+        blurb = "PEM file with the private key")]
+    #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
+        blurb = "STUN server that peers are told of: stun://host:port")]
+    #[property(name = "turn-servers", get = Self::shown_turn_servers, set, type = gst::Array, member = turn_servers, nick = "TURN servers",
+        blurb = "TURN servers that peers are told of: turn(s)://user:password@host:port?transport=udp; shown redacted")]
+    #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, maximum = 65535, nick = "UDP port",
+        blurb = "UDP port for the media of all sessions; 0 picks a free one")]
+    #[property(name = "ice-udp-port-range", get, set, type = Option<String>, member = ice_udp_port_range, nick = "UDP port range",
+        blurb = "from-to: takes the first free port of these; who sets the same range shares it")]
+    #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses, nick = "Public addresses",
+        blurb = "IP addresses to announce in place of this machine's")]
+    #[property(name = "video-codecs", get, set, type = gst::Array, member = video_codecs, nick = "Video codecs",
+        blurb = "Video codecs in order of preference")]
+    #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, nick = "Audio codecs",
+        blurb = "Audio codecs in order of preference")]
+    #[property(name = "max-bitrate", get, set, type = u32, member = max_bitrate, nick = "Most bitrate",
+        blurb = "Upper bound that publishers are told for video, in bit/s; 0 for none")]
+    #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, default = 10_000, nick = "Connect timeout",
+        blurb = "How long a peer has from the answer to being connected, in ms")]
+    #[property(name = "page", get, set, type = bool, member = page, default = true, nick = "Page",
+        blurb = "Serve the page at /")]
+    settings: Mutex<Settings>,
+    /// Between READY→PAUSED and PAUSED→READY.
+    server: Mutex<Option<Server>>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for WebrtcBridgeBin {
+    const NAME: &'static str = "GstWebrtcBridgeBin";
+    type Type = super::WebrtcBridgeBin;
+    type ParentType = gst::Bin;
+}
+
+impl ObjectImpl for WebrtcBridgeBin {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
+            let mut properties = WebrtcBridgeBin::derived_properties().to_vec();
+            properties.push(
+                glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                    .nick("Statistics")
+                    .blurb("The sessions that there are, and counters")
+                    .read_only()
+                    .build(),
+            );
+            properties
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        self.derived_set_property(id, value, pspec);
+    }
+
+    fn property(&self, id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "stats" => stats::structure(self.server().as_ref()).to_value(),
+            _ => self.derived_property(id, pspec),
+        }
+    }
+
+    fn signals() -> &'static [glib::subclass::Signal] {
+        static SIGNALS: Lazy<Vec<glib::subclass::Signal>> = Lazy::new(|| {
+            let string = String::static_type();
+            vec![
+                glib::subclass::Signal::builder("create-session")
+                    .param_types([string, string])
+                    .return_type::<Option<gst::Element>>()
+                    // The first who makes one.
+                    .accumulator(|_, _, made| {
+                        let is_made = made.get::<Option<gst::Element>>().is_ok_and(|element| element.is_some());
+                        if is_made { ControlFlow::Break(made.clone()) } else { ControlFlow::Continue(made.clone()) }
+                    })
+                    .build(),
+                glib::subclass::Signal::builder("authorize")
+                    .param_types([string, string])
+                    .return_type::<bool>()
+                    .build(),
+                glib::subclass::Signal::builder("drain")
+                    .param_types([u32::static_type()])
+                    .action()
+                    .class_handler(|values| {
+                        let element = values.first()?.get::<super::WebrtcBridgeBin>().ok()?;
+                        let timeout = values.get(1)?.get::<u32>().ok()?;
+                        element.imp().drain(Duration::from_millis(timeout.into()));
+                        None
+                    })
+                    .build(),
+            ]
+        });
+        &SIGNALS
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        let element = self.obj();
+        let flags = gst::ElementFlags::SOURCE | gst::ElementFlags::SINK;
+        element.set_suppressed_flags(flags);
+        element.set_element_flags(flags);
+    }
+}
+
+impl GstObjectImpl for WebrtcBridgeBin {}
+
+impl ElementImpl for WebrtcBridgeBin {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: Lazy<gst::subclass::ElementMetadata> = Lazy::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "WebRTC bridge server",
+                "Generic/Bin/Network",
+                "Serves any number of WebRTC publishers, each with a pipeline of its own",
+                "The webrtcbridge authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match transition {
+            gst::StateChange::ReadyToPaused => self.start()?,
+            gst::StateChange::PlayingToPaused => self.with_server(|server| server.sessions().pause()),
+            gst::StateChange::PausedToReady => self.stop(),
+            _ => {}
+        }
+        let success = self.parent_change_state(transition)?;
+        match transition {
+            gst::StateChange::ReadyToPaused | gst::StateChange::PlayingToPaused => {
+                Ok(gst::StateChangeSuccess::NoPreroll)
+            }
+            gst::StateChange::PausedToPlaying => {
+                let element = self.obj();
+                let clock = element.clock().unwrap_or_else(gst::SystemClock::obtain);
+                let base_time = element.base_time().unwrap_or(gst::ClockTime::ZERO);
+                self.with_server(|server| server.sessions().play(clock, base_time));
+                Ok(success)
+            }
+            _ => Ok(success),
+        }
+    }
+
+    fn send_event(&self, event: gst::Event) -> bool {
+        if event.type_() != gst::EventType::Eos {
+            return self.parent_send_event(event);
+        }
+        gst::debug!(CAT, imp = self, "end of stream was asked for");
+        let seqnum = event.seqnum();
+        self.end_sessions(END_OF_STREAM, move |element, _| {
+            let _ = element.post_message(gst::message::Eos::builder().src(element).seqnum(seqnum).build());
+        })
+    }
+}
+
+impl BinImpl for WebrtcBridgeBin {}
+
+impl WebrtcBridgeBin {
+    fn start(&self) -> Result<(), gst::StateChangeError> {
+        let server = self.open().map_err(|error| {
+            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{}", error));
+            gst::StateChangeError
+        })?;
+        let url = server.url().to_owned();
+        *self.server() = Some(server);
+        gst::info!(CAT, imp = self, "serving at {url}");
+        let page = self.settings().page.then(|| format!("{url}/"));
+        let listening =
+            gst::Structure::builder("webrtcbridge-listening").field("url", url).field_if_some("page", page).build();
+        let _ = self.obj().post_message(gst::message::Element::builder(listening).src(&*self.obj()).build());
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Server, String> {
+        let settings = self.settings().clone();
+        let description = settings.description()?;
+        for ignored in description.iter().flat_map(Description::warnings) {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", ignored));
+        }
+        let element = self.obj().downgrade();
+        let builder = Builder { element: element.clone(), description };
+        let authorizer = self.is_asked().then(|| Arc::new(Asking(element.clone())) as Arc<dyn Authorizer>);
+        let config = settings.resolve(Arc::new(builder), Arc::new(Bus(element)), authorizer)?;
+        let server = Server::start(config).map_err(|error| error.to_string())?;
+        if let Some(warning) = server.warning() {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", warning));
+        }
+        Ok(server)
+    }
+
+    /// Whether the application has connected to `authorize`.
+    fn is_asked(&self) -> bool {
+        let signal = SignalId::lookup("authorize", super::WebrtcBridgeBin::static_type());
+        signal.is_some_and(|signal| signal_has_handler_pending(&*self.obj(), signal, None, true))
+    }
+
+    fn stop(&self) {
+        let server = self.server().take();
+        if let Some(server) = server {
+            server.stop();
+        }
+    }
+
+    fn drain(&self, time: Duration) {
+        self.end_sessions(time, |element, left| {
+            let left = u32::try_from(left).unwrap_or(u32::MAX);
+            let drained = gst::Structure::builder("webrtcbridge-drained").field("sessions", left).build();
+            let _ = element.post_message(gst::message::Element::builder(drained).src(element).build());
+        });
+    }
+
+    /// Ends all sessions within the time, and then says so, with how many are left; false if it is not started.
+    fn end_sessions(&self, time: Duration, done: impl FnOnce(&super::WebrtcBridgeBin, usize) + Send + 'static) -> bool {
+        let Some(sessions) = self.server().as_ref().map(|server| server.sessions().clone()) else { return false };
+        let Ok(http) = runtime::signaling() else { return false };
+        sessions.drain(time);
+        let element = self.obj().downgrade();
+        http.spawn(async move {
+            let _ = tokio::time::timeout(time, sessions.emptied()).await;
+            let left = sessions.totals().sessions;
+            drop(sessions);
+            let _ = tokio::task::spawn_blocking(move || {
+                if let Some(element) = element.upgrade() {
+                    done(&element, left);
+                }
+            })
+            .await;
+        });
+        true
+    }
+
+    fn with_server(&self, f: impl FnOnce(&Server)) {
+        if let Some(server) = &*self.server() {
+            f(server);
+        }
+    }
+
+    /// What it is made of; the values may hold keys.
+    fn shown_session(&self) -> String {
+        Description::shown(&self.settings().session)
+    }
+
+    fn shown_publish_token(&self) -> Option<String> {
+        shown(&self.settings().publish_token)
+    }
+
+    fn shown_view_token(&self) -> Option<String> {
+        shown(&self.settings().view_token)
+    }
+
+    fn shown_admin_token(&self) -> Option<String> {
+        shown(&self.settings().admin_token)
+    }
+
+    fn shown_jwt_secret(&self) -> Option<String> {
+        shown(&self.settings().jwt_secret)
+    }
+
+    fn shown_auth_url(&self) -> Option<String> {
+        let url = self.settings().auth_url.clone()?;
+        Some(match url.split_once('?') {
+            Some((before, _)) => format!("{before}?…"),
+            None => url,
+        })
+    }
+
+    fn shown_turn_servers(&self) -> gst::Array {
+        properties::redacted_turn_servers(&self.settings().turn_servers)
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn server(&self) -> MutexGuard<'_, Option<Server>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shown(secret: &Option<String>) -> Option<String> {
+    secret.as_ref().map(|_| "***".to_owned())
+}
+
+/// Lets the application make a session's pipeline, or takes the description.
+struct Builder {
+    element: glib::WeakRef<super::WebrtcBridgeBin>,
+    description: Option<Description>,
+}
+
+impl SessionBuilder for Builder {
+    fn build(&self, channel: &ChannelId, id: &SessionId) -> Result<Option<gst::Element>, String> {
+        let element = self.element.upgrade().ok_or("the bin is gone")?;
+        let arguments: [&dyn ToValue; 2] = [&channel.as_str(), &id.as_str()];
+        if let Some(made) = element.emit_by_name::<Option<gst::Element>>("create-session", &arguments) {
+            return Ok(Some(made));
+        }
+        match &self.description {
+            Some(description) => SessionBuilder::build(description, channel, id),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Asks the application who may do what.
+struct Asking(glib::WeakRef<super::WebrtcBridgeBin>);
+
+#[async_trait]
+impl Authorizer for Asking {
+    async fn authorize(&self, _: Role, channel: Option<&ChannelId>, token: Option<&str>) -> bool {
+        let (element, channel, token) = (self.0.clone(), channel.map(ToString::to_string), token.map(str::to_owned));
+        let asking = tokio::task::spawn_blocking(move || {
+            element.upgrade().is_some_and(|element| element.emit_by_name::<bool>("authorize", &[&channel, &token]))
+        });
+        asking.await.unwrap_or(false)
+    }
+}
+
+/// Tells the bus of sessions.
+struct Bus(glib::WeakRef<super::WebrtcBridgeBin>);
+
+impl Observer for Bus {
+    fn session(&self, report: &SessionChange) {
+        let Some(element) = self.0.upgrade() else { return };
+        let SessionChange { id, channel, state, reason } = report;
+        gst::info!(CAT, obj = element, "session {} on {channel}: {} {reason}", abbreviate(id.as_str()), state.as_str());
+        let structure = gst::Structure::builder("webrtcbridge-session")
+            .field("id", id.as_str())
+            .field("channel", channel.as_str())
+            .field("state", state.as_str())
+            .field("reason", reason.as_str())
+            .build();
+        let _ = element.post_message(gst::message::Element::builder(structure).src(&element).build());
+    }
+}

@@ -1,0 +1,27 @@
+//! Thousands of publishers come and go at a bridge server: `tests/long`. BRIDGE_CYCLES says how many (5,000).
+#![allow(clippy::print_stderr)] // the figures that are measured on the way
+
+mod common;
+
+use common::cycles::Serving;
+
+#[test]
+#[ignore = "long"]
+fn thousands_of_publishers_leave_nothing_behind() {
+    let cycles: usize = std::env::var("BRIDGE_CYCLES").map_or(5_000, |text| text.parse().expect("a number"));
+    let serving = Serving::start(&[]);
+    serving.cycle(0, 100.min(cycles));
+    let first = serving.settled(0);
+    let mut last = first;
+    for from in (100..cycles).step_by(500) {
+        let to = (from + 500).min(cycles);
+        serving.cycle(from, to);
+        last = serving.settled(first.threads);
+        eprintln!("after {to}: {last:?}");
+    }
+    assert!(last.threads <= first.threads, "{first:?} {last:?}");
+    assert!(last.fds <= first.fds, "{first:?} {last:?}");
+    let growth = last.rss_kib.saturating_sub(first.rss_kib) as f64 / first.rss_kib as f64;
+    assert!(growth < 0.10, "grew by {:.1} %: {first:?} {last:?}", growth * 100.0);
+    serving.launch.end_cleanly();
+}

@@ -1,0 +1,38 @@
+//! Publishers come and go, half of them without a word, and a bridge server holds no more than before.
+#![allow(clippy::print_stderr)] // the figures that are measured on the way
+
+mod common;
+
+use common::cycles::Serving;
+
+#[test]
+fn two_hundred_publishers_leave_nothing_behind() {
+    let serving = Serving::start(&[]);
+    // What stays for good is there after the first.
+    serving.cycle(0, 8);
+    let first = serving.settled(0);
+    serving.cycle(8, 100);
+    let halfway = serving.settled(first.threads);
+    serving.cycle(100, 200);
+    let end = serving.settled(first.threads);
+    eprintln!("after 8: {first:?}; after 100: {halfway:?}; after 200: {end:?}");
+    assert!(end.threads <= first.threads, "{first:?} {end:?}");
+    assert!(end.fds <= first.fds, "{first:?} {end:?}");
+    let growth = end.rss_kib.saturating_sub(halfway.rss_kib) as f64 / halfway.rss_kib as f64;
+    assert!(growth < 0.02, "grew by {:.1} % from the 100th to the 200th: {halfway:?} {end:?}", growth * 100.0);
+    serving.launch.end_cleanly();
+}
+
+#[test]
+fn gstreamers_leak_tracer_finds_nothing() {
+    let serving = Serving::start(&[("GST_TRACERS", "leaks"), ("GST_DEBUG", "GST_TRACER:7")]);
+    serving.cycle(0, 6);
+    serving.settled(usize::MAX);
+    let mut launch = serving.launch;
+    launch.interrupt();
+    assert!(launch.wait_exit(common::SOON).success());
+    let output = launch.output();
+    let leaks: Vec<&str> = output.lines().filter(|line| line.contains("object-alive")).collect();
+    assert!(output.contains("GST_TRACER"), "the tracer was not there: {output}");
+    assert!(leaks.is_empty(), "{leaks:#?}");
+}
