@@ -64,8 +64,8 @@ impl Site {
             access,
             registry: registry.clone(),
             publishing: Arc::new(answerer.clone()),
-            page: true,
             monitor: numbers.clone(),
+            page: true,
         };
         let mount = mount_site(RUNTIME.handle(), config).unwrap();
         Self { mount, registry, answerer, numbers }

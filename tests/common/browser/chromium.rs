@@ -79,6 +79,15 @@ impl Driver for Chromium {
                 let id = parameters["id"].as_str().expect("an element's id");
                 self.post(&format!("/element/{id}/click"), &json!({}))
             }
+            "SetDeviceMetrics" => {
+                let override_metrics = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": parameters });
+                self.post("/goog/cdp/execute", &override_metrics)
+            }
+            "SetColourScheme" => {
+                let features =
+                    json!({ "features": [{ "name": "prefers-color-scheme", "value": parameters["scheme"] }] });
+                self.post("/goog/cdp/execute", &json!({ "cmd": "Emulation.setEmulatedMedia", "params": features }))
+            }
             "TakeScreenshot" => self.request("GET", "/screenshot", None),
             other => panic!("no such command: {other}"),
         }
