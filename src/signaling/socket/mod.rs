@@ -28,10 +28,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::{
     extract::{
-        ConnectInfo, RawQuery, State, WebSocketUpgrade,
+        ConnectInfo, State, WebSocketUpgrade,
         ws::{WebSocket, rejection::WebSocketUpgradeRejection},
     },
-    http::HeaderMap,
+    http::{HeaderMap, Uri},
     response::{IntoResponse as _, Response},
 };
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
@@ -123,7 +123,7 @@ impl Drop for Sockets {
 pub(crate) async fn serve(
     State(table): State<Arc<Table>>,
     ConnectInfo(Peer(remote)): ConnectInfo<Peer>,
-    RawQuery(query): RawQuery,
+    uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -136,7 +136,7 @@ pub(crate) async fn serve(
             no_room(full)
         })?;
         let (shared, open) = (shared.clone(), open.subscribe());
-        let token = websocket_token(&headers, query.as_deref());
+        let token = websocket_token(&headers, uri.query());
         let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
         Ok(upgrade.on_upgrade(move |socket: WebSocket| async move {
             let _permit = permit;
