@@ -31,13 +31,13 @@ fn eight_publishers_reach_eight_names_and_a_killed_pipeline_is_its_own_affair() 
     });
     let publishers: Vec<Publisher> =
         (0..6).map(|number| Publisher::start(&server.whip(&format!("n{number}")))).collect();
-    let browsers = ["n6", "n7"].map(|channel| {
-        let browser = Browser::start();
+    let first = Browser::start();
+    let browsers = [first.another(), first];
+    for (browser, channel) in browsers.iter().zip(["n6", "n7"]) {
         browser.open(&format!("{}/?codec=h264&channel={channel}", server.url()));
         browser.wait_state("idle", SOON);
         browser.click("#start");
-        browser
-    });
+    }
     browsers.iter().for_each(|browser| browser.wait_state("live", SOON));
     let seconds = |channel: &str, seconds: u32| {
         nginx.wait_recorded(channel, Duration::from_secs(60), |flv| flv.has_seconds(seconds, seconds))
