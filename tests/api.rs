@@ -65,7 +65,7 @@ fn what_tells_of_everything_or_changes_it_takes_the_administrators_token() {
         ("GET", "/api/v1/status", &["adm"]),
         ("GET", "/metrics", &["adm"]),
         ("GET", "/api/v1/openapi.json", &["", "pub", "view", "adm", &key, "wrong"]),
-        ("GET", "/status", &["", "pub", "view", "adm", &key, "wrong"]),
+        ("GET", "/status", &["adm"]),
         ("GET", "/healthz", &["", "pub", "view", "adm", &key, "wrong"]),
         ("GET", "/readyz", &["", "pub", "view", "adm", &key, "wrong"]),
         ("DELETE", &channel, &["adm"]),
@@ -84,6 +84,16 @@ fn what_tells_of_everything_or_changes_it_takes_the_administrators_token() {
             }
         }
     }
+}
+
+#[test]
+fn a_browser_without_a_token_gets_the_page_that_asks_for_it_and_nothing_else() {
+    let site = Site::with(Access { admin_token: Some("adm".into()), ..Access::default() });
+    let answer = site.request("GET", "/status", &[("Accept", "text/html,*/*;q=0.8")], "");
+    assert_eq!(answer.status, 401);
+    assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer "));
+    assert!(answer.header("content-type").unwrap().starts_with("text/html"));
+    assert!(answer.body.contains("status.js"), "{}", answer.body);
 }
 
 #[test]

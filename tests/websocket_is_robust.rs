@@ -176,8 +176,9 @@ async fn handshakes_that_never_end_and_clients_that_say_nothing_hold_up_nobody()
 async fn what_is_no_websocket_is_told_what_to_do() {
     let site = site();
     let ask = |method: &str, headers: &str| {
-        let text =
-            format!("{method} /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}Content-Length: 0\r\n\r\n");
+        let text = format!(
+            "{method} /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}Content-Length: 0\r\n\r\n"
+        );
         Response::parse(&exchange(site.addr(), &text))
     };
     let plain = ask("GET", "");

@@ -235,7 +235,8 @@ async fn a_keyed_channel_takes_a_publisher_with_its_key_or_of_the_connection_tha
 #[tokio::test]
 async fn the_schema_is_served() {
     let site = site();
-    let request = "GET /api/v1/signaling.schema.json HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".to_owned();
+    let request =
+        "GET /api/v1/signaling.schema.json HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".to_owned();
     let address = site.addr();
     let answer = tokio::task::spawn_blocking(move || whip_support::exchange(address, &request)).await.unwrap();
     let answer = whip_support::Response::parse(&answer);

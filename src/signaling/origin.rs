@@ -295,7 +295,7 @@ fn carries_token(path: &str, uri: &Uri, headers: &HeaderMap) -> bool {
     let will = announced.is_some_and(|names| {
         names.split(',').any(|name| name.trim().eq_ignore_ascii_case(header::AUTHORIZATION.as_str()))
     });
-    will || bearer(headers).is_some() || (path == "/ws" && websocket_token(headers, uri).is_some())
+    will || bearer(headers).is_some() || (path == "/ws" && websocket_token(headers, uri.query()).is_some())
 }
 
 /// Whether an origin is one that a list of it holds.

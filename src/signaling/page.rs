@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
-    http::{HeaderName, HeaderValue, header},
+    extract::{ConnectInfo, Path, State},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
-use super::{api::BridgeServer, problem::Refusal, table::Table};
+use super::{
+    api::{BridgeServer, as_admin},
+    connection::Peer,
+    problem::Refusal,
+    table::Table,
+};
 
 /// Scripts and styles are files of ours only. Playback comes from loopback hosts (which CSP cannot name as IPv6), through
 /// blobs that mpegts.js fills.
@@ -48,9 +53,25 @@ pub(crate) async fn index(State(table): State<Arc<Table>>) -> Result<Response, R
     }
 }
 
-/// `GET /status`: for everybody, as it holds nothing; what it shows is asked for with the administrator's token.
-pub(crate) async fn status(_: BridgeServer) -> Response {
-    file(HTML, include_str!("../page/status.html"))
+/// `GET /status`: for administrators. A browser cannot send a token along with an address that is typed in: it gets the
+/// refusal with the page, which holds nothing but a field for the token.
+pub(crate) async fn status(
+    BridgeServer(site): BridgeServer,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Response {
+    let mut page = file(HTML, include_str!("../page/status.html"));
+    let Err(refusal) = as_admin(&site, &headers, peer).await else { return page };
+    let refused = refusal.into_response();
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if !accept.is_some_and(|accept| accept.contains("text/html")) {
+        return refused;
+    }
+    *page.status_mut() = refused.status();
+    for name in [header::WWW_AUTHENTICATE, header::RETRY_AFTER] {
+        page.headers_mut().extend(refused.headers().get(&name).map(|value| (Some(name), value.clone())));
+    }
+    page
 }
 
 /// `GET /page/{file}`

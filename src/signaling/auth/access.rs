@@ -205,7 +205,8 @@ mod tests {
 
     use super::*;
     use crate::channel::{
-        Change, ChannelId, ChannelInfo, Claim, CreateError, Created, NewChannel, PublishError, PublisherLease,
+        Change, ChannelId, ChannelInfo, Claim, CreateError, Created, EnterError, NewChannel, Presence, PublishError,
+        PublisherLease, Visitor,
     };
 
     /// Channel `keyed` has the key `key`.
@@ -231,6 +232,9 @@ mod tests {
         }
         async fn publish(&self, _: &ChannelId, _: Claim) -> Result<PublisherLease, PublishError> {
             Err(PublishError::Live)
+        }
+        async fn enter(&self, id: &ChannelId, _: Visitor) -> Result<Presence, EnterError> {
+            Err(EnterError::NoChannel(id.clone()))
         }
         async fn touch(&self, _: &ChannelId) {}
         async fn stop(&self, _: &ChannelId) -> bool {
