@@ -210,7 +210,7 @@ fn a_bridge_server_pushes_each_publisher_under_its_own_name() {
     };
     let publishers = ["red", "blue"].map(publish);
     let recordings = ["red", "blue"].map(|name| nginx.wait_recorded(name, SOON, |flv| flv.has_seconds(2, 2)));
-    publishers.map(Publisher::delete);
+    publishers.into_iter().for_each(Publisher::delete);
     end(&mut run);
     recordings.iter().for_each(|path| Recording::probe(path).assert_good());
 }
