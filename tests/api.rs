@@ -87,13 +87,15 @@ fn what_tells_of_everything_or_changes_it_takes_the_administrators_token() {
 }
 
 #[test]
-fn a_browser_without_a_token_gets_the_page_that_asks_for_it_and_nothing_else() {
+fn a_browser_gets_the_status_page_with_the_refusal_to_type_the_token_in() {
     let site = Site::with(Access { admin_token: Some("adm".into()), ..Access::default() });
     let answer = site.request("GET", "/status", &[("Accept", "text/html,*/*;q=0.8")], "");
     assert_eq!(answer.status, 401);
-    assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer "));
-    assert!(answer.header("content-type").unwrap().starts_with("text/html"));
-    assert!(answer.body.contains("status.js"), "{}", answer.body);
+    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer ") && answer.body.contains("id=\"token\""));
+    assert!(answer.header("content-security-policy").is_some());
+    let shown = site.request("GET", "/status", &[("Authorization", "Bearer adm")], "");
+    assert_eq!((shown.status, shown.body), (200, answer.body));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{ConnectInfo, Path, State},
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -53,25 +53,26 @@ pub(crate) async fn index(State(table): State<Arc<Table>>) -> Result<Response, R
     }
 }
 
-/// `GET /status`: for administrators. A browser cannot send a token along with an address that is typed in: it gets the
-/// refusal with the page, which holds nothing but a field for the token.
+/// `GET /status`, for administrators. A browser that just opens the address has no token to show: it gets the page with
+/// the refusal, to type the token in; the page holds nothing by itself.
 pub(crate) async fn status(
     BridgeServer(site): BridgeServer,
     ConnectInfo(peer): ConnectInfo<Peer>,
     headers: HeaderMap,
 ) -> Response {
-    let mut page = file(HTML, include_str!("../page/status.html"));
+    let page = file(HTML, include_str!("../page/status.html"));
     let Err(refusal) = as_admin(&site, &headers, peer).await else { return page };
-    let refused = refusal.into_response();
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    if !accept.is_some_and(|accept| accept.contains("text/html")) {
-        return refused;
+    let mut response = refusal.into_response();
+    if response.status() == StatusCode::UNAUTHORIZED && takes_html(&headers) {
+        let (parts, body) = page.into_parts();
+        response.headers_mut().extend(parts.headers);
+        *response.body_mut() = body;
     }
-    *page.status_mut() = refused.status();
-    for name in [header::WWW_AUTHENTICATE, header::RETRY_AFTER] {
-        page.headers_mut().extend(refused.headers().get(&name).map(|value| (Some(name), value.clone())));
-    }
-    page
+    response
+}
+
+fn takes_html(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|value| value.to_str().is_ok_and(|value| value.contains("text/html")))
 }
 
 /// `GET /page/{file}`
