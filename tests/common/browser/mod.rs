@@ -29,20 +29,25 @@ trait Driver {
 pub struct Browser {
     driver: Box<dyn Driver>,
     // Held for as long as the browser runs: its encoder takes all the cores there are. Dropped last.
-    _turn: fs::File,
+    _turn: Option<fs::File>,
 }
 
 impl Browser {
     /// Starts Chromium; waits until no other test has a browser.
     pub fn start() -> Self {
         let turn = turn();
-        Self { driver: Box::new(chromium::Chromium::start()), _turn: turn }
+        Self { driver: Box::new(chromium::Chromium::start()), _turn: Some(turn) }
+    }
+
+    /// Starts another Chromium beside this one, in the same turn: to be dropped before it.
+    pub fn another(&self) -> Self {
+        Self { driver: Box::new(chromium::Chromium::start()), _turn: None }
     }
 
     /// Starts Firefox; waits until no other test has a browser.
     pub fn start_firefox() -> Self {
         let turn = turn();
-        Self { driver: Box::new(firefox::Firefox::start()), _turn: turn }
+        Self { driver: Box::new(firefox::Firefox::start()), _turn: Some(turn) }
     }
 
     /// Opens an address.
