@@ -131,11 +131,7 @@ impl Client {
             match timeout(TIMEOUT, self.socket.next()).await.expect("a frame in time") {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => (),
                 Some(Ok(message)) => return Some(message),
-                Some(Err(error)) => {
-                    eprintln!("{error:?}");
-                    return None;
-                }
-                None => return None,
+                Some(Err(_)) | None => return None,
             }
         }
     }
