@@ -210,7 +210,7 @@ fn a_bridge_server_pushes_each_publisher_under_its_own_name() {
     };
     let publishers = ["red", "blue"].map(publish);
     let recordings = ["red", "blue"].map(|name| nginx.wait_recorded(name, SOON, |flv| flv.has_seconds(2, 2)));
-    publishers.map(Publisher::delete);
+    publishers.into_iter().for_each(Publisher::delete);
     end(&mut run);
     recordings.iter().for_each(|path| Recording::probe(path).assert_good());
 }
@@ -227,9 +227,12 @@ fn the_page_of_a_bridge_server_knows_each_channels_playback() {
     stand.know_the_plugin();
     let mut run = stand.start();
     let wanted = format!("http://127.0.0.1:{port}/?playback=http://127.0.0.1:2/live/{{channel}}.flv");
-    let lines = BufReader::new(run.0.stderr.take().expect("stderr")).lines().map_while(Result::ok);
+    let mut lines = BufReader::new(run.0.stderr.take().expect("stderr")).lines().map_while(Result::ok);
     let mut seen = Vec::new();
-    assert!(lines.inspect(|l| seen.push(l.clone())).any(|l| l.contains(&wanted)), "no line with {wanted}: {seen:#?}");
+    assert!(
+        lines.by_ref().inspect(|l| seen.push(l.clone())).any(|l| l.contains(&wanted)),
+        "no line with {wanted}: {seen:#?}"
+    );
     end(&mut run);
 }
 
