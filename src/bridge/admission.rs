@@ -9,6 +9,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use crate::signaling::network;
+
 /// Sessions that were answered and never connected. A peer takes 25 to 500 ms to connect: this many serve hundreds a second.
 const MOST_HALF_OPEN: usize = 64;
 
@@ -44,7 +46,7 @@ impl Admission {
 
     /// A place for a session, half-open at first.
     pub(super) fn admit(self: &Arc<Self>, from: IpAddr) -> Result<Place, NoPlace> {
-        let from = from.to_canonical();
+        let from = network(from);
         let mut counts = self.lock();
         if counts.all >= self.most {
             return Err(NoPlace::Full(self.most));
@@ -135,6 +137,15 @@ mod tests {
         assert_eq!(admission.admit(address(3)).unwrap_err(), NoPlace::HalfOpen);
         places.pop();
         assert!(admission.admit(address(3)).is_ok());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_address() {
+        let admission = Admission::new(1000);
+        let host = |last: u16| IpAddr::from([0x2001, 0xdb8, 1, 2, 0, 0, 0, last]);
+        let places: Vec<_> = (0..100).filter_map(|last| admission.admit(host(last)).ok()).collect();
+        assert_eq!(places.len(), MOST_HALF_OPEN_EACH);
+        assert!(admission.admit(address(1)).is_ok());
     }
 
     #[test]

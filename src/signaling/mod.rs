@@ -59,6 +59,8 @@ pub use monitor::{
 };
 pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site};
 pub use origin::{AllowedOrigins, BadOrigin};
+#[cfg(feature = "plugin")] // the bridge counts by it too
+pub(crate) use per_address::network;
 pub use site::SiteConfig;
 pub use tls::TlsFiles;
 pub use uri::{BadListenAddress, EndpointUri, ListenAddress, Scheme, UriError};
