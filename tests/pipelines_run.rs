@@ -13,7 +13,13 @@ use std::{
     time::Duration,
 };
 
-use common::{SOON, free_port, nginx::Nginx, publisher::{Options, Publisher}, recording::Recording, signal, wait_exit};
+use common::{
+    SOON, free_port,
+    nginx::Nginx,
+    publisher::{Options, Publisher},
+    recording::Recording,
+    signal, wait_exit,
+};
 
 #[test]
 fn defaults_are_filled_in_and_empty_properties_left_out() {

@@ -59,5 +59,6 @@ pub use monitor::{
 pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site};
 pub use origin::{AllowedOrigins, BadOrigin};
 pub use site::SiteConfig;
+pub use socket::Audience;
 pub use tls::TlsFiles;
 pub use uri::{BadListenAddress, EndpointUri, ListenAddress, Scheme, UriError};
