@@ -28,6 +28,7 @@ TEST_PACKAGES=(
   "chromium-driver|drives it"
   "firefox-esr|the other browser that the tests publish from"
   "procps|sends signals to single processes"
+  "python3-prometheus-client|reads what /metrics says"
 )
 CI_PACKAGES=(
   "shellcheck|checks the shell scripts"

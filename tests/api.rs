@@ -3,7 +3,12 @@
 mod site_support;
 mod whip_support;
 
-use std::{collections::BTreeSet, sync::atomic::Ordering::SeqCst};
+use std::{
+    collections::BTreeSet,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    sync::atomic::Ordering::SeqCst,
+};
 
 use gstwebrtcbridge::{
     channel::NewChannel,
@@ -90,14 +95,23 @@ fn this_machine_needs_no_token_where_there_is_none() {
 }
 
 #[test]
-fn a_page_from_elsewhere_cannot_ask_whether_it_may_delete() {
+fn a_page_from_elsewhere_cannot_stop_a_channel_nor_ask_whether_it_may() {
     let site = Site::open();
     let (id, _) = site.create(NewChannel::default());
     let path = format!("/api/v1/channels/{id}");
-    let asking = [("Origin", "https://evil.example"), ("Access-Control-Request-Method", "DELETE")];
-    let answer = site.request("OPTIONS", &path, &asking, "");
-    assert!(answer.status >= 400, "{}", answer.status);
-    assert_eq!(answer.header("access-control-allow-origin"), None);
+    for origin in ["https://evil.example", "null"] {
+        site.request("DELETE", &path, &[("Origin", origin)], "").is_problem(403, "page");
+        let asking = [("Origin", origin), ("Access-Control-Request-Method", "DELETE")];
+        let answer = site.request("OPTIONS", &path, &asking, "");
+        assert_eq!(answer.status, 403, "{}", answer.body);
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+    // A name that was made to point here.
+    let rebound = [("Origin", "http://evil.example"), ("Host", "evil.example")];
+    assert_eq!(site.request("DELETE", &path, &rebound, "").status, 403);
+    for path in ["/metrics", "/api/v1/status", "/api/v1/channels"] {
+        assert_eq!(site.request("GET", path, &[("Host", "evil.example")], "").status, 403, "{path}");
+    }
     assert_eq!(site.get(&path).status, 200);
 }
 
@@ -179,7 +193,15 @@ fn every_answer_is_as_the_document_says_and_every_documented_answer_is_given() {
     *site.numbers.report.lock().unwrap() = full_report();
     let (id, _) = site.create(NewChannel { metadata: Some("[]".into()), ..NewChannel::default() });
     let path = format!("/api/v1/channels/{id}");
-    for path in ["/api/v1/channels", "/api/v1/status", "/api/v1/openapi.json", "/metrics", "/healthz", "/readyz"] {
+    for path in [
+        "/api/v1/channels",
+        "/api/v1/status",
+        "/api/v1/openapi.json",
+        "/api/v1/signaling.schema.json",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+    ] {
         seen.check("GET", path, &site.get(path));
     }
     seen.check("GET", "/api/v1/channels/{id}", &site.get(&path));
@@ -235,17 +257,53 @@ fn every_answer_is_as_the_document_says_and_every_documented_answer_is_given() {
         admin_token: Some("adm".into()),
         ..Access::default()
     });
+    let ask = |site: &Site, method: &str, template: &str, headers: &[(&str, &str)]| {
+        site.request(method, &template.replace(['{', '}'], ""), headers, "")
+    };
     for (method, template) in seen.documented_with(401) {
-        let path = template.replace(['{', '}'], "");
-        seen.check(&method, &template, &closed.request(&method, &path, &sdp, ""));
+        seen.check(&method, &template, &ask(&closed, &method, &template, &sdp));
     }
-    for (method, template) in [("POST", "/whip/{channel}"), ("PATCH", SESSION), ("DELETE", SESSION)] {
-        let path = template.replace(['{', '}'], "");
-        let flood = (0..400).map(|_| closed.request(method, &path, &[], "")).find(|answer| answer.status == 429);
-        seen.check(method, template, &flood.expect("an end to patience"));
+    let foreign = [("Origin", "https://evil.example")];
+    for (method, template) in seen.documented_with(403) {
+        seen.check(&method, &template, &ask(&site, &method, &template, &foreign));
     }
-    let flooded = closed.request("DELETE", "/api/v1/channels/x", &[], "");
-    seen.check("DELETE", "/api/v1/channels/{id}", &flooded);
+    for _ in 0..50 {
+        closed.request("GET", "/api/v1/status", &[("Authorization", "Bearer guess")], "");
+    }
+    for (method, template) in seen.documented_with(429) {
+        seen.check(&method, &template, &ask(&closed, &method, &template, &[("Authorization", "Bearer guess")]));
+    }
+
+    seen.check("GET", "/ws", &site.get("/ws"));
+    let upgrade = || {
+        let mut stream = TcpStream::connect(site.addr()).unwrap();
+        let upgrade = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(upgrade.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        let mut answer = Response::parse(&head);
+        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        answer.body = String::from_utf8(body).unwrap();
+        (answer, stream)
+    };
+    let (answer, first) = upgrade();
+    seen.check("GET", "/ws", &answer);
+    let mut open = vec![first];
+    let full = loop {
+        let (answer, stream) = upgrade();
+        match answer.status {
+            101 => open.push(stream),
+            _ => break answer,
+        }
+    };
+    seen.check("GET", "/ws", &full);
     seen.all();
 }
 
@@ -298,6 +356,7 @@ impl Seen {
         for (header, _) in described["headers"].as_object().into_iter().flatten() {
             assert!(header == "Link" || answer.header(&header.to_lowercase()).is_some(), "no {header}: {said}");
         }
+        assert_eq!(answer.status == 429, answer.status == 429 && answer.header("retry-after").is_some(), "{said}");
         match described["content"].as_object() {
             None => assert!(answer.body.is_empty(), "{said}"),
             Some(content) => {

@@ -6,10 +6,7 @@
 //! ```
 
 use std::{
-    sync::{
-        Arc, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -69,7 +66,8 @@ struct Running {
     heard: watch::Receiver<Heard>,
     pipeline: Option<(Arc<SessionPipeline>, mpsc::Receiver<Event>)>,
     orders: watch::Receiver<Orders>,
-    ended: Arc<AtomicBool>,
+    /// Set when it comes to its end, with what its publisher is told of that.
+    ended: Arc<OnceLock<&'static str>>,
     member: Member,
     lease: PublisherLease,
     place: Place,
@@ -84,7 +82,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
     let channel = offer.channel.clone().unwrap_or_else(ChannelId::random);
     let names = Names { channel: channel.to_string(), session: offer.id.to_string() };
     let peer = Peer::new(names, shared.config.media.clone(), shared.config.session.mux.clone());
-    let ended = Arc::new(AtomicBool::new(false));
+    let ended = Arc::new(OnceLock::new());
     let claim = claim(&peer, offer.credential, &ended);
     let lease = shared.config.registry.publish(&channel, claim).await?;
     let id = offer.id.clone();
@@ -103,7 +101,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
     match answer(shared, offer, &peer, &member).await {
         Ok((session, sdp, heard)) => {
             let signaled = Signaled::new(session.clone(), id.clone());
-            let published = Published { signaled, gone: member.gone() };
+            let published = Published { signaled, gone: member.gone(), ended: ended.clone() };
             let answer = Answer { sdp, session: Arc::new(published) };
             Ok((answer, Running { session, heard, pipeline, orders, ended, member, lease, place }))
         }
@@ -119,9 +117,9 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
 }
 
 /// What the registry is told of the publisher. One that is coming to its end has been silent for long.
-fn claim(peer: &Peer, credential: Credential, ended: &Arc<AtomicBool>) -> Claim {
+fn claim(peer: &Peer, credential: Credential, ended: &Arc<OnceLock<&'static str>>) -> Claim {
     let (peer, ended) = (peer.clone(), ended.clone());
-    let last_media = move || match ended.load(Relaxed) {
+    let last_media = move || match ended.get().is_some() {
         true => Instant::now().checked_sub(SILENCE),
         false => peer.session()?.last_media(),
     };
@@ -187,7 +185,11 @@ async fn answer(shared: &Shared, offer: Offer, peer: &Peer, member: &Member) -> 
 impl Running {
     async fn run(mut self) {
         let over = self.until_over().await;
-        self.ended.store(true, Relaxed);
+        self.ended.get_or_init(|| match over {
+            Over::Displaced(Displaced::Replaced) => "replaced",
+            Over::Displaced(Displaced::Stopped) => "stopped",
+            _ => "ended",
+        });
         let id = self.member.entry.id.clone();
         info!(session = abbreviate(id.as_str()), reason = over.reason(), "session is over");
         if over.grace(Instant::now()).is_some_and(|grace| !grace.is_zero()) {
@@ -318,6 +320,7 @@ async fn stop(pipeline: &Arc<SessionPipeline>) {
 struct Published {
     signaled: Signaled,
     gone: watch::Receiver<()>,
+    ended: Arc<OnceLock<&'static str>>,
 }
 
 #[async_trait]
@@ -335,5 +338,9 @@ impl SignaledSession for Published {
 
     fn ice_session_tag(&self) -> String {
         self.signaled.ice_session_tag()
+    }
+
+    fn end_reason(&self) -> Option<&'static str> {
+        self.ended.get().copied()
     }
 }

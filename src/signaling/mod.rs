@@ -29,6 +29,7 @@ mod limits;
 mod metrics;
 mod monitor;
 mod mount;
+mod opening;
 mod origin;
 mod page;
 mod per_address;

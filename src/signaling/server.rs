@@ -13,7 +13,7 @@ use axum::{
     middleware,
     routing::{any, get},
 };
-use axum_server::{Handle, Server as AxumServer, tls_rustls::RustlsAcceptor};
+use axum_server::{Handle, Server as AxumServer, accept::DefaultAcceptor, tls_rustls::RustlsAcceptor};
 use hyper_util::rt::TokioTimer;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, task::AbortHandle};
@@ -25,6 +25,7 @@ use super::{
     connection::{Listener, Peer},
     limits::Limits,
     metrics::requests::{self, Requests},
+    opening::Http1Only,
     origin, page, socket,
     table::Table,
     tls::TlsFiles,
@@ -62,7 +63,7 @@ impl Server {
         let table = Arc::new(Table::default());
         let handle = Handle::new();
         let service = router(table.clone()).into_make_service_with_connect_info::<Peer>();
-        let mut server = AxumServer::from_listener(listener.clone()).handle(handle.clone()).http1_only();
+        let mut server = AxumServer::from_listener(listener.clone()).handle(handle.clone());
         server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
 
         let (tls, loaded) = tls.unzip();
@@ -74,8 +75,11 @@ impl Server {
             .unzip();
         runtime.spawn(async move {
             let ended = match config {
-                Some(config) => server.acceptor(RustlsAcceptor::new(config)).serve(service).await,
-                None => server.serve(service).await,
+                Some(config) => {
+                    let acceptor = Http1Only::new(RustlsAcceptor::new(config), HEADER_TIMEOUT);
+                    server.acceptor(acceptor).serve(service).await
+                }
+                None => server.acceptor(Http1Only::new(DefaultAcceptor::new(), HEADER_TIMEOUT)).serve(service).await,
             };
             match ended {
                 Ok(()) => debug!(%address, "server closed"),

@@ -65,8 +65,8 @@ impl Site {
             registry: registry.clone(),
             publishing: Arc::new(answerer.clone()),
             audience: Audience::default(),
-            page: true,
             monitor: numbers.clone(),
+            page: true,
         };
         let mount = mount_site(RUNTIME.handle(), config).unwrap();
         Self { mount, registry, answerer, numbers }

@@ -73,6 +73,7 @@ impl From<ChannelInfo> for Channel {
     responses(
         (status = 200, description = "The channels", body = Channels),
         (status = 401, response = doc::Unauthorized),
+        (status = 403, response = doc::Forbidden),
         (status = 429, response = doc::TooOften),
     ),
     security((), ("token" = [])),
@@ -97,6 +98,7 @@ pub(super) async fn list(
     responses(
         (status = 200, description = "The channel", body = Channel),
         (status = 401, response = doc::Unauthorized),
+        (status = 403, response = doc::Forbidden),
         (status = 404, response = doc::NotFound),
         (status = 429, response = doc::TooOften),
     ),

@@ -49,6 +49,8 @@ problems! {
     Unavailable
     /// If-Match is missing
     NoCondition
+    /// The request is not one for a WebSocket
+    UpgradeRequired
     /// If-Match names an ICE session that has been replaced
     ConditionFailed
 }

@@ -5,8 +5,8 @@
 mod channels;
 pub(crate) mod doc;
 mod openapi;
+mod signaling;
 mod status;
-mod whip;
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use super::{
     site::Site,
     table::{Table, Target},
     uri::normalise_path,
-    whip as media,
+    whip,
 };
 use crate::channel::ChannelId;
 
@@ -64,7 +64,7 @@ async fn endpoints_first(
     next: Next,
 ) -> Response {
     match table.find(&normalise_path(request.uri().path())) {
-        Ok(Target::Endpoint(_) | Target::Session(..)) => media::serve(State(table), limits, peer, request).await,
+        Ok(Target::Endpoint(_) | Target::Session(..)) => whip::serve(State(table), limits, peer, request).await,
         Err(_) => next.run(request).await,
     }
 }

@@ -11,7 +11,7 @@ use utoipa::{
     openapi::security::{Http, HttpAuthScheme, SecurityScheme},
 };
 
-use super::{BridgeServer, channels, doc, status, whip};
+use super::{BridgeServer, channels, doc, signaling, status};
 use crate::signaling::{health, metrics, problem::Problem};
 
 #[derive(OpenApi)]
@@ -23,10 +23,12 @@ use crate::signaling::{health, metrics, problem::Problem};
         channels::stop,
         status::status,
         document,
-        whip::publish,
-        whip::session,
-        whip::update,
-        whip::end,
+        signaling::publish,
+        signaling::session,
+        signaling::update,
+        signaling::end,
+        signaling::web_socket,
+        signaling::web_socket_schema,
         metrics::metrics,
         health::healthz,
         health::readyz,
@@ -45,11 +47,12 @@ use crate::signaling::{health, metrics, problem::Problem};
         doc::Unavailable,
         doc::NoCondition,
         doc::ConditionFailed,
+        doc::UpgradeRequired,
     )),
     modifiers(&Token),
     tags(
         (name = "channels", description = "What can be published to and watched"),
-        (name = "whip", description = "Publishing (RFC 9725)"),
+        (name = "signaling", description = "Publishing (WHIP, RFC 9725), and signaling over a WebSocket"),
         (name = "monitoring", description = "Watching over the server"),
     ),
 )]

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 
 use super::{BridgeServer, as_admin, doc};
 use crate::signaling::{
+    auth::counters::AuthCounts,
     connection::Peer,
     metrics::{
         process::{self, Process},
@@ -23,6 +24,7 @@ use crate::signaling::{
     },
     monitor::{PortReport, SessionReport, Totals},
     problem::Refusal,
+    socket::SocketCounts,
 };
 
 /// What the server is doing.
@@ -50,6 +52,10 @@ pub(super) struct Status<'a> {
     process: Option<Process>,
     /// HTTP requests answered, refused ones included.
     http: Vec<Answers>,
+    /// What became of requests that asked for something.
+    auth: AuthCounts,
+    /// What has happened on WebSockets.
+    websockets: SocketCounts,
 }
 
 /// What the server is doing.
@@ -61,6 +67,7 @@ pub(super) struct Status<'a> {
     responses(
         (status = 200, description = "Everything that is counted", body = Status<'_>),
         (status = 401, response = doc::Unauthorized),
+        (status = 403, response = doc::Forbidden),
         (status = 429, response = doc::TooOften),
     ),
     security(("token" = [])),
@@ -85,6 +92,8 @@ pub(super) async fn status(
         ports: &report.ports,
         process: process::read(),
         http: requests.all(),
+        auth: site.auth.read(),
+        websockets: site.sockets.counts(),
     };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(status)).into_response())
 }

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 /// Counts since the start.
 #[derive(Debug, Default)]
 pub(crate) struct AuthCounters {
@@ -14,7 +17,7 @@ pub(crate) struct AuthCounters {
 }
 
 /// What they stand at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct AuthCounts {
     /// Let in.
     pub(crate) admitted: u64,

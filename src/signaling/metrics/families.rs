@@ -15,8 +15,13 @@ use prometheus_client::{
 use super::{process::Process, requests::Answers};
 use crate::{
     channel::ChannelInfo,
-    signaling::monitor::{
-        ConnectionState, DestinationReport, DestinationState, PortReport, Report, SessionReport, TrackReport,
+    signaling::{
+        auth::counters::AuthCounts,
+        monitor::{
+            ConnectionState, DestinationReport, DestinationState, PortReport, Report, SessionReport, TrackReport,
+        },
+        socket::SocketCounts,
+        tls_reload::TlsCounters,
     },
 };
 
@@ -28,12 +33,16 @@ pub(super) struct Numbers {
     pub(super) answers: Vec<Answers>,
     pub(super) process: Option<Process>,
     pub(super) draining: bool,
+    pub(super) auth: AuthCounts,
+    pub(super) sockets: SocketCounts,
+    pub(super) tls: Arc<TlsCounters>,
 }
 
 impl Collector for Numbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families { encoder };
         self.of_the_server(&mut families)?;
+        self.of_admission(&mut families)?;
         self.of_sessions(&mut families)?;
         self.of_tracks(&mut families)?;
         self.of_destinations(&mut families)?;
@@ -56,10 +65,10 @@ impl Numbers {
             [(none(), f64::from(self.draining))],
         )?;
         let live = self.channels.iter().filter(|channel| channel.is_live).count();
-        let viewers: f64 = self.channels.iter().map(|channel| f64::from(channel.viewers)).sum();
+        let viewers: u64 = self.channels.iter().map(|channel| u64::from(channel.viewers)).sum();
         to.gauge("webrtcbridge_channels", "Channels that exist", None, [(none(), self.channels.len() as f64)])?;
         to.gauge("webrtcbridge_live_channels", "Channels with a publisher", None, [(none(), live as f64)])?;
-        to.gauge("webrtcbridge_viewers", "Viewers of all channels", None, [(none(), viewers)])?;
+        to.gauge("webrtcbridge_viewers", "Viewers of all channels", None, [(none(), viewers as f64)])?;
         let count = |state| self.report.sessions.iter().filter(|session| session.state == state).count() as f64;
         let by_state = ConnectionState::ALL.map(|state| (vec![("state", state.as_str().into())], count(state)));
         to.gauge("webrtcbridge_sessions", "Sessions by the state of their connection", None, by_state)?;
@@ -78,6 +87,41 @@ impl Numbers {
         };
         let help = "HTTP requests answered, refused ones included";
         to.counter("webrtcbridge_http_responses", help, None, self.answers.iter().map(answer))
+    }
+
+    fn of_admission(&self, to: &mut Families<'_>) -> fmt::Result {
+        let AuthCounts { admitted, missing, wrong, forbidden, slowed, unanswered } = self.auth;
+        let outcomes = [
+            ("admitted", admitted),
+            ("missing", missing),
+            ("wrong", wrong),
+            ("forbidden", forbidden),
+            ("slowed", slowed),
+        ];
+        let help = "Requests that asked for something by what became of their token";
+        to.counter(
+            "webrtcbridge_auth_requests",
+            help,
+            None,
+            outcomes.map(|(outcome, count)| (of("outcome", outcome), count)),
+        )?;
+        let help = "Questions to auth-url and for key sets that came to nothing";
+        to.counter("webrtcbridge_auth_unanswered", help, None, [(none(), unanswered)])?;
+        let SocketCounts { open, opened, turned_away, refused, too_slow, floods, idle } = self.sockets;
+        to.gauge("webrtcbridge_websockets", "WebSockets that are open", None, [(none(), open as f64)])?;
+        to.counter("webrtcbridge_websockets_opened", "WebSockets so far", None, [(none(), opened)])?;
+        let closed = [("turned_away", turned_away), ("too_slow", too_slow), ("flood", floods), ("idle", idle)];
+        let help = "WebSockets that the server closed or did not take, by why";
+        to.counter(
+            "webrtcbridge_websockets_closed",
+            help,
+            None,
+            closed.map(|(reason, count)| (of("reason", reason), count)),
+        )?;
+        let help = "Messages on WebSockets that were answered by an error";
+        to.counter("webrtcbridge_websocket_refused_messages", help, None, [(none(), refused)])?;
+        let reloads = [(of("result", "taken"), self.tls.reloaded()), (of("result", "refused"), self.tls.failed())];
+        to.counter("webrtcbridge_tls_reloads", "Changed certificates, by whether they were of use", None, reloads)
     }
 
     fn of_sessions(&self, to: &mut Families<'_>) -> fmt::Result {
@@ -218,6 +262,11 @@ fn of_the_process(process: &Process, to: &mut Families<'_>) -> fmt::Result {
 type Label = (&'static str, String);
 type Labels = Vec<Label>;
 
+/// A label alone.
+fn of(name: &'static str, value: &str) -> Labels {
+    vec![(name, value.to_owned())]
+}
+
 fn none() -> Labels {
     Vec::new()
 }
@@ -255,8 +304,9 @@ impl Families<'_> {
         samples: impl IntoIterator<Item = (Labels, V)>,
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
-        samples.into_iter().try_for_each(|(labels, value)| {
-            metric.encode_family(&labels)?.encode_counter::<Labels, _, f64>(&value, None)
+        samples.into_iter().try_for_each(|(labels, value)| match labels[..] {
+            [] => metric.encode_counter::<Labels, _, f64>(&value, None),
+            _ => metric.encode_family(&labels)?.encode_counter::<Labels, _, f64>(&value, None),
         })
     }
 
@@ -268,7 +318,10 @@ impl Families<'_> {
         samples: impl IntoIterator<Item = (Labels, V)>,
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-        samples.into_iter().try_for_each(|(labels, value)| metric.encode_family(&labels)?.encode_gauge(&value))
+        samples.into_iter().try_for_each(|(labels, value)| match labels[..] {
+            [] => metric.encode_gauge(&value),
+            _ => metric.encode_family(&labels)?.encode_gauge(&value),
+        })
     }
 
     fn info(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Labels>) -> fmt::Result {

@@ -12,7 +12,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use axum::{
     Extension,
-    extract::ConnectInfo,
+    extract::{ConnectInfo, State},
     http::{HeaderMap, header},
     response::{IntoResponse as _, Response},
 };
@@ -24,6 +24,7 @@ use super::{
     api::{BridgeServer, as_admin, doc},
     connection::Peer,
     problem::Refusal,
+    table::Table,
 };
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,11 +41,13 @@ const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
             (String = "application/openmetrics-text"), (String = "text/plain")
         )),
         (status = 401, response = doc::Unauthorized),
+        (status = 403, response = doc::Forbidden),
         (status = 429, response = doc::TooOften),
     ),
     security(("token" = [])),
 )]
 pub(crate) async fn metrics(
+    State(table): State<Arc<Table>>,
     BridgeServer(site): BridgeServer,
     Extension(requests): Extension<Arc<Requests>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -57,6 +60,9 @@ pub(crate) async fn metrics(
         answers: requests.all(),
         process: process::read(),
         draining: site.reports.is_draining(),
+        auth: site.auth.read(),
+        sockets: site.sockets.counts(),
+        tls: table.tls.clone(),
     };
     let text = write(numbers).map_err(|error| AnswerError::Internal(error.to_string()))?;
     let (content_type, text) = match takes_open_metrics(&headers) {

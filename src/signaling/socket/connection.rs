@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, close_code};
+use axum::extract::ws::{CloseFrame, Message, close_code};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use tokio::{
     sync::watch,
@@ -41,11 +41,16 @@ where
     E: fmt::Display,
 {
     let (sink, mut stream) = socket.split();
-    let writing = write(sink, outgoing, room.shared);
+    let writing = write(sink, outgoing);
     tokio::pin!(writing);
     let end = tokio::select! {
         end = read(&mut stream, &mut member, &outbox, &room) => end,
         () = &mut writing => End::Gone,
+        // A goodbye would wait behind what is not read.
+        () = outbox.overflown() => {
+            room.shared.counters.too_slow();
+            End::Gone
+        }
     };
     member.vanish().await;
     if let End::Close { code, reason } = end {
@@ -129,7 +134,7 @@ fn broken(error: &str, member: &Member) -> End {
 }
 
 /// Writes until everything is told, or nobody takes it any more.
-async fn write<S: Sink<Message> + Unpin>(mut sink: S, mut outgoing: Outgoing, shared: &Shared) {
+async fn write<S: Sink<Message> + Unpin>(mut sink: S, mut outgoing: Outgoing) {
     let mut pings = interval_at(Instant::now() + PING, PING);
     loop {
         let sent = tokio::select! {
@@ -137,13 +142,6 @@ async fn write<S: Sink<Message> + Unpin>(mut sink: S, mut outgoing: Outgoing, sh
                 Next::Message(text) => sink.send(Message::Text(text)).await,
                 Next::Close(frame) => {
                     let _ = sink.send(Message::Close(Some(frame))).await; // whoever is gone needs no goodbye
-                    return;
-                }
-                Next::Overflown => {
-                    shared.counters.too_slow();
-                    let reason = Utf8Bytes::from_static("messages were not read");
-                    let frame = CloseFrame { code: close_code::POLICY, reason };
-                    let _ = timeout(FAREWELL, sink.send(Message::Close(Some(frame)))).await;
                     return;
                 }
             },
@@ -154,3 +152,6 @@ async fn write<S: Sink<Message> + Unpin>(mut sink: S, mut outgoing: Outgoing, sh
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

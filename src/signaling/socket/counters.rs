@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 /// Counted as it happens.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -15,7 +18,7 @@ pub(crate) struct Counters {
 }
 
 /// At one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct SocketCounts {
     /// Connections now.
     pub(crate) open: u64,

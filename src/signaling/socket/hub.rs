@@ -150,8 +150,8 @@ impl Hub {
         let Some(member) = self.members.get_mut(&id) else { return Err(HubError::NotJoined) };
         let Entry { channel, role, credential, .. } = entry;
         let peer = ChannelId::random().to_string();
-        // Peers among themselves need not know of viewers as long as there are none.
-        let told_viewers = (role == JoinRole::Peer).then_some(0);
+        // Others than viewers take it that there are none until they are told.
+        let told_viewers = (role != JoinRole::Viewer).then_some(0);
         let place = Place {
             channel: channel.clone(),
             role,

@@ -28,10 +28,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::{
     extract::{
-        ConnectInfo, RawQuery, State, WebSocketUpgrade,
+        ConnectInfo, State, WebSocketUpgrade,
         ws::{WebSocket, rejection::WebSocketUpgradeRejection},
     },
-    http::HeaderMap,
+    http::{HeaderMap, Uri},
     response::{IntoResponse as _, Response},
 };
 use tokio::{
@@ -49,7 +49,7 @@ use self::{
     protocol::IceServerEntry,
 };
 use super::{
-    auth::{Gate, bearer},
+    auth::{Gate, websocket_token},
     connection::Peer,
     ice_server::IceServer,
     problem::Refusal,
@@ -143,7 +143,7 @@ impl Drop for Sockets {
 pub(crate) async fn serve(
     State(table): State<Arc<Table>>,
     ConnectInfo(Peer(remote)): ConnectInfo<Peer>,
-    RawQuery(query): RawQuery,
+    uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -156,7 +156,7 @@ pub(crate) async fn serve(
             no_room(full)
         })?;
         let (shared, open) = (shared.clone(), open.subscribe());
-        let token = bearer(&headers).map(str::to_owned).or_else(|| token_of(query.as_deref()?));
+        let token = websocket_token(&headers, &uri);
         let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
         Ok(upgrade.on_upgrade(move |socket: WebSocket| async move {
             let _permit = permit;
@@ -174,12 +174,6 @@ pub(crate) async fn serve(
         debug!(%remote, %refusal, "refused");
         refusal.into_response()
     })
-}
-
-/// Browsers cannot send a header with a WebSocket's request.
-fn token_of(query: &str) -> Option<String> {
-    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-    pairs.find(|(name, value)| name == "token" && !value.is_empty()).map(|(_, value)| value.into_owned())
 }
 
 fn not_a_websocket(rejection: WebSocketUpgradeRejection) -> Refusal {
@@ -227,19 +221,6 @@ mod fuzzing_entry {
             }
             Ok((_, Request::Chat(text))) => assert!(!text.trim().is_empty() && text.chars().count() <= 500),
             Ok(_) => (),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_read_from_the_query() {
-        assert_eq!(token_of("channel=a&token=b%2Bc").as_deref(), Some("b+c"));
-        for none in ["", "token=", "Token=x", "channel=a"] {
-            assert_eq!(token_of(none), None, "{none}");
         }
     }
 }

@@ -30,14 +30,13 @@ pub(super) enum Next {
     Message(Utf8Bytes),
     /// Everything has been written; this is the end.
     Close(CloseFrame),
-    /// The other side has not been reading: the rest is lost.
-    Overflown,
 }
 
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     more: Notify,
+    overflow: Notify,
 }
 
 #[derive(Default)]
@@ -66,9 +65,15 @@ impl Outbox {
         queue.messages.push_back(message);
         if queue.messages.len() > MOST_MESSAGES || queue.bytes > MOST_BYTES {
             *queue = Queue { overflown: true, ..Queue::default() };
+            self.shared.overflow.notify_one();
         }
         drop(queue);
         self.shared.more.notify_one();
+    }
+
+    /// Returns when the other side has not been reading for too long: what waited is lost.
+    pub(super) async fn overflown(&self) {
+        self.shared.overflow.notified().await;
     }
 
     /// Nothing more will come; what waits is still written.
@@ -92,9 +97,6 @@ impl Outgoing {
 
 impl Queue {
     fn take(&mut self) -> Option<Next> {
-        if self.overflown {
-            return Some(Next::Overflown);
-        }
         match self.messages.pop_front() {
             Some(message) => {
                 self.bytes -= message.len();
@@ -125,6 +127,10 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test]
@@ -149,10 +155,11 @@ mod tests {
             }
             assert!(matches!(outgoing.next().await, Next::Message(_)), "{size}");
             outbox.push(message.clone());
+            assert!(timeout(Duration::ZERO, outbox.overflown()).await.is_err(), "{size}: it has room again");
             outbox.push(message.clone());
-            assert_eq!(outgoing.next().await, Next::Overflown);
+            outbox.overflown().await;
             outbox.push(message);
-            assert_eq!(outgoing.next().await, Next::Overflown, "it stays so");
+            assert!(outgoing.drain().is_empty(), "nothing is kept for who does not read");
         }
     }
 

@@ -83,6 +83,15 @@ impl Driver for Chromium {
             "SwitchToWindow" => self.post("/window", parameters),
             "GetWindowHandle" => self.request("GET", "/window", None),
             "CloseWindow" => self.request("DELETE", "/window", None),
+            "SetDeviceMetrics" => {
+                let override_metrics = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": parameters });
+                self.post("/goog/cdp/execute", &override_metrics)
+            }
+            "SetColourScheme" => {
+                let features =
+                    json!({ "features": [{ "name": "prefers-color-scheme", "value": parameters["scheme"] }] });
+                self.post("/goog/cdp/execute", &json!({ "cmd": "Emulation.setEmulatedMedia", "params": features }))
+            }
             "TakeScreenshot" => self.request("GET", "/screenshot", None),
             other => panic!("no such command: {other}"),
         }

@@ -127,6 +127,13 @@ impl Browser {
         }
     }
 
+    /// Shows the page as on a screen of this size, in CSS pixels, and in these colours (`light`, `dark`). Chromium only.
+    pub fn on_screen(&self, width: u32, height: u32, scheme: &str) {
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700 });
+        self.driver.command("SetDeviceMetrics", &metrics);
+        self.driver.command("SetColourScheme", &json!({ "scheme": scheme }));
+    }
+
     /// Saves what the window shows, and returns where.
     pub fn screenshot(&self, name: &str) -> PathBuf {
         let answer = self.driver.command("TakeScreenshot", &json!({ "full": false }));

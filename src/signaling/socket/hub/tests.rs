@@ -177,7 +177,7 @@ fn counts_and_lists_are_told_to_whom_they_concern() {
         hub.settle(&id("a"), Watched { viewers: count, is_live: true });
     }
     let counts: Vec<_> = ann.heard().iter().map(|message| message["count"].clone()).collect();
-    assert_eq!(counts, [json!(0), json!(1), json!(2)], "what is no news is not told");
+    assert_eq!(counts, [json!(1), json!(2)], "what is no news is not told");
     hub.tell_list(Vec::new());
     assert_eq!(lobby.heard(), [json!({"type": "channels", "channels": []})]);
     assert!(ann.heard().is_empty());

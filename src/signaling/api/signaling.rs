@@ -1,5 +1,5 @@
-//! WHIP's paths in the OpenAPI document. They stand here because one handler serves them all, and elements' endpoints too
-//! (`signaling/whip.rs`, `signaling/whip_session.rs`).
+//! The paths of signaling in the OpenAPI document. Those of WHIP have no handler each: one serves them all, and elements'
+//! endpoints too (`signaling/whip.rs`, `signaling/whip_session.rs`). `/ws` is described by a schema of its own.
 
 #![expect(dead_code, reason = "nobody calls these: utoipa reads what stands above them")]
 
@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 
 use super::doc::{
     ConditionFailed, Conflict, ContentType, Forbidden, Internal, Malformed, NoCondition, NotFound, TooLarge, TooOften,
-    Unacceptable, Unauthorized, Unavailable,
+    Unacceptable, Unauthorized, Unavailable, UpgradeRequired,
 };
 
 /// A session in a path.
@@ -34,7 +34,7 @@ pub(super) struct WhipPath {
 #[utoipa::path(
     post,
     path = "/whip/{channel}",
-    tag = "whip",
+    tag = "signaling",
     operation_id = "publish",
     params(WhipPath),
     request_body(content = String, content_type = "application/sdp", description = "An SDP offer"),
@@ -64,7 +64,7 @@ pub(super) fn publish() {}
 #[utoipa::path(
     patch,
     path = "/whip/{channel}/{session}",
-    tag = "whip",
+    tag = "signaling",
     operation_id = "updateSession",
     params(SessionPath, ("If-Match" = String, Header, description = "The session's ETag, or * for a restart")),
     request_body(content = String, content_type = "application/trickle-ice-sdpfrag", description = "RFC 8840"),
@@ -91,12 +91,13 @@ pub(super) fn update() {}
 #[utoipa::path(
     get,
     path = "/whip/{channel}/{session}",
-    tag = "whip",
+    tag = "signaling",
     operation_id = "getSession",
     params(SessionPath),
     responses(
         (status = 204, description = "It is", headers(("ETag" = String))),
         (status = 401, response = Unauthorized),
+        (status = 403, response = Forbidden),
         (status = 404, response = NotFound),
         (status = 429, response = TooOften),
     ),
@@ -108,7 +109,7 @@ pub(super) fn session() {}
 #[utoipa::path(
     delete,
     path = "/whip/{channel}/{session}",
-    tag = "whip",
+    tag = "signaling",
     operation_id = "endSession",
     params(SessionPath),
     responses(
@@ -121,3 +122,30 @@ pub(super) fn session() {}
     security((), ("token" = [])),
 )]
 pub(super) fn end() {}
+
+/// Signaling over a WebSocket: channels, publishing, relaying between peers, chat.
+#[utoipa::path(
+    get,
+    path = "/ws",
+    tag = "signaling",
+    operation_id = "openWebSocket",
+    params(("token" = Option<String>, Query, description = "The token, for browsers, which cannot send it as a header")),
+    responses(
+        (status = 101, description = "A WebSocket; its messages are described by /api/v1/signaling.schema.json"),
+        (status = 403, response = Forbidden),
+        (status = 426, response = UpgradeRequired),
+        (status = 503, response = Unavailable),
+    ),
+    security((), ("token" = [])),
+)]
+pub(super) fn web_socket() {}
+
+/// What is said on /ws.
+#[utoipa::path(
+    get,
+    path = "/api/v1/signaling.schema.json",
+    tag = "signaling",
+    operation_id = "getSignalingSchema",
+    responses((status = 200, description = "JSON Schema, draft 2020-12", body = Object, content_type = "application/schema+json")),
+)]
+pub(super) fn web_socket_schema() {}
