@@ -7,7 +7,7 @@ mod whip_support;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use socket_support::{Client, Site, eventually};
+use socket_support::{Client, Site};
 use whip_support::{Fake, offer};
 
 fn join(channel: &str, role: &str) -> Value {
@@ -101,7 +101,7 @@ async fn viewers_are_told_when_the_broadcast_is_over_however_it_ends() {
             assert_eq!(viewer.hear_type("closed").await["reason"], "ended");
             assert_eq!(viewer.refused(json!({"type": "leave"})).await.0, "not-joined");
         }
-        eventually(async || !site.is_live("show").await).await;
+        assert!(!site.is_live("show").await);
     }
 }
 

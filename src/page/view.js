@@ -56,7 +56,8 @@ export function showNumbers(rows) {
 export function rowsOf({ rate, width, height, fps, codec, rtt, loss }) {
   return [
     ["Bitrate", rate === undefined ? "" : bitrate(rate)],
-    ["Picture", width ? `${width}×${height}${fps ? `, ${Math.round(fps)} fps` : ""}` : ""],
+    ["Picture", width ? `${width}×${height}` : ""],
+    ["Frame rate", fps ? `${Math.round(fps)} fps` : ""],
     ["Codec", codec ?? ""],
     ["Round trip", rtt === undefined ? "" : `${Math.round(rtt * 1000)} ms`],
     ["Loss", loss === undefined ? "" : `${(loss * 100).toFixed(1)} %`],

@@ -21,6 +21,8 @@ export class Viewer {
   #wanted = null;
   #mode = null;
   #channels = [];
+  /** The list is asked for; what it tells is not yet acted on. */
+  #isOpening = false;
   #timer = null;
   #clock = null;
   #numbers = null;
@@ -195,7 +197,7 @@ export class Viewer {
     const report = await connection?.getStats();
     if (!report || connection !== this.#reception.connection) return;
     this.#numbers = received(report, this.#numbers, performance.now());
-    showNumbers([["Comes", WAYS[this.#mode]], ...rowsOf(this.#numbers)]);
+    showNumbers(rowsOf(this.#numbers));
   }
 
   // --- what is live ---
@@ -208,7 +210,7 @@ export class Viewer {
     const was = this.#isLive();
     this.#channels = channels;
     this.#showChannels();
-    if (!this.#wanted || was || !this.#isLive()) return;
+    if (this.#isOpening || !this.#wanted || was || !this.#isLive()) return;
     // It has begun: whoever waits for it is there by itself.
     if (this.#mode === "p2p") this.#take("p2p");
     else if (!this.#mode) this.#join();
@@ -265,11 +267,14 @@ export class Viewer {
   }
 
   async #opened() {
+    this.#isOpening = true;
     try {
       await this.#socket.ask({ type: "list" });
     } catch (error) {
       if (error.code === "unauthorized") return this.#refused(error);
       console.warn("the list is not to be had:", error);
+    } finally {
+      this.#isOpening = false;
     }
     // What plays directly plays on while the server is told anew.
     if (this.#wanted) this.#join();

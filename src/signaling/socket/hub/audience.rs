@@ -107,19 +107,25 @@ impl Hub {
         let Some(room) = self.rooms.get_mut(channel) else { return };
         let is_on = room.host.is_some() || now.is_live;
         let is_over = std::mem::replace(&mut room.is_on, is_on) && !is_on;
-        let ids: Vec<_> = room.members.iter().copied().collect();
-        let count = Utf8Bytes::from(ServerMessage::Viewers { count: now.viewers }.to_json(None));
-        for id in ids {
-            let Some(member) = self.members.get_mut(&id) else { continue };
-            let Some(place) = &mut member.place else { continue };
-            if is_over && place.role == JoinRole::Viewer {
-                self.leave(id);
-                if let Some(member) = self.members.get(&id) {
-                    member.outbox.push(ServerMessage::Closed { reason: ENDED.into() }.to_json(None).into());
-                }
+        let told = |message: ServerMessage| Utf8Bytes::from(message.to_json(None));
+        let count = told(ServerMessage::Viewers { count: now.viewers });
+        let closed = told(ServerMessage::Closed { reason: ENDED.into() });
+        let members = &mut self.members;
+        // Who leaves because everybody does is not announced to the rest.
+        room.members.retain(|id| {
+            let Some(member) = members.get_mut(id) else { return false };
+            let Some(place) = &mut member.place else { return false };
+            let leaves = is_over && place.role == JoinRole::Viewer;
+            if leaves {
+                member.place = None;
+                member.outbox.push(closed.clone());
             } else if place.told_viewers.replace(now.viewers) != Some(now.viewers) {
                 member.outbox.push(count.clone());
             }
+            !leaves
+        });
+        if room.members.is_empty() {
+            self.rooms.remove(channel);
         }
     }
 
