@@ -6,9 +6,9 @@ import { Hosting, kinds } from "./hosting.js";
 import { sent } from "./numbers.js";
 import { Playback, checkPlayback } from "./player.js";
 import { Sources, closeSources } from "./sources.js";
-import { $, askForToken, rowsOf, show, showAbout, showNumbers, showViewers } from "./view.js";
+import { $, askForToken, rowsOf, show, showAbout, showClock, showNumbers, showViewers } from "./view.js";
 import { Publication } from "./whip.js";
-import { Problem, duration } from "./words.js";
+import { Problem } from "./words.js";
 
 const RETRY_MS = 3_000;
 /** What does not get better by waiting. */
@@ -171,8 +171,9 @@ export class Broadcaster {
     this.#liveSince ||= performance.now();
     clearInterval(this.#clock);
     const tick = () => {
-      show("live", [`Live ${duration((performance.now() - this.#liveSince) / 1000)}`, trouble].filter(Boolean).join(" · "), error);
-      this.#measure(trouble).catch((error) => console.warn("statistics:", error));
+      show("live", ["Live", trouble].filter(Boolean).join(" · "), error);
+      showClock(this.#liveSince);
+      this.#measure().catch((error) => console.warn("statistics:", error));
     };
     this.#clock = setInterval(tick, 1000);
     tick();

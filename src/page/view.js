@@ -1,6 +1,6 @@
 // What both sides of the live page show in the same places: state, error, title, viewers, numbers.
 
-import { bitrate, inWords } from "./words.js";
+import { bitrate, duration, inWords } from "./words.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -8,10 +8,16 @@ export const $ = (id) => document.getElementById(id);
 export function show(state, words, error = null) {
   document.body.dataset.state = state;
   say($("status"), words);
+  if (state !== "live") $("clock").textContent = "";
   if (error) document.body.dataset.error = error.code ?? "unknown";
   else delete document.body.dataset.error;
   $("error").hidden = !error;
   say($("error"), error ? inWords(error) : "");
+}
+
+/** How long it has been live. Beside the state, so that screen readers do not read every second. */
+export function showClock(since) {
+  $("clock").textContent = `· ${duration((performance.now() - since) / 1000)}`;
 }
 
 /** Screen readers read again what is set again. */

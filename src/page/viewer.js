@@ -3,8 +3,8 @@
 
 import { received } from "./numbers.js";
 import { Reception } from "./reception.js";
-import { $, askForToken, rowsOf, say, show, showAbout, showNumbers, showViewers } from "./view.js";
-import { Problem, duration } from "./words.js";
+import { $, askForToken, rowsOf, say, show, showAbout, showClock, showNumbers, showViewers } from "./view.js";
+import { Problem } from "./words.js";
 
 /** A direct connection that has not come about by then will not: the server takes over. */
 const DIRECT_MS = 5_000;
@@ -187,8 +187,8 @@ export class Viewer {
   }
 
   #tick() {
-    const since = duration((performance.now() - this.#liveSince) / 1000);
-    show("live", `Watching ${since} · ${WAYS[this.#mode] ?? ""}`);
+    show("live", ["Watching", WAYS[this.#mode]].filter(Boolean).join(" "));
+    showClock(this.#liveSince);
     this.#measure().catch((error) => console.warn("statistics:", error));
   }
 
