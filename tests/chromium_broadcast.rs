@@ -238,6 +238,52 @@ fn the_page_says_in_words_what_is_wrong() {
     assert_eq!(browser.eval(&format!("return {visible}")), 1);
 }
 
+#[test]
+fn a_lost_websocket_is_made_again_on_both_sides_and_the_picture_goes_on() {
+    let server = BridgeServer::start(&[("p2p-viewers", "3")]);
+    let browser = Browser::start();
+    let broadcaster = browser.window();
+    let link = broadcast(&browser, &server, "Shaky");
+    let viewer = browser.open_window(&link);
+    wait_watching(&browser);
+    // What a page hears when there is another network: it does not wait for the old connection's end.
+    let lose = "window.dispatchEvent(new Event('online'))";
+    browser.switch_to(&broadcaster);
+    browser.eval(lose);
+    let late = browser.open_window(&link);
+    wait_watching(&browser);
+    browser.switch_to(&broadcaster);
+    wait_peers(&browser, 2);
+    assert_eq!(browser.state(), "live");
+    browser.switch_to(&viewer);
+    wait_watching(&browser);
+    browser.eval(lose);
+    wait_watching(&browser);
+    wait_viewers(&browser, 2);
+    browser.switch_to(&late);
+    wait_watching(&browser);
+    browser.switch_to(&broadcaster);
+    wait_peers(&browser, 2);
+}
+
+#[test]
+fn who_watches_directly_does_not_need_the_servers_media() {
+    let server = BridgeServer::start(&[("p2p-viewers", "3")]);
+    let browser = Browser::start();
+    let broadcaster = browser.window();
+    browser.open(&format!("{}/?broadcaster=true&channel=alone", server.url()));
+    browser.wait_state("idle", SOON);
+    browser.eval("window.fetch = () => Promise.reject(new TypeError('no way there'));");
+    browser.click("#start");
+    browser.wait_for("return document.body.dataset.error === 'server-gone'", SOON);
+    browser.open_window(&format!("{}/?viewer=true&channel=alone", server.url()));
+    wait_watching(&browser);
+    assert_eq!(server.sessions(), 0);
+    browser.switch_to(&broadcaster);
+    browser.wait_state("live", SOON);
+    assert!(text(&browser, "document.querySelector('#status').textContent").contains("server"), "it is told");
+}
+
 /// The page's side of forwarding, against a peer connection that stands in for the server.
 #[test]
 fn a_reception_offers_to_the_server_and_shows_what_it_sends() {

@@ -54,6 +54,10 @@ export class Broadcaster {
     return ["connecting", "live"].includes(document.body.dataset.state);
   }
 
+  get #isWatched() {
+    return this.#hosting.connections.some((pc) => pc.connectionState === "connected");
+  }
+
   useToken(token) {
     this.#token = token;
     this.#socket.useToken(token, { reconnect: true });
@@ -166,8 +170,7 @@ export class Broadcaster {
   }
 
   #showLive(trouble = "", error = null) {
-    const isLive = !trouble || this.#hosting.connections.some((pc) => pc.connectionState === "connected");
-    if (!isLive) return show("connecting", trouble, error);
+    if (trouble && !this.#isWatched) return show("connecting", trouble, error);
     this.#liveSince ||= performance.now();
     clearInterval(this.#clock);
     const tick = () => {
@@ -274,6 +277,8 @@ export class Broadcaster {
 
   #showPeers() {
     document.body.dataset.peers = String(this.#hosting.count);
+    // Who is watched is live, also while the server is not reached.
+    if (document.body.dataset.state === "connecting" && this.#isWatched) this.#showLive("The server is not reached yet");
   }
 
   #showLink() {
