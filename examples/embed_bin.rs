@@ -4,11 +4,15 @@
 //! cargo run --example embed_bin -- 127.0.0.1:8080
 //! ```
 //!
-//! Publish from the page that it names (or OBS, with WHIP) to any channel. Each publisher's sound level is printed. Enter
-//! ends the program: publishers are brought to their end, and the last line says so.
+//! Publish from the page that it names (or OBS, with WHIP) to any channel: every second it says how loud each publisher is.
+//! Enter ends the program: publishers are brought to their end, and the last line says so.
 #![allow(clippy::print_stdout)]
 
-use std::{error::Error, io::Read as _};
+use std::{
+    error::Error,
+    io::Read as _,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use gst::prelude::*;
 
@@ -17,7 +21,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     gstwebrtcbridge::plugin_register_static()?;
     let listen = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
 
-    let bin = gst::ElementFactory::make("webrtcbridgebin").property("listen", listen).build()?;
+    let bin = gst::ElementFactory::make("webrtcbridgebin")
+        .property("listen", listen)
+        .property("audio-codecs", gst::Array::new(["OPUS"]))
+        .build()?;
     // Without this signal the bin runs its `session` description for each publisher.
     bin.connect("create-session", false, |values| {
         let channel = values[1].get::<String>().ok()?;
@@ -66,31 +73,27 @@ fn make_session(channel: &str) -> Result<gst::Element, Box<dyn Error>> {
 
 fn connect(session: &gst::Bin, pad: &gst::Pad, channel: &str) -> Result<(), Box<dyn Error>> {
     let description = match pad.name().starts_with("audio") {
-        true => "decodebin ! audioconvert ! level name=level interval=500000000 ! fakesink async=false",
+        true => "opusdec ! audioconvert ! audio/x-raw,format=S16LE ! fakesink name=heard async=false",
         false => "fakesink async=false",
     };
     let branch = gst::parse::bin_from_description(description, true)?;
     session.add(&branch)?;
-    if let Some(level) = branch.by_name("level").and_then(|level| level.static_pad("src")) {
-        // A session's messages stay inside: what is to be heard outside is told by the program itself.
-        let channel = channel.to_owned();
-        let mut buffers = 0_u32;
-        let counted = std::sync::Mutex::new(move || {
-            buffers += 1;
-            if buffers % 50 == 1 {
-                println!("{channel}: sound arrives");
-            }
-        });
-        level.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-            if let Ok(mut count) = counted.lock() {
-                count();
+    if let Some(heard) = branch.by_name("heard").and_then(|sink| sink.static_pad("sink")) {
+        let (channel, buffers) = (channel.to_owned(), AtomicU32::new(0));
+        heard.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let Some(data) = info.buffer().and_then(|buffer| buffer.map_readable().ok()) else {
+                return gst::PadProbeReturn::Ok;
+            };
+            let samples = data.chunks_exact(2).map(|bytes| i16::from_le_bytes([bytes[0], bytes[1]]).unsigned_abs());
+            // Once a second, at 20 ms a buffer.
+            if buffers.fetch_add(1, Relaxed).is_multiple_of(50) {
+                println!("{channel}: the loudest sample is {} of 32768", samples.max().unwrap_or(0));
             }
             gst::PadProbeReturn::Ok
         });
     }
     branch.sync_state_with_parent()?;
-    let sink = branch.static_pad("sink").ok_or("no pad")?;
-    pad.link(&sink)?;
+    pad.link(&branch.static_pad("sink").ok_or("no pad")?)?;
     Ok(())
 }
 

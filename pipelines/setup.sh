@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Set-up shared by pipelines/run, tests/run and .ci/run: Debian packages and the Rust toolchain.
+# Set-up shared by pipelines/run, tests/run, tests/long and .ci/run: Debian packages and the Rust toolchain.
 # Sourced, never run; the caller sets PROGRAM, the name that stands before messages. Leaves what to build and what to run to its callers.
 # shellcheck disable=SC2034 # the package lists are for the callers
 
@@ -16,6 +16,7 @@ PIPELINE_PACKAGES=(
   "gstreamer1.0-plugins-good|RTP jitter buffer and depayloaders, VP8 and VP9"
   "gstreamer1.0-plugins-bad|rtmp2sink, H.264 and AAC parsers, voaacenc"
   "gstreamer1.0-plugins-ugly|x264enc, the software H.264 encoder"
+  "glib-networking|TLS for rtmps://"
   "gstreamer1.0-libav|H.264 decoder, and an AAC encoder in reserve"
 )
 TEST_PACKAGES=(

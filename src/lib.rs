@@ -36,6 +36,10 @@ pub mod flv;
 pub mod session;
 pub mod signaling;
 
+#[doc(hidden)]
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
 // stages: GStreamer, no element
 #[cfg(feature = "plugin")]
 pub mod bridge;

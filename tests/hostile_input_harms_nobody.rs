@@ -7,9 +7,11 @@ use std::net::UdpSocket;
 use common::{
     SOON,
     bridge::Bridge,
-    free_udp_port, http,
+    free_udp_port, half_open, http,
+    ingest::Ingest,
     nginx::Nginx,
     publisher::{Options, Publisher},
+    wait_until,
 };
 
 #[test]
@@ -62,6 +64,60 @@ fn an_offer_that_cannot_be_answered_leaves_the_live_publisher_alone() {
     nginx.wait_recorded("key", SOON, |flv| flv.has_seconds(3, 3));
     publisher.assert_unharmed();
     assert_eq!(nginx.publishes("key"), 1);
+}
+
+#[test]
+fn an_offer_with_lines_that_only_some_parsers_see_is_refused_and_the_element_lives() {
+    let ingest = Ingest::start("");
+    let good = half_open::offer(&[]);
+    let candidate = "a=candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host";
+    for hidden in
+        [format!("a=x\r{candidate}"), "a=x\rm=video 9 UDP/TLS/RTP/SAVPF 96".into(), format!(" {candidate}"), "m".into()]
+    {
+        let (status, kind, problem) = post(&ingest.url(), &format!("{good}{hidden}\r\n"), None);
+        assert_eq!((status, kind.as_str()), (400, "application/problem+json"), "{hidden:?}: {problem}");
+        assert!(problem.contains("is not of the form x=value"), "{problem}");
+    }
+    let publisher = Publisher::start(&ingest.url());
+    wait_until("frames", SOON, || (ingest.frames() > 60).then_some(()));
+    publisher.delete();
+    assert_eq!(post(&ingest.url(), &good, None).0, 201, "what is hidden was the only fault");
+}
+
+#[test]
+fn an_offer_that_the_stack_refuses_leaves_the_live_publisher_and_its_pads_alone() {
+    // With a token a good offer would take over at once.
+    let ingest = Ingest::start("auth-token=right");
+    let token = Some("right".to_owned());
+    let publisher = Publisher::start_with(&ingest.url(), Options { token: token.clone(), ..Options::default() });
+    wait_until("frames", SOON, || (ingest.frames() > 60).then_some(()));
+    let pads = ingest.pads();
+    // Nothing that we look at is wrong with these; the stack takes them for what they are.
+    let good = half_open::offer(&[]);
+    let bad_candidate = half_open::offer(&["1 1 udp 1 192.0.2.1 5000 typ hearsay".into()]);
+    let without_mid = good.replace("a=mid:0\r\n", "").replace("a=group:BUNDLE 0\r\n", "");
+    for offer in [bad_candidate, without_mid] {
+        let (status, _, problem) = post(&ingest.url(), &offer, token.as_deref());
+        assert_eq!(status, 400, "{problem}");
+    }
+    let after = ingest.frames();
+    wait_until("frames after the refusal", SOON, || (ingest.frames() > after + 160).then_some(()));
+    assert_eq!((ingest.pads(), ingest.started(), ingest.has_ended()), (pads, 1, None));
+    assert_eq!(ingest.state(), "connected");
+    publisher.assert_unharmed();
+    publisher.delete();
+}
+
+/// Status, media type and text of the answer to an offer.
+fn post(url: &str, offer: &str, token: Option<&str>) -> (u16, String, String) {
+    let mut request = http().post(url).header("Content-Type", "application/sdp");
+    if let Some(token) = token {
+        request = request.header("Authorization", format!("Bearer {token}"));
+    }
+    let mut response = request.send(offer).expect("an answer");
+    let kind = response.headers().get("content-type").map(|kind| kind.to_str().expect("text").to_owned());
+    let body = response.body_mut().read_to_string().expect("a body");
+    (response.status().as_u16(), kind.unwrap_or_default(), body)
 }
 
 #[test]

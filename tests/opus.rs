@@ -112,6 +112,9 @@ fn decode(packets: &[RtpPacket], lost: Option<usize>) -> Vec<[i16; 2]> {
     let ghost = gst::GhostPad::builder(gst::PadDirection::Src).name("src").build();
     bin.add_pad(&ghost).unwrap();
     let settings = transcode::Settings {
+        canvas: transcode::Canvas::default(),
+        video_codec: Default::default(),
+        audio_codec: Default::default(),
         encoder: "auto".into(),
         video_bitrate: 1_000_000,
         audio_bitrate: 128_000,

@@ -192,6 +192,11 @@ fn missing_encoder_is_named() {
     let _ = pipeline.pipeline.set_state(gst::State::Playing);
     let error = pipeline.wait_for_error();
     assert!(error.contains("encoder=nosuchenc") && error.contains("x264enc"), "{error}");
+    // It tries again with every frame until then; another error of the sink would fail this.
+    pipeline.wait("the source to give up", |message| {
+        let by_source = message.src().is_some_and(|src| src.name().starts_with("videotestsrc"));
+        by_source && message.type_() == gst::MessageType::Error
+    });
 }
 
 #[test]

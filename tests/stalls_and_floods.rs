@@ -197,6 +197,31 @@ fn floods_with_jumping_sequence_numbers_are_bounded_and_survived() {
 }
 
 #[test]
+fn numbers_that_jump_in_front_of_keyframes_cost_no_frame_and_no_time() {
+    let fed = Fed::start(200);
+    let mut video = Packets::video();
+    let start = Instant::now();
+    let jumps = [600, 2900, 0x4000, 0x8000, 0xA000, 65_000 - 90];
+    let per_group = 12;
+    for (turn, frame) in (0..jumps.len() * per_group).zip(0..) {
+        if turn > 0 && turn % per_group == 0 {
+            video.sequence_number = video.sequence_number.wrapping_add(jumps[turn / per_group]);
+        }
+        let now = at(start, 33 * MS * frame);
+        let packets = video.frame(turn % per_group == 0, now);
+        send(&fed, VIDEO, packets);
+        video.timestamp = video.timestamp.wrapping_add(33 * 90);
+    }
+    let frames = fed.wait_frames(VIDEO, jumps.len() * per_group);
+    for (number, frame) in frames.iter().zip(0..).map(|(frame, number)| (number, frame)) {
+        let lag = frame.at - (start + 33 * MS * number);
+        assert!(lag < 150 * MS, "frame {number} came {lag:?} after its capture");
+    }
+    no_half_group(&frames);
+    assert_eq!(fed.crossing.stats().lost_packets, 0);
+}
+
+#[test]
 fn another_stream_on_the_track_goes_on_at_once_whatever_its_numbers() {
     let fed = Fed::start(200);
     let mut video = Packets::video();

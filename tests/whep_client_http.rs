@@ -235,6 +235,64 @@ async fn an_ice_restart_is_a_patch_whatever_the_entity_tag() {
     assert_eq!(resource.restart_ice(&ours).await.expect_err("gone").verdict(), Verdict::NoStream);
 }
 
+/// A session of a server that gives these replies to what follows, the first with an entity tag.
+async fn session(etag: Option<&str>, replies: impl FnOnce(&Script)) -> (Script, Resource) {
+    let script = Script::default();
+    let mut headers = vec![("location", "/session")];
+    headers.extend(etag.map(|etag| ("etag", etag)));
+    script.reply(201, &headers, SDP);
+    replies(&script);
+    let address = script.start().await;
+    let resource = resource(client(&format!("whep://{address}/live"), None).offer(SDP).await.expect("an answer"));
+    (script, resource)
+}
+
+#[tokio::test]
+async fn candidates_are_trickled_to_the_ice_session_that_the_server_named_last() {
+    let (script, resource) = session(Some("\"first\""), |script| {
+        script
+            .reply(204, &[], "")
+            .reply(200, &[("etag", "\"second\"")], FRAGMENT)
+            .reply(204, &[], "")
+            .reply(412, &[], "")
+            .reply(503, &[("retry-after", "7")], "");
+    })
+    .await;
+    let ours = IceFragment::parse(FRAGMENT.as_bytes()).expect("a fragment");
+    assert!(resource.trickle(&ours).await.expect("taken"));
+    resource.restart_ice(&ours).await.expect("restarted");
+    assert!(resource.trickle(&ours).await.expect("taken"));
+    assert!(!resource.trickle(&ours).await.expect("it has another ICE session by now"));
+    let busy = resource.trickle(&ours).await.expect_err("not now");
+    assert_eq!(busy.verdict(), Verdict::Retry(Some(Duration::from_secs(7))));
+
+    let seen = script.seen();
+    let if_match: Vec<_> = seen[1..].iter().map(|seen| seen.header("if-match").expect("If-Match")).collect();
+    assert_eq!(if_match, ["\"first\"", "*", "\"second\"", "\"second\"", "\"second\""]);
+    assert_eq!(seen[1].header("content-type"), Some("application/trickle-ice-sdpfrag"));
+    assert_eq!(seen[1].line, "PATCH /session");
+}
+
+#[tokio::test]
+async fn a_server_without_entity_tags_gets_candidates_for_whatever_it_has() {
+    let (script, resource) = session(None, |script| _ = script.reply(204, &[], "")).await;
+    let ours = IceFragment::parse(FRAGMENT.as_bytes()).expect("a fragment");
+    assert!(resource.trickle(&ours).await.expect("taken"));
+    assert_eq!(script.seen()[1].header("if-match"), Some("*"));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_trickle_is_left_alone() {
+    for status in [405, 415, 501] {
+        let (script, resource) = session(None, |script| _ = script.reply(status, &[], "")).await;
+        let ours = IceFragment::parse(FRAGMENT.as_bytes()).expect("a fragment");
+        for _ in 0..3 {
+            assert!(!resource.clone().trickle(&ours).await.expect("no error"));
+        }
+        assert_eq!(script.seen().len(), 2, "the offer and one PATCH");
+    }
+}
+
 #[tokio::test]
 async fn each_refusal_says_whether_to_try_again() {
     for (status, verdict) in [

@@ -91,6 +91,31 @@ const TABLE: &[(Set, &str, &str, [u16; 14])] = &[
     (Set::Both,    "POST",   "/whip/open",  [401, 401, 201, 401, 201, 401, 401,  403, 201, 201, 403, 201, 401, 403]),
     (Set::Both,    "POST",   "/whip/keyed", [401, 401, 201, 401, 201, 201, 401,  201, 403, 201, 403, 201, 401, 403]),
     (Set::Both,    "DELETE", "/whip/keyed/x", [401, 401, 404, 401, 404, 404, 401,  404, 403, 404, 403, 404, 401, 403]),
+    // Lists are for who may watch, numbers and stopping for administrators; without an admin-token these are for this machine.
+    (Set::Nothing, "GET",    "/api/v1/channels", [200; 14]),
+    (Set::Nothing, "GET",    "/api/v1/channels/keyed", [404; 14]),
+    (Set::Nothing, "DELETE", "/api/v1/channels/keyed", [404; 14]),
+    (Set::Nothing, "GET",    "/api/v1/status", [200; 14]),
+    (Set::Nothing, "GET",    "/metrics",    [200; 14]),
+    (Set::Nothing, "GET",    "/status",     [200; 14]),
+    (Set::Nothing, "GET",    "/healthz",    [200; 14]),
+    (Set::Tokens,  "GET",    "/api/v1/channels", [401, 401, 401, 200, 200, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "GET",    "/api/v1/channels/keyed", [401, 401, 401, 404, 404, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "DELETE", "/api/v1/channels/keyed", [401, 401, 401, 401, 404, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "GET",    "/api/v1/status", [401, 401, 401, 401, 200, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "GET",    "/metrics",    [401, 401, 401, 401, 200, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "GET",    "/status",     [401, 401, 401, 401, 200, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "GET",    "/healthz",    [200; 14]),
+    (Set::Tokens,  "GET",    "/readyz",     [200; 14]),
+    (Set::Tokens,  "GET",    "/api/v1/openapi.json", [200; 14]),
+    (Set::Jwt,     "GET",    "/api/v1/channels", [401, 401, 401, 401, 401, 401, 401,  403, 403, 403, 200, 200, 401, 403]),
+    (Set::Jwt,     "DELETE", "/api/v1/channels/keyed", [404; 14]), // without admin-token this machine may
+    (Set::Jwt,     "GET",    "/metrics",    [200; 14]),
+    (Set::Both,    "GET",    "/api/v1/channels/keyed", [401, 401, 401, 404, 404, 401, 401,  403, 403, 403, 404, 404, 401, 403]),
+    (Set::Both,    "DELETE", "/api/v1/channels/keyed", [401, 401, 401, 401, 404, 401, 401,  403, 403, 403, 403, 404, 401, 403]),
+    (Set::Both,    "GET",    "/api/v1/status", [401, 401, 401, 401, 200, 401, 401,  403, 403, 403, 403, 200, 401, 403]),
+    (Set::Both,    "GET",    "/metrics",    [401, 401, 401, 401, 200, 401, 401,  403, 403, 403, 403, 200, 401, 403]),
+    (Set::Both,    "GET",    "/status",     [401, 401, 401, 401, 200, 401, 401,  403, 403, 403, 403, 200, 401, 403]),
 ];
 
 #[test]

@@ -1,7 +1,4 @@
 //! Any datagram may come to the shared port: routing it ends, and nobody's session gets what is not its own.
 #![no_main]
 
-use gstwebrtcbridge::session::fuzzing;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|datagram: &[u8]| fuzzing::route(datagram));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| gstwebrtcbridge::fuzzing::stun(input));

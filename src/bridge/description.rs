@@ -32,7 +32,7 @@ impl Description {
         let mut receivers = Vec::new();
         let mut warnings = Vec::new();
         for element in elements(&root).iter().filter(|element| takes_the_connection(element)) {
-            let name = element.factory().map(|factory| factory.name().to_string()).unwrap_or_default();
+            let name = kind(element).unwrap_or_default();
             if name == "webrtcingest" {
                 receivers.push(element.name());
             }
@@ -131,8 +131,19 @@ pub(super) fn elements(root: &gst::Bin) -> Vec<gst::Element> {
     all
 }
 
+/// Which of our elements that sessions are made of it is, if any. By its type: GStreamer's way from an element to its
+/// factory leads astray once a plugin has been registered twice (1.22).
+pub(super) fn kind(element: &gst::Element) -> Option<&'static str> {
+    match element.type_().name() {
+        "GstWebrtcIngest" => Some("webrtcingest"),
+        "GstWebrtcEgress" => Some("webrtcegress"),
+        "GstRtmpBridgeSink" => Some("rtmpbridgesink"),
+        _ => None,
+    }
+}
+
 /// Ours without an address of their own.
 fn takes_the_connection(element: &gst::Element) -> bool {
-    let ours = element.factory().is_some_and(|f| matches!(f.name().as_str(), "webrtcingest" | "webrtcegress"));
-    ours && element.property::<Option<String>>("uri").is_none()
+    matches!(kind(element), Some("webrtcingest" | "webrtcegress"))
+        && element.property::<Option<String>>("uri").is_none()
 }

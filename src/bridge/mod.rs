@@ -37,4 +37,7 @@ pub use {
     server::{ServerConfig, ServerError},
     sessions::SessionBuilder,
 };
-pub(crate) use {server::Server, signaled::Signaled};
+pub(crate) use {
+    server::Server,
+    signaled::{Signaled, ours, told},
+};

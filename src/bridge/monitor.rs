@@ -32,7 +32,7 @@ impl Monitor for Sessions {
 }
 
 fn of_session(session: &SessionView) -> SessionReport {
-    let of = |factory: &str| session.elements.iter().find(|(_, of, _)| of == factory).map(|(_, _, stats)| stats);
+    let of = |factory: &str| session.elements.iter().find(|(_, kind, _)| *kind == factory).map(|(_, _, stats)| stats);
     let (ingest, sink) = (of("webrtcingest"), of("rtmpbridgesink"));
     let count = |name: &str| ingest.and_then(|stats| stats.get::<u64>(name).ok()).unwrap_or(0);
     let received = session.received.as_ref();
@@ -96,7 +96,7 @@ fn of_track((index, track): (usize, &TrackStats)) -> TrackReport {
 
 /// Of all sinks of the session, numbered through.
 fn destinations(session: &SessionView) -> Vec<DestinationReport> {
-    let sinks = session.elements.iter().filter(|(_, factory, _)| factory == "rtmpbridgesink");
+    let sinks = session.elements.iter().filter(|(_, kind, _)| *kind == "rtmpbridgesink");
     let lists = sinks.filter_map(|(_, _, stats)| stats.get::<gst::Array>("destinations").ok());
     let all: Vec<gst::Structure> =
         lists.flat_map(|list| list.iter().filter_map(|one| one.get().ok()).collect::<Vec<_>>()).collect();

@@ -8,7 +8,7 @@ use gst::prelude::*;
 use tokio::sync::mpsc;
 
 use super::{
-    description::{elements, fill_in},
+    description::{elements, fill_in, kind},
     peer::Peer,
     words::without_addresses,
 };
@@ -148,14 +148,11 @@ fn explain(error: &gst::message::Error) -> String {
 }
 
 /// The statistics of the pipeline's elements that have any: the element's name, its kind, and the structure.
-pub(super) fn statistics(pipeline: &gst::Pipeline) -> Vec<(String, String, gst::Structure)> {
+pub(super) fn statistics(pipeline: &gst::Pipeline) -> Vec<(String, &'static str, gst::Structure)> {
     let stats = |element: gst::Element| {
-        let factory = element.factory()?.name().to_string();
-        if !matches!(factory.as_str(), "webrtcingest" | "webrtcegress" | "rtmpbridgesink") {
-            return None;
-        }
+        let kind = kind(&element)?;
         let stats = element.property::<Option<gst::Structure>>("stats")?;
-        Some((element.name().to_string(), factory, stats))
+        Some((element.name().to_string(), kind, stats))
     };
     elements(pipeline.upcast_ref()).into_iter().filter_map(stats).collect()
 }

@@ -138,8 +138,8 @@ const OWNED: &[&str] = &[
 
 /// The properties that somebody set on an element in a session, to no effect there.
 pub(crate) fn ignored_in_session(element: &gst::Element) -> Vec<&'static str> {
-    let fresh = element.factory().and_then(|factory| factory.create().build().ok());
-    let Some(fresh) = fresh else { return Vec::new() };
+    let fresh = gst::glib::Object::with_type(element.type_()).downcast::<gst::Element>();
+    let Ok(fresh) = fresh else { return Vec::new() };
     let is_set = |name: &&&str| {
         let value = |of: &gst::Element| of.find_property(name).map(|_| of.property_value(name));
         match (value(element), value(&fresh)) {

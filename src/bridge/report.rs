@@ -70,7 +70,7 @@ pub struct SessionView {
     /// What its connection has received.
     pub received: Option<SessionStats>,
     /// The statistics of our elements in its pipeline: the element's name, its factory, and the structure.
-    pub elements: Vec<(String, String, gst::Structure)>,
+    pub elements: Vec<(String, &'static str, gst::Structure)>,
     /// Packets that nothing in its pipeline took.
     pub discarded: u64,
 }

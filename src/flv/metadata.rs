@@ -2,11 +2,13 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Tag, TagType, amf0};
+use super::{AudioCodec, Tag, TagType, VideoCodec, amf0};
 
 /// What is said of the video.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VideoInfo {
+    /// How it is encoded.
+    pub codec: VideoCodec,
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
@@ -20,6 +22,8 @@ pub struct VideoInfo {
 /// What is said of the audio.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AudioInfo {
+    /// How it is encoded.
+    pub codec: AudioCodec,
     /// Samples a second.
     pub sample_rate: u32,
     /// Number of channels.
@@ -31,9 +35,9 @@ pub struct AudioInfo {
 /// What the stream holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
-    /// The H.264 track, if there is one.
+    /// The video track, if there is one.
     pub video: Option<VideoInfo>,
-    /// The AAC track, if there is one.
+    /// The audio track, if there is one.
     pub audio: Option<AudioInfo>,
 }
 
@@ -50,7 +54,7 @@ impl Metadata {
         if let Some(video) = &self.video {
             number("width", f64::from(video.width));
             number("height", f64::from(video.height));
-            number("videocodecid", 7.0); // AVC (section E.4.3.1)
+            number("videocodecid", video.codec.metadata_id());
             if let Some(frame_rate) = video.frame_rate {
                 number("framerate", frame_rate);
             }
@@ -59,7 +63,7 @@ impl Metadata {
             }
         }
         if let Some(audio) = &self.audio {
-            number("audiocodecid", 10.0); // AAC (section E.4.2.1)
+            number("audiocodecid", audio.codec.metadata_id());
             number("audiosamplerate", f64::from(audio.sample_rate));
             number("audiosamplesize", 16.0);
             if let Some(bitrate) = audio.bitrate {
@@ -88,7 +92,7 @@ mod tests {
 
     #[test]
     fn script_tag_opens_with_the_name_and_counts_its_entries() {
-        let video = VideoInfo { width: 640, height: 360, frame_rate: Some(30.0), bitrate: None };
+        let video = VideoInfo { width: 640, height: 360, frame_rate: Some(30.0), ..VideoInfo::default() };
         let tag = Metadata { video: Some(video), audio: None }.tag(0, "x").unwrap_or_default();
         assert_eq!(tag[0], 18);
         let mut expected = vec![2, 0, 10];
@@ -102,7 +106,7 @@ mod tests {
 
     #[test]
     fn audio_only_names_no_video() {
-        let audio = AudioInfo { sample_rate: 48000, channels: 2, bitrate: Some(128_000) };
+        let audio = AudioInfo { sample_rate: 48000, channels: 2, bitrate: Some(128_000), ..AudioInfo::default() };
         let tag = Metadata { video: None, audio: Some(audio) }.tag(0, "x").unwrap_or_default();
         let text = String::from_utf8_lossy(&tag).into_owned();
         assert!(text.contains("audiodatarate") && text.contains("stereo") && !text.contains("width"), "{text}");

@@ -18,9 +18,14 @@ pub fn avc_sequence_header(timestamp: u32, configuration: &[u8]) -> Option<Bytes
 /// `composition` what presentation comes later, both in milliseconds.
 pub fn avc_access_unit(timestamp: u32, composition: i32, keyframe: bool, access_unit: &Bytes) -> Option<SharedTag> {
     let frame = if keyframe { KEY_AVC } else { INTER_AVC };
-    // CompositionTime is SI24; what does not fit is hours away from anything a decoder could hold.
-    let [_, a, b, c] = composition.clamp(-(1 << 23), (1 << 23) - 1).to_be_bytes();
+    let [a, b, c] = si24(composition);
     Tag::new(TagType::Video, timestamp, 5).put(&[frame, 1, a, b, c]).finish_around(access_unit)
+}
+
+/// CompositionTime is SI24; what does not fit is hours away from anything a decoder could hold.
+pub(super) fn si24(composition: i32) -> [u8; 3] {
+    let [_, a, b, c] = composition.clamp(-(1 << 23), (1 << 23) - 1).to_be_bytes();
+    [a, b, c]
 }
 
 #[cfg(test)]

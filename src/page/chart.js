@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 160;
-const MARGIN = { top: 8, right: 4, bottom: 20, left: 52 };
+const MARGIN = { top: 8, right: 4, bottom: 20, left: 64 };
 
 /** What is shown, in seconds. */
 export const SPAN = 300;
@@ -61,7 +61,7 @@ export class Chart {
       parts.push(part("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at }));
       parts.push(part("text", { x: MARGIN.left - 8, y: at + 4, "text-anchor": "end" }, this.#format(share * top)));
     }
-    const ticks = [[SPAN, "5 min ago", "start"], [SPAN / 2, "2½", "middle"], [0, "now", "end"]];
+    const ticks = [[SPAN, "5 min ago", "start"], [SPAN / 2, "2½ min", "middle"], [0, "now", "end"]];
     for (const [ago, words, anchor] of ticks) {
       parts.push(part("text", { x: x(this.#now - ago), y: height - 4, "text-anchor": anchor }, words));
     }

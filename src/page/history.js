@@ -50,3 +50,9 @@ export function cpu(status, before) {
   if (!before?.process || !status.process || status.at <= before.at) return null;
   return (100 * (status.process.cpu_seconds - before.process.cpu_seconds)) / (status.at - before.at);
 }
+
+/** What a destination was sent between two readings, in bit/s. */
+export function sentRate(status, before, destination, earlier) {
+  if (!earlier || status.at <= before.at || destination.bytes < earlier.bytes) return null;
+  return (8 * (destination.bytes - earlier.bytes)) / (status.at - before.at);
+}

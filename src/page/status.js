@@ -3,7 +3,7 @@
 // document.body.dataset.state is loading, live, draining, denied or stale.
 
 import { Chart } from "./chart.js";
-import { Lines, cpu, loss } from "./history.js";
+import { Lines, cpu, loss, sentRate } from "./history.js";
 import { bitrate, duration } from "./words.js";
 
 const INTERVAL = 1000;
@@ -18,6 +18,7 @@ const whole = (value) => (Number.isInteger(value) ? String(value) : "");
 
 const sum = (list, of) => list.reduce((all, entry) => all + of(entry), 0);
 const nameOf = (session) => `${session.channel} (${session.id})`;
+const nameOfDestination = (session, destination) => `${nameOf(session)} → ${destination.index}`;
 const rateOf = (session) => sum(session.tracks, (track) => track.bitrate);
 const jitterOf = (session) => Math.max(0, ...session.tracks.map((track) => track.jitter_seconds));
 const destinationsOf = (status) =>
@@ -36,9 +37,18 @@ const GRAPHS = [
     now.sessions.map((session) => [nameOf(session), loss(session, same(session, before))])],
   ["Round trip", { format: milliseconds, least: 0.01 }, (now) =>
     now.sessions.map((session) => [nameOf(session), session.round_trip_seconds])],
+  ["Destinations", { format: whole, least: 4 }, (now) =>
+    ["live", "connecting", "retrying", "refused", "stopped"]
+      .map((wanted) => [wanted, destinationsOf(now).filter(({ destination }) => destination.state === wanted).length])
+      .filter(([wanted, many]) => wanted === "live" || many > 0)],
+  ["Sent", { format: bitrate, least: 100e3 }, (now, before) =>
+    destinationsOf(now).map(({ session, destination }) => [
+      nameOfDestination(session, destination),
+      sentRate(now, before, destination, same(session, before)?.destinations[destination.index]),
+    ])],
   ["Destinations' lag", { format: milliseconds, least: 0.1 }, (now) =>
     destinationsOf(now).map(({ session, destination }) => [
-      `${nameOf(session)} → ${destination.index}`,
+      nameOfDestination(session, destination),
       destination.state === "live" ? destination.lag_seconds : null,
     ])],
   ["CPU, of one core", { format: percent, least: 10 }, (now, before) => [["process", cpu(now, before)]]],

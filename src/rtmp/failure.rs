@@ -17,6 +17,10 @@ pub enum Failure {
     ClosedWhileConnecting,
     /// The server said no; its words, sanitised.
     Refused(String),
+    /// The server's certificate does not pass the checks; the library's words, sanitised.
+    Certificate(String),
+    /// There is no TLS here.
+    NoTls,
     /// TLS failed; in the library's words, sanitised.
     Tls(String),
     /// The connection was live and is gone.
@@ -36,7 +40,11 @@ impl Failure {
             Self::Resolve
         } else if has(&["denied", "rejected", "not authorized", "authorization", "badname", "badauth"]) {
             Self::Refused(first_line(text))
-        } else if has(&["tls", "certificate", "g-tls-error"]) {
+        } else if has(&["tls support is not available", "tls/ssl support not available"]) {
+            Self::NoTls
+        } else if has(&["certificate"]) {
+            Self::Certificate(first_line(text))
+        } else if has(&["tls", "g-tls-error"]) {
             Self::Tls(first_line(text))
         } else if connected {
             Self::Lost
@@ -61,7 +69,12 @@ impl Failure {
             }
             Self::ClosedWhileConnecting => "check the application and the stream key in location",
             Self::Refused(_) => "check the stream key, and that nobody else is publishing with it",
-            Self::Tls(_) => "check that the server speaks RTMPS on this port; tls-validation-flags relaxes the checks",
+            Self::Certificate(_) => {
+                "check the host name in location, this machine's clock and its package ca-certificates; for a server of \
+                 your own with a self-signed certificate take unknown-ca out of tls-validation-flags"
+            }
+            Self::NoTls => "install the Debian package glib-networking",
+            Self::Tls(_) => "check that the server speaks RTMPS on this port",
             Self::Lost => "check the server's log; a wrong stream key may show like this, too",
             Self::Stalled => "check the uplink, and lower video-bitrate if it is too slow for the stream",
             Self::Other(_) => "check location and the server's log",
@@ -77,6 +90,8 @@ impl fmt::Display for Failure {
             Self::ConnectTimeout => f.write_str("no connection within connect-timeout"),
             Self::ClosedWhileConnecting => f.write_str("the server closed the connection before accepting the stream"),
             Self::Refused(words) => write!(f, "the server refused the stream ({words})"),
+            Self::Certificate(words) => write!(f, "the server's TLS certificate is not valid for it ({words})"),
+            Self::NoTls => f.write_str("TLS is not available here"),
             Self::Tls(words) => write!(f, "TLS failed ({words})"),
             Self::Lost => f.write_str("the server closed the connection"),
             Self::Stalled => f.write_str("the server takes no more data (stall-timeout)"),
@@ -100,9 +115,12 @@ mod tests {
             ("Connection refused: Could not connect to 127.0.0.1: Connection refused", Failure::Unreachable),
             ("Failed to connect: 'connect' cmd failed: connection closed remotely", Failure::ClosedWhileConnecting),
             ("Failed to connect: Socket I/O timed out", Failure::ConnectTimeout),
+            ("Failed to connect: TLS support is not available", Failure::NoTls),
         ] {
             assert_eq!(Failure::read(text, false), failure, "{text}");
         }
+        let certificate = Failure::read("Failed to connect: Unacceptable TLS certificate", false);
+        assert!(matches!(certificate, Failure::Certificate(_)));
         let denied =
             "Failed to connect: publish denied; stream already exists: { \"code\": \"NetStream.Publish.BadName\" }";
         assert!(matches!(Failure::read(denied, false), Failure::Refused(_)));

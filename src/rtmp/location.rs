@@ -211,6 +211,8 @@ mod tests {
         assert_eq!(parse("rtmp://h/app/instance/key").application, "app/instance");
         assert_eq!(parse("rtmp://h/app?vhost=v/key").stream, "key");
         assert_eq!(parse("rtmp://h/app/key").port, 1935);
+        assert_eq!(parse("rtmps://h/app/key").port, 443);
+        assert_eq!(parse("rtmp://bob:p%40ss@h/app/key").credentials, Some(("bob".into(), "p@ss".into())));
         assert_eq!(parse("rtmp://[::1]:1936/app/key").host, "::1");
     }
 

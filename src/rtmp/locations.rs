@@ -21,11 +21,11 @@ pub enum LocationsError {
 }
 
 /// Parses all. One that was named before is left out: a server takes a stream once.
-pub fn parse_locations<'a>(urls: impl ExactSizeIterator<Item = &'a str>) -> Result<Vec<Location>, LocationsError> {
+pub fn parse_locations(urls: impl ExactSizeIterator<Item: AsRef<str>>) -> Result<Vec<Location>, LocationsError> {
     let count = urls.len();
     let mut locations = Vec::with_capacity(count);
     for (index, url) in urls.enumerate() {
-        let location = Location::parse(url).map_err(|error| match count {
+        let location = Location::parse(url.as_ref()).map_err(|error| match count {
             1 => LocationsError::Only(error),
             _ => LocationsError::OneOf { number: index + 1, count, error },
         })?;

@@ -15,6 +15,7 @@ mod gate;
 mod keyframes;
 mod location;
 mod locations;
+pub mod platform;
 mod retry;
 mod roster;
 mod tagger;

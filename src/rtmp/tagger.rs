@@ -60,17 +60,17 @@ impl Tagger {
         }
         if is_new {
             let header = match &*unit.format {
-                Format::Video(configuration, _) => flv::avc_sequence_header(timestamp, configuration),
-                Format::Audio(configuration, _) => flv::aac_sequence_header(timestamp, configuration),
+                Format::Video(configuration, info) => flv::video_sequence_header(info.codec, timestamp, configuration),
+                Format::Audio(configuration, info) => flv::audio_sequence_header(info.codec, timestamp, configuration),
             };
             tags.extend(header.map(SharedTag::from));
         }
-        tags.extend(match unit.track() {
-            Track::Video => {
+        tags.extend(match &*unit.format {
+            Format::Video(_, info) => {
                 let composition = i32::try_from(pts_ms - dts_ms).unwrap_or_default();
-                flv::avc_access_unit(timestamp, composition, unit.keyframe, &unit.data)
+                flv::video_access_unit(info.codec, timestamp, composition, unit.keyframe, &unit.data)
             }
-            Track::Audio => flv::aac_raw(timestamp, &unit.data),
+            Format::Audio(_, info) => flv::audio_frame(info.codec, timestamp, &unit.data),
         });
         tags
     }

@@ -9,9 +9,9 @@ use crate::flv::{AudioInfo, VideoInfo};
 /// Which of the two tracks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Track {
-    /// The H.264 track.
+    /// The video track.
     Video,
-    /// The AAC track.
+    /// The audio track.
     Audio,
 }
 
@@ -27,9 +27,9 @@ pub struct Tracks {
 /// A format with its decoder configuration. A unit of another format makes a new sequence header.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Format {
-    /// H.264 with its AVCDecoderConfigurationRecord.
+    /// Video with its decoder configuration; the codec is in the info.
     Video(Bytes, VideoInfo),
-    /// AAC with its AudioSpecificConfig.
+    /// Audio with its decoder configuration.
     Audio(Bytes, AudioInfo),
 }
 
@@ -44,7 +44,7 @@ pub struct Unit {
     pub pts: i64,
     /// Whether decoding can begin here. Always true for audio.
     pub keyframe: bool,
-    /// NAL units behind length fields, or a raw AAC frame.
+    /// What a tag carries: NAL units behind length fields, a temporal unit, a raw AAC frame, an Opus packet.
     pub data: Bytes,
 }
 

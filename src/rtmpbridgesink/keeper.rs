@@ -14,7 +14,10 @@ use super::{
     show::PICTURE_STEP,
     stage::{Stage, Subject},
 };
-use crate::transcode::{Picture, Shape, Still, StillError};
+use crate::{
+    flv::VideoCodec,
+    transcode::{Canvas, Picture, Shape, Still, StillError},
+};
 
 /// Two AAC frames are 43 ms.
 const TICK: Duration = Duration::from_millis(40);
@@ -28,6 +31,10 @@ const SIZE: (u32, u32) = (1280, 720);
 pub(super) struct Slate {
     /// Instead of the last picture, or of black.
     pub(super) picture: Option<Picture>,
+    /// What video is fitted to, so that it goes on in the size of the still once it comes.
+    pub(super) canvas: Canvas,
+    /// What video is sent as.
+    pub(super) codec: VideoCodec,
     pub(super) keyframe_interval: Duration,
     pub(super) bitrate: u32,
 }
@@ -69,6 +76,10 @@ impl Keeper {
 
 impl Slate {
     fn make(&self, subject: &Subject) -> Result<Still, StillError> {
+        // A still in another codec would end the stream for most players.
+        if self.codec != VideoCodec::H264 {
+            return Err(StillError::OtherCodec(self.codec.name()));
+        }
         let step = PICTURE_STEP.unsigned_abs();
         let interval = i64::try_from(self.keyframe_interval.as_nanos()).unwrap_or(i64::MAX);
         let group = u32::try_from((interval / PICTURE_STEP).clamp(1, MOST_IN_GROUP)).unwrap_or(1);
@@ -87,8 +98,14 @@ impl Slate {
                     Picture::black(info.width, info.height)
                 })?
                 .encode(&shape(info.width, info.height)),
-            (Subject::Nothing, Some(slate)) => slate.encode(&shape(0, 0)),
-            (Subject::Nothing, None) => Picture::black(SIZE.0, SIZE.1)?.encode(&shape(SIZE.0, SIZE.1)),
+            (Subject::Nothing, Some(slate)) => {
+                let (width, height) = self.canvas.size_for(slate.size());
+                slate.encode(&shape(width, height))
+            }
+            (Subject::Nothing, None) => {
+                let (width, height) = self.canvas.size_for(SIZE);
+                Picture::black(width, height)?.encode(&shape(width, height))
+            }
         }
     }
 }

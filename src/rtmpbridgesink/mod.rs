@@ -9,19 +9,23 @@
 //!     rtmpbridgesink name=sink location=rtmp://127.0.0.1/live/stream
 //! ```
 //!
-//! `imp` is the GObject, `input` a request pad with its chain, `terminal` the end of a chain where buffers become units,
-//! `observer` what the destination's news lead to. Timestamps are repaired by `timeline` before the chains, and put in
-//! order by `show` behind them, which also says when something has to stand in for input that is missing; `stage` and
-//! `keeper` do it. The lock order stands at `imp::RtmpBridgeSink`.
+//! `imp` is the GObject and what it does while it runs, `input` a request pad with its chain, `terminal` the end of a chain where buffers become units
+//! of a `format`, `observer` what the destination's news lead to, `inspection` the preset's rules. Timestamps are repaired
+//! by `timeline` before the chains, and put in order by `show` behind them, which also says when something has to stand in
+//! for input that is missing; `stage` and `keeper` do it. The lock order stands at `imp::RtmpBridgeSink`.
 
 use gst::{glib, prelude::*};
 
+mod codecs;
 mod ending;
+mod format;
 mod imp;
 mod input;
+mod inspection;
 mod keeper;
 mod missing;
 mod observer;
+mod preset;
 mod reorder;
 mod settings;
 mod show;
@@ -33,7 +37,9 @@ mod terminal;
 mod timeline;
 mod tls;
 
+pub use codecs::{AudioCodec, VideoCodec};
 pub use missing::MissingTrack;
+pub use preset::Preset;
 pub use tls::TlsValidationFlags;
 
 glib::wrapper! {

@@ -1,8 +1,15 @@
 //! The element's settings: raw as they are set, resolved once when it starts.
 
-use std::{path::Path, time::Duration};
+use std::{borrow::Cow, path::Path, time::Duration};
 
-use super::{keeper::Slate, missing::MissingTrack, show::Policy, tls::TlsValidationFlags};
+use super::{
+    codecs::{AudioCodec, VideoCodec},
+    keeper::Slate,
+    missing::MissingTrack,
+    preset::{Explicit, Preset},
+    show::Policy,
+    tls::TlsValidationFlags,
+};
 use crate::{
     rtmp::{self, Location, LocationError, LocationsError, parse_locations},
     transcode::{self, Picture, StillError},
@@ -12,9 +19,16 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) locations: Vec<String>,
+    pub(super) preset: Preset,
+    pub(super) explicit: Explicit,
     pub(super) encoder: String,
+    pub(super) video_codec: VideoCodec,
+    pub(super) audio_codec: AudioCodec,
     pub(super) video_bitrate: u32,
     pub(super) audio_bitrate: u32,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) framerate: gst::Fraction,
     pub(super) keyframe_interval: u32,
     pub(super) max_queue_time: u32,
     pub(super) reconnect_min: u32,
@@ -33,9 +47,16 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             locations: Vec::new(),
+            preset: Preset::None,
+            explicit: Explicit::default(),
             encoder: "auto".into(),
+            video_codec: VideoCodec::Auto,
+            audio_codec: AudioCodec::Auto,
             video_bitrate: 2_500_000,
             audio_bitrate: 128_000,
+            width: 0,
+            height: 0,
+            framerate: gst::Fraction::new(0, 1),
             keyframe_interval: 2000,
             max_queue_time: 3000,
             reconnect_min: 500,
@@ -55,10 +76,18 @@ impl Default for Settings {
 impl Settings {
     /// Where to; fails with what is wrong with one of the URLs, or without any.
     pub(super) fn locations(&self) -> Result<Vec<Location>, LocationsError> {
-        match parse_locations(self.locations.iter().map(String::as_str))? {
+        match self.parse_locations(&self.locations)? {
             none if none.is_empty() => Err(LocationsError::Only(LocationError::Missing)),
             locations => Ok(locations),
         }
+    }
+
+    /// Reads URLs, or with a preset stream keys alone.
+    pub(super) fn parse_locations(&self, urls: &[String]) -> Result<Vec<Location>, LocationsError> {
+        let platform = self.preset.platform();
+        parse_locations(
+            urls.iter().map(|url| platform.map_or(Cow::Borrowed(url.as_str()), |platform| platform.url(url))),
+        )
     }
 
     /// `location` without secrets.
@@ -91,9 +120,20 @@ impl Settings {
     pub(super) fn transcode(&self) -> transcode::Settings {
         transcode::Settings {
             encoder: self.encoder.clone(),
+            video_codec: self.video_codec.into(),
+            audio_codec: self.audio_codec.into(),
             video_bitrate: self.video_bitrate,
             audio_bitrate: self.audio_bitrate,
             keyframe_interval: Duration::from_millis(self.keyframe_interval.into()),
+            canvas: self.canvas(),
+        }
+    }
+
+    fn canvas(&self) -> transcode::Canvas {
+        transcode::Canvas {
+            width: self.width,
+            height: self.height,
+            framerate: Some((self.framerate.numer(), self.framerate.denom())).filter(|(numer, _)| *numer > 0),
         }
     }
 
@@ -112,6 +152,8 @@ impl Settings {
         };
         Ok(Slate {
             picture: self.slate_file.as_ref().map(load).transpose()?,
+            canvas: self.canvas(),
+            codec: self.video_codec.into(),
             keyframe_interval: Duration::from_millis(self.keyframe_interval.into()),
             bitrate: self.video_bitrate,
         })

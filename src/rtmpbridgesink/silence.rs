@@ -1,14 +1,22 @@
-//! Silent AAC, ready-made: no encoder is needed to say nothing. Pure.
+//! Silent AAC and Opus, ready-made: no encoder is needed to say nothing. Pure.
 
 use bytes::Bytes;
 
-use crate::{flv::AudioInfo, rtmp::Format};
+use crate::{
+    flv::{self, AudioCodec, AudioInfo},
+    rtmp::Format,
+};
 
 /// One channel element and the end (ISO/IEC 14496-3, 4.4.2.1). It codes no scale factor band (max_sfb 0), so that it is
 /// silent at every sample rate.
 const MONO: &[u8] = &[0x01, 0x18, 0x20, 0x07];
 /// A channel pair with a common window, likewise.
 const STEREO: &[u8] = &[0x21, 0x10, 0x04, 0x60, 0x8c, 0x1c];
+
+/// One frame of 20 ms that says nothing, in a mode that every packet may choose anew (RFC 6716, section 3.1): stereo streams
+/// may have mono packets.
+const OPUS: &[u8] = &[0xf8, 0xff, 0xfe];
+const OPUS_NS: i64 = 20_000_000;
 
 /// AudioSpecificConfig of what every platform takes: AAC-LC, 48 kHz, stereo.
 const CONFIGURATION: &[u8] = &[0x11, 0x90];
@@ -29,22 +37,32 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// Silence behind audio of some format, or where there was none.
-    pub(super) fn after(format: Option<&Format>) -> Self {
-        let like = format.and_then(|format| match format {
-            Format::Audio(configuration, info) => Some((configuration, info, plain(configuration)?)),
-            Format::Video(..) => None,
-        });
-        let (format, frame, rate) = match like {
-            Some((configuration, info, (rate, frame))) => {
-                (Format::Audio(configuration.clone(), info.clone()), frame, rate)
-            }
-            None => {
-                let info = AudioInfo { sample_rate: RATE, channels: 2, bitrate: None };
-                (Format::Audio(Bytes::from_static(CONFIGURATION), info), STEREO, RATE)
-            }
-        };
-        Self { format, frame: Bytes::from_static(frame), duration_ns: SAMPLES * 1_000_000_000 / i64::from(rate) }
+    /// Silence where there was no audio: that of the codec which is asked for.
+    pub(super) fn of(codec: AudioCodec) -> Self {
+        let info = AudioInfo { codec, sample_rate: RATE, channels: 2, bitrate: None };
+        match codec {
+            AudioCodec::Aac => Self::aac(Format::Audio(Bytes::from_static(CONFIGURATION), info), RATE, STEREO),
+            AudioCodec::Opus => Self::opus(Format::Audio(flv::opus_head(2, RATE), info)),
+        }
+    }
+
+    /// Silence behind audio of some format.
+    pub(super) fn after(format: &Format) -> Self {
+        let Format::Audio(configuration, info) = format else { return Self::of(AudioCodec::Aac) };
+        match (info.codec, plain(configuration)) {
+            (AudioCodec::Opus, _) => Self::opus(format.clone()),
+            (AudioCodec::Aac, Some((rate, frame))) => Self::aac(format.clone(), rate, frame),
+            (AudioCodec::Aac, None) => Self::of(AudioCodec::Aac),
+        }
+    }
+
+    fn aac(format: Format, rate: u32, frame: &'static [u8]) -> Self {
+        let duration_ns = SAMPLES * 1_000_000_000 / i64::from(rate);
+        Self { format, frame: Bytes::from_static(frame), duration_ns }
+    }
+
+    fn opus(format: Format) -> Self {
+        Self { format, frame: Bytes::from_static(OPUS), duration_ns: OPUS_NS }
     }
 }
 
@@ -68,7 +86,7 @@ mod tests {
     use super::*;
 
     fn after(configuration: &'static [u8]) -> Silence {
-        Silence::after(Some(&Format::Audio(Bytes::from_static(configuration), AudioInfo::default())))
+        Silence::after(&Format::Audio(Bytes::from_static(configuration), AudioInfo::default()))
     }
 
     fn configuration(silence: &Silence) -> &[u8] {
@@ -93,6 +111,15 @@ mod tests {
         {
             assert_eq!(configuration(&after(other)), CONFIGURATION, "{other:?}");
         }
-        assert_eq!(configuration(&Silence::after(None)), CONFIGURATION);
+        assert_eq!(configuration(&Silence::of(AudioCodec::Aac)), CONFIGURATION);
+    }
+
+    #[test]
+    fn silence_of_opus_keeps_the_streams_own_header() {
+        let info = AudioInfo { codec: AudioCodec::Opus, ..AudioInfo::default() };
+        let mono = Format::Audio(flv::opus_head(1, 24_000), info);
+        let silence = Silence::after(&mono);
+        assert_eq!((&silence.format, &silence.frame[..], silence.duration_ns), (&mono, OPUS, 20_000_000));
+        assert!(configuration(&Silence::of(AudioCodec::Opus)).starts_with(b"OpusHead\x01\x02"));
     }
 }

@@ -10,7 +10,7 @@ use super::{
     timeline::{Repair, Stamps},
 };
 use crate::{
-    flv::VideoInfo,
+    flv::{AudioCodec, VideoCodec, VideoInfo},
     rtmp::{Format, KeyframeRequests, Track, Unit},
     transcode::Still,
 };
@@ -76,6 +76,8 @@ struct Inner {
     show: Show,
     /// Whether a last picture may be wanted.
     keeps_group: bool,
+    /// What silence is where no audio has come.
+    audio_codec: AudioCodec,
     /// Video since the last keyframe, as long as that is all of it.
     group: Vec<Bytes>,
     group_overflows: bool,
@@ -95,14 +97,14 @@ struct Loop {
 }
 
 impl Stage {
-    pub(super) fn new(policy: Policy) -> Self {
-        Self(Mutex::new(Inner::new(policy)))
+    pub(super) fn new(policy: Policy, audio_codec: AudioCodec) -> Self {
+        Self(Mutex::new(Inner::new(policy, audio_codec)))
     }
 
     /// A new stream: only the counts go on.
     pub(super) fn restart(&self, policy: Policy) {
         let mut inner = self.lock();
-        *inner = Inner { counts: inner.counts, ..Inner::new(policy) };
+        *inner = Inner { counts: inner.counts, ..Inner::new(policy, inner.audio_codec) };
     }
 
     /// Takes what came out of a chain at `now`, and hands over what is to be sent.
@@ -168,6 +170,7 @@ impl Stage {
             _ => VideoInfo {
                 width: still.width,
                 height: still.height,
+                codec: VideoCodec::H264,
                 frame_rate: Some(1e9 / PICTURE_STEP as f64),
                 bitrate: None,
             },
@@ -210,9 +213,11 @@ impl Stage {
 }
 
 impl Inner {
-    fn new(policy: Policy) -> Self {
+    fn new(policy: Policy, audio_codec: AudioCodec) -> Self {
         let keeps_group = policy.synthesise || policy.grace_ns > 0;
-        Self { show: Show::new(policy), keeps_group, ..Self::default() }
+        let mut show = Show::new(policy);
+        show.set_step(Track::Audio, Silence::of(audio_codec).duration_ns);
+        Self { show, keeps_group, audio_codec, ..Self::default() }
     }
 
     fn count(&mut self, repair: Option<Repair>) {
@@ -235,7 +240,7 @@ impl Inner {
         }
         match track {
             Track::Audio if changed => {
-                let silence = Silence::after(Some(format));
+                let silence = Silence::after(format);
                 self.show.set_step(track, silence.duration_ns);
                 self.silence = Some((Arc::new(silence.format), silence.frame));
             }
@@ -268,8 +273,9 @@ impl Inner {
                 Some((still.format.clone(), keyframe, data))
             }
             Track::Audio => {
+                let codec = self.audio_codec;
                 let none = || {
-                    let silence = Silence::after(None);
+                    let silence = Silence::of(codec);
                     (Arc::new(silence.format), silence.frame)
                 };
                 let (format, frame) = self.silence.get_or_insert_with(none).clone();
@@ -338,7 +344,7 @@ mod tests {
             stage.unit(candidate, at * second, |_| {}).gone
         };
         let video = Arc::new(Format::Video(Bytes::new(), VideoInfo::default()));
-        let audio = Arc::new(Silence::after(None).format);
+        let audio = Arc::new(Silence::of(AudioCodec::Aac).format);
         assert_eq!(take(&audio, 0), None);
         let gone: Vec<_> = (0..10).map(|at| take(&video, at)).collect();
         assert_eq!(gone.iter().position(Option::is_some), Some(6), "{gone:?}");

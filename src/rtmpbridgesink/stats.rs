@@ -9,6 +9,10 @@ use crate::rtmp::Stats;
 pub(super) struct ElementStats {
     pub(super) video_encoder: Option<String>,
     pub(super) audio_encoder: Option<String>,
+    /// Better video encoders that do not work here, with the reasons.
+    pub(super) passed_over: Vec<String>,
+    /// Raw frames that no encoder took.
+    pub(super) frames_skipped: u64,
     pub(super) counts: Counts,
 }
 
@@ -29,8 +33,11 @@ pub(super) fn structure(element: &ElementStats, destinations: &[Stats]) -> gst::
     let passthrough = element.video_encoder.as_deref().is_none_or(|name| name == "passthrough");
     gst::Structure::builder("rtmpbridgesink-stats")
         .field("destinations", gst::Array::from_values(destinations))
+        .field_if_some("encoder", element.video_encoder.as_ref())
         .field_if_some("video-encoder", element.video_encoder.as_ref())
         .field_if_some("audio-encoder", element.audio_encoder.as_ref())
+        .field("encoders-passed-over", gst::Array::new(&element.passed_over))
+        .field("frames-skipped", element.frames_skipped)
         .field("passthrough", passthrough && element.video_encoder.is_some())
         .field("timestamps-repaired", element.counts.repaired())
         .field("timestamp-repairs", repairs(&element.counts))

@@ -5,11 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gst::{glib, prelude::*};
 
-use super::{RtmpBridgeSink, imp::CAT, input::Progress, stage::Candidate, stamps, timeline::Stamps};
-use crate::{
-    flv::{AudioInfo, VideoInfo},
-    rtmp::{Format, Track},
-};
+use super::{RtmpBridgeSink, format, imp::CAT, input::Progress, stage::Candidate, stamps, timeline::Stamps};
+use crate::rtmp::{Format, Track};
 
 /// Makes the appsink. It calls back into `element` on the chain's streaming thread.
 pub(super) fn make(
@@ -27,22 +24,33 @@ pub(super) fn make(
             let sample = appsink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
             let Some(element) = element.upgrade() else { return Err(gst::FlowError::Flushing) };
             let (Some(caps), Some(buffer)) = (sample.caps(), sample.buffer()) else { return Ok(gst::FlowSuccess::Ok) };
-            if format.as_ref().is_none_or(|(known, _)| known.as_ref() != caps) {
-                format = read_format(track, caps, bitrate).map(|format| (caps.to_owned(), Arc::new(format)));
-                gst::debug!(CAT, obj = element, "{track:?} is now {caps}");
+            let Ok(map) = buffer.map_readable() else { return Ok(gst::FlowSuccess::Ok) };
+            let keyframe = track == Track::Audio || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+            let known = format.as_ref().filter(|(known, _)| known.as_ref() == caps);
+            if known.is_none_or(|(_, format)| keyframe && format::is_in_band(format)) {
+                match (format::read(track, caps, bitrate, &map), &mut format) {
+                    // What nobody could tell apart goes on being shared.
+                    (Some(new), Some((of, known))) if new == **known => *of = caps.to_owned(),
+                    (Some(new), _) => {
+                        format = Some((caps.to_owned(), Arc::new(new)));
+                        gst::debug!(CAT, obj = element, "{track:?} is now {caps}");
+                    }
+                    // The next keyframe tells.
+                    (None, Some((_, known))) if !keyframe && format::is_in_band(known) => {}
+                    (None, _) => format = None,
+                }
             }
-            // Without a decoder configuration nobody could decode it; parsers give one with the first keyframe.
+            // Without a decoder configuration nobody could decode it.
             let Some((_, format)) = &format else { return Ok(gst::FlowSuccess::Ok) };
             let segment = sample.segment().and_then(|segment| segment.downcast_ref::<gst::ClockTime>());
             let stamps = segment.map_or_else(Stamps::default, |segment| stamps::read(buffer, segment));
-            let Ok(map) = buffer.map_readable() else { return Ok(gst::FlowSuccess::Ok) };
             element.deliver(Candidate {
                 format: format.clone(),
                 stamps,
                 // Live video does not, and its steps back are trouble.
                 may_reorder: track == Track::Video && !progress.is_live(),
-                keyframe: track == Track::Audio || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
-                data: Bytes::copy_from_slice(&map),
+                keyframe,
+                data: Bytes::copy_from_slice(format::body(format, &map)),
             });
             Ok(gst::FlowSuccess::Ok)
         }
@@ -67,39 +75,10 @@ pub(super) fn make(
         .build()
 }
 
-fn read_format(track: Track, caps: &gst::CapsRef, bitrate: Option<u32>) -> Option<Format> {
-    let structure = caps.structure(0)?;
-    let configuration = structure.get::<gst::Buffer>("codec_data").ok()?;
-    let configuration = Bytes::copy_from_slice(&configuration.map_readable().ok()?);
-    let number = |name: &str| structure.get::<i32>(name).ok().and_then(|value| u32::try_from(value).ok());
-    Some(match track {
-        Track::Video => {
-            let frame_rate = structure.get::<gst::Fraction>("framerate").ok();
-            let frame_rate = frame_rate.filter(|rate| rate.numer() > 0 && rate.denom() > 0);
-            let info = VideoInfo {
-                width: number("width").unwrap_or_default(),
-                height: number("height").unwrap_or_default(),
-                frame_rate: frame_rate.map(|rate| f64::from(rate.numer()) / f64::from(rate.denom())),
-                bitrate,
-            };
-            Format::Video(configuration, info)
-        }
-        Track::Audio => {
-            let info = AudioInfo {
-                sample_rate: number("rate").unwrap_or_default(),
-                channels: number("channels").unwrap_or_default(),
-                bitrate,
-            };
-            Format::Audio(configuration, info)
-        }
-    })
-}
-
-/// Whether upstream of a pad is live. One that does not answer is taken as live: waiting for the clock would be wrong
-/// for it, and only files need it.
-pub(super) fn is_upstream_live(pad: &impl IsA<gst::Pad>) -> bool {
+/// Whether upstream of a pad is live, if it answers.
+pub(super) fn is_upstream_live(pad: &impl IsA<gst::Pad>) -> Option<bool> {
     let mut query = gst::query::Latency::new();
-    !pad.as_ref().peer_query(&mut query) || query.result().0
+    pad.as_ref().peer_query(&mut query).then(|| query.result().0)
 }
 
 /// Asks upstream of a chain's end for a keyframe.

@@ -1,4 +1,5 @@
-//! The elements behind one pad, for one track of one session: jitter buffer, depayloader, parser.
+//! What runs behind one pad for one track of one session: packets in, frames out. Which elements that takes is in
+//! `elements`.
 
 use std::sync::{
     Arc,
@@ -8,76 +9,17 @@ use std::sync::{
 use gst::prelude::*;
 
 use super::{
-    av1,
     backlog::Backlog,
-    caps, loss_gate,
+    caps,
+    elements::{ChainError, elements},
     numbering::{Numbering, Verdict},
     packet::to_buffer,
     restamp::{Passed, SessionClock, restamp},
 };
 use crate::{
-    codec::{Codec, MediaKind},
+    codec::MediaKind,
     session::{KeyframeControl, RtpPacket, Track},
 };
-
-/// An element that cannot be made, with the package that has it.
-#[derive(Debug, thiserror::Error)]
-pub enum ChainError {
-    /// A plugin is not installed.
-    #[error("the GStreamer element {element} is missing: install the package {package}")]
-    Missing {
-        /// The element's factory.
-        element: &'static str,
-        /// Debian's package for it.
-        package: &'static str,
-    },
-    /// GStreamer refused, which it should not.
-    #[error("{0}")]
-    Gst(#[from] gst::glib::BoolError),
-    /// An element did not start.
-    #[error("{0}")]
-    State(#[from] gst::StateChangeError),
-    /// Pads did not link.
-    #[error("{0}")]
-    Link(#[from] gst::PadLinkError),
-}
-
-const GOOD: &str = "gstreamer1.0-plugins-good";
-const BAD: &str = "gstreamer1.0-plugins-bad";
-
-/// What is missing on this machine to receive a codec, if anything.
-pub fn missing(codec: Codec) -> Option<ChainError> {
-    elements(codec, 0).err()
-}
-
-/// The parser that completes a codec's caps, where one is needed.
-fn parser(codec: Codec) -> Option<&'static str> {
-    match codec {
-        Codec::H264 => Some("h264parse"),
-        Codec::H265 => Some("h265parse"),
-        Codec::Av1 => Some("av1parse"),
-        Codec::Vp8 | Codec::Vp9 | Codec::Opus | Codec::Pcmu | Codec::Pcma => None,
-    }
-}
-
-fn depayloader(codec: Codec) -> Result<gst::Element, ChainError> {
-    let depayloader = match codec {
-        Codec::H264 => make("rtph264depay", GOOD)?,
-        Codec::H265 => make("rtph265depay", GOOD)?,
-        Codec::Vp8 => make("rtpvp8depay", GOOD)?,
-        Codec::Vp9 => make("rtpvp9depay", GOOD)?,
-        Codec::Av1 => av1::depayloader(),
-        Codec::Opus => make("rtpopusdepay", GOOD)?,
-        Codec::Pcmu => make("rtppcmudepay", GOOD)?,
-        Codec::Pcma => make("rtppcmadepay", GOOD)?,
-    };
-    for property in ["wait-for-keyframe", "request-keyframe"] {
-        if depayloader.has_property(property) {
-            depayloader.set_property(property, true);
-        }
-    }
-    Ok(depayloader)
-}
 
 /// What the chains of one kind have counted.
 #[derive(Debug, Default)]
@@ -332,31 +274,6 @@ fn stop(bin: &gst::Bin, elements: &[gst::Element]) {
     }
 }
 
-fn elements(codec: Codec, latency: u32) -> Result<Vec<gst::Element>, ChainError> {
-    let jitter_buffer = make("rtpjitterbuffer", GOOD)?;
-    jitter_buffer.set_property("latency", latency);
-    jitter_buffer.set_property("do-lost", true);
-    jitter_buffer.set_property("faststart-min-packets", 1u32);
-    // Losses are asked for by the session, which sees them first; timestamps follow the sender's clock as it drifts.
-    jitter_buffer.set_property_from_str("mode", "slave");
-    let mut elements = vec![jitter_buffer, depayloader(codec)?];
-    if let Some(parser) = parser(codec) {
-        elements.push(make(parser, BAD)?);
-        let filter = make("capsfilter", "libgstreamer1.0-0")?;
-        filter.set_property("caps", caps::media(codec));
-        elements.push(filter);
-    }
-    if codec == Codec::H265 {
-        // The one depayloader that lets frames pass that lack a packet.
-        loss_gate::install(&elements);
-    }
-    Ok(elements)
-}
-
-fn make(element: &'static str, package: &'static str) -> Result<gst::Element, ChainError> {
-    gst::ElementFactory::make(element).build().map_err(|_| ChainError::Missing { element, package })
-}
-
 /// The pad that the crossing thread pushes to. It answers for the network: live, without latency of its own, and
 /// keyframe requests that come up to it go to the peer.
 fn source_pad(keyframes: &Arc<dyn KeyframeControl>, track: usize) -> gst::Pad {
@@ -410,17 +327,4 @@ fn watch(
         counts.frames.fetch_add(1, Relaxed);
         gst::PadProbeReturn::Ok
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_codec_of_the_table_has_its_elements() {
-        gst::init().unwrap();
-        for codec in Codec::ALL {
-            elements(codec, 200).unwrap();
-        }
-    }
 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    chain::{ChainError, Counts},
+    chain::Counts,
+    elements::ChainError,
     queue::{Item, Queue},
     restamp::SessionClock,
     sync::SyncStats,

@@ -16,6 +16,7 @@ mod backlog;
 mod caps;
 mod chain;
 mod crossing;
+mod elements;
 mod loss_gate;
 mod numbering;
 mod packet;
@@ -24,10 +25,13 @@ mod restamp;
 mod sync;
 mod worker;
 
+#[cfg(test)]
+pub(crate) use av1::fuzzing;
 pub use {
     caps::media as announced_caps,
-    chain::{Chain, ChainError, Counts, missing},
+    chain::{Chain, Counts},
     crossing::{Crossing, CrossingStats, Receiver, SessionFeed},
+    elements::{ChainError, missing},
     restamp::SessionClock,
     sync::SyncStats,
 };

@@ -10,8 +10,9 @@ use gst::prelude::*;
 
 use super::{
     caps,
-    chain::{Chain, ChainError, Counts, JitterBufferCounts},
+    chain::{Chain, Counts, JitterBufferCounts},
     crossing::{Message, Receiver, Shared},
+    elements::ChainError,
     restamp::{Now, SessionClock},
 };
 use crate::{

@@ -9,7 +9,10 @@ use std::{
 
 use rtc::sdp::{MediaDescription, SessionDescription};
 
-use super::negotiate::{CodecPreferences, Format, NegotiationError, Track, check_transport, describe, formats};
+use super::{
+    Track,
+    negotiate::{CodecPreferences, Format, NegotiationError, check_transport, describe, formats},
+};
 use crate::codec::{Codec, MediaKind};
 
 /// Tracks of one answer: more than we offer cannot be in it.

@@ -14,11 +14,12 @@ use webrtc::peer_connection::{
 };
 
 use super::{
-    ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, PacketSink, RemoteIce, bandwidth,
-    candidates,
+    ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, LocalIce, PacketSink, RemoteIce,
+    bandwidth, candidates,
+    ice_side::IceSide,
     mux::{IceCredentials, Mux, MuxHandle},
     narrow::narrow,
-    negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    negotiate::{CodecPreferences, NegotiationError, negotiate},
     red::{RedCounts, RedSink},
     remote_candidates::RemoteCandidates,
     restart::IceAgent,
@@ -27,6 +28,7 @@ use super::{
     stack::{interceptors, media_engine, settings},
     stats::{self, SessionStats},
     tap::{MediaTap, TapState},
+    track::Track,
     watcher::{Command, Watcher},
 };
 use crate::codec::MediaKind;
@@ -93,8 +95,7 @@ struct Shared {
 /// What a session is made of.
 pub(super) struct Parts {
     pub(super) connection: Arc<dyn PeerConnection>,
-    /// What the peer may tell of its ICE goes here; `None` where it has no say after the descriptions.
-    pub(super) ice: Option<IceAgent>,
+    pub(super) ice: IceSide,
     pub(super) sink: Arc<dyn PacketSink>,
     pub(super) events: mpsc::Receiver<RTCPeerConnectionState>,
     pub(super) tap: Arc<TapState>,
@@ -126,6 +127,8 @@ impl Session {
         let registry = interceptors(&mut engine, RtxUnwrap::new(tapping.known()), tapping)?;
         let (connection, routes) =
             build(config, settings(offer, config.connect_timeout), engine, registry, handler).await?;
+        routes.announce_ssrcs(tracks.iter().flat_map(|track| track.ssrcs.iter().copied()));
+        tap.tell(routes.clone());
         let sdp = match describe(&*connection, offer, gathered).await {
             Ok(sdp) => sdp,
             Err(error) => {
@@ -139,7 +142,7 @@ impl Session {
         let Announced { sdp, candidates } = announce(config, &routes, &sdp, peer_is_local);
         let sdp = bandwidth::limit(&sdp, config.max_bitrate);
         let ice = IceAgent::new(offer, remote_candidates, routes, candidates);
-        let parts = Parts { connection, ice: Some(ice), sink, events, tap, red, tracks: tracks.clone() };
+        let parts = Parts { connection, ice: IceSide::Answered(ice), sink, events, tap, red, tracks: tracks.clone() };
         Ok(Answered { session: Self::watched(parts, config.connect_timeout, guard), sdp, tracks })
     }
 
@@ -168,6 +171,22 @@ impl Session {
         let (answer, answered) = oneshot::channel();
         self.shared.commands.send(Command::Ice(told, answer)).await.map_err(|_| IceError::Over)?;
         answered.await.unwrap_or(Err(IceError::Over))
+    }
+
+    /// Begins an ICE restart of a session that we have offered: what the peer is to be told. What it says to it goes to
+    /// [`Self::update_ice`]; until then nothing has changed.
+    pub async fn offer_restart(&self) -> Result<LocalIce, IceError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.commands.send(Command::OfferRestart(answer)).await.map_err(|_| IceError::Over)?;
+        answered.await.unwrap_or(Err(IceError::Over))
+    }
+
+    /// Candidates of addresses that this machine has got since the peer was told of ours, each once; only for a session
+    /// that we have offered.
+    pub async fn new_candidates(&self) -> Option<LocalIce> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.commands.send(Command::NewCandidates(answer)).await.ok()?;
+        answered.await.ok()?
     }
 
     /// The state of its connection.

@@ -8,7 +8,7 @@ use rtc::{
     sdp::{MediaDescription, SessionDescription},
 };
 
-use super::{layers::MOST_LAYERS, negotiate::Track};
+use super::{layers::MOST_LAYERS, track::Track};
 
 const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";

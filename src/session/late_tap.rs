@@ -12,7 +12,7 @@ use rtc::{
     shared::error::Error,
 };
 
-use super::{accepted::Choice, negotiate::Track, tap::MediaTap};
+use super::{accepted::Choice, tap::MediaTap, track::Track};
 
 /// Packets kept while it is open what they are: half a second of 8 Mbit/s.
 const MOST_HELD: usize = 500;

@@ -8,6 +8,7 @@
 
 mod accepted;
 mod bandwidth;
+mod caller_ice;
 mod candidates;
 mod connection;
 mod feedback;
@@ -15,6 +16,7 @@ mod feedback;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod ice;
+mod ice_side;
 mod identity;
 mod keyframe;
 mod late_tap;
@@ -38,6 +40,7 @@ mod stack;
 mod stats;
 mod switch;
 mod tap;
+mod track;
 mod watcher;
 
 use std::time::Instant;
@@ -50,9 +53,10 @@ pub use {
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
     mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
-    negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
+    negotiate::{CodecPreferences, NegotiationError, negotiate},
     offerer::Offering,
     stats::{LayerStats, SessionStats, TrackStats},
+    track::Track,
 };
 
 /// Takes what a session receives. Called on the media thread with the connection locked: hand over and return, never

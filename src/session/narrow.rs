@@ -6,7 +6,10 @@
 
 use rtc::sdp::{MediaDescription, description::common::Attribute};
 
-use super::negotiate::{NegotiationError, Track, parse, sent_kind};
+use super::{
+    Track,
+    negotiate::{NegotiationError, parse, sent_kind},
+};
 
 /// The offer with the formats of these tracks, which were negotiated from it, and no other.
 pub(super) fn narrow(offer: &str, tracks: &[Track]) -> Result<String, NegotiationError> {

@@ -11,17 +11,19 @@ use super::{
     PacketSink,
     accepted::{Choice, accepted},
     bandwidth,
+    caller_ice::{Announcer, CallerIce},
     connection::{
         Announced, Handler, Parts, Session, SessionConfig, SessionError, announce, build, gathered_description,
     },
+    ice_side::IceSide,
     late_tap::{LateTap, Slot},
     mux::{IceCredentials, MuxHandle},
-    negotiate::Track,
     offered::offered,
     remote_candidates::RemoteCandidates,
     rtx::{LateKnown, RtxUnwrap},
     stack::{interceptors, settings},
     tap::{MediaTap, TapState},
+    track::Track,
 };
 use crate::codec::MediaKind;
 
@@ -96,21 +98,39 @@ impl Offering {
         let choice = Choice::new(accepted(answer, &self.config.codecs)?);
         let gone = || SessionError::Stack("the offer has been answered before".into());
         let connection = self.connection.clone().ok_or_else(gone)?;
-        let answer = RemoteCandidates::of_server(self.server_is_local).keep_admitted(answer);
+        let mut remote = RemoteCandidates::of_server(self.server_is_local);
+        let answer = remote.keep_admitted(answer);
         if let Some(credentials) = IceCredentials::of_description(&answer) {
             self.routes.set_remote_password(credentials.password().to_owned());
         }
         let described = answer.clone();
+        let announcer = Announcer {
+            configured: self.config.public_addresses.clone(),
+            server_is_local: self.server_is_local,
+            ipv6: self.config.mux.is_dual_stack(),
+            port: self.config.mux.port(),
+        };
+        let ice = CallerIce::new(&self.sdp, &answer, remote, self.routes.clone(), announcer)
+            .ok_or_else(|| SessionError::Stack("the offer has no ICE credentials".into()))?;
         let description = RTCSessionDescription::answer(answer)?;
 
         // The kinds are known, and that is all that the session itself looks at.
         let tracks = choice.first_formats();
         let tap = Arc::new(TapState::new(tracks.len()));
+        self.routes.announce_ssrcs(tracks.iter().flat_map(|track| track.ssrcs.iter().copied()));
+        tap.tell(self.routes.clone());
         connection.set_remote_description(description).await?;
         let events = self.events.take().ok_or_else(gone)?;
         self.connection = None; // the session's from here on
-        let parts =
-            Parts { connection, ice: None, sink: sink.clone(), events, tap: tap.clone(), red: Arc::default(), tracks };
+        let parts = Parts {
+            connection,
+            ice: IceSide::Called(Box::new(ice)),
+            sink: sink.clone(),
+            events,
+            tap: tap.clone(),
+            red: Arc::default(),
+            tracks,
+        };
         let session = Session::watched(parts, self.config.connect_timeout, guard);
         // In time for the first packet: keys are agreed upon after what is on its way now.
         let (begun, known) = (session.clone(), self.known.clone());

@@ -11,7 +11,7 @@ use std::sync::{
 
 use bytes::Bytes;
 
-use super::{ConnectionState, EndReason, PacketSink, RtpPacket, SenderReport, negotiate::Track};
+use super::{ConnectionState, EndReason, PacketSink, RtpPacket, SenderReport, track::Track};
 
 /// Repeated blocks read of one packet. Chromium sends one; the jitter buffer has no use for what is older than this.
 const MOST_BLOCKS: usize = 8;

@@ -73,7 +73,7 @@ impl RtxUnwrap {
     /// False if the packet is of no use: an empty probe, a duplicate, or a repair of nobody knows what.
     fn accept(&mut self, packet: &mut rtp::Packet) -> bool {
         let Some(Known { identity, state }) = self.known.get().cloned() else { return true };
-        if let Some((ssrc, payload_type)) = self.repaired(&identity, &packet.header) {
+        if let Some((ssrc, payload_type)) = self.repaired(&identity, &state, &packet.header) {
             // The original sequence number stands in front of the original payload (RFC 4588 section 4).
             let &[high, low, ref original @ ..] = packet.payload.as_ref() else { return false };
             if original.is_empty() {
@@ -100,7 +100,7 @@ impl RtxUnwrap {
 
     /// What a retransmission repairs: as the description says, else by its own `rid` extension (RFC 8852 section 3), else
     /// the only stream that there is. Learned once for each RTX stream, since the extension is not sent for ever.
-    fn repaired(&mut self, identity: &Identity, header: &rtp::Header) -> Option<(u32, u8)> {
+    fn repaired(&mut self, identity: &Identity, state: &TapState, header: &rtp::Header) -> Option<(u32, u8)> {
         if let Some(repaired) = self.repairs.get(&header.ssrc) {
             return Some(*repaired);
         }
@@ -114,6 +114,7 @@ impl RtxUnwrap {
         let repaired = found.map(|(ssrc, stream)| (*ssrc, stream.payload_type))?;
         if self.repairs.len() < MOST_STREAMS {
             self.repairs.insert(header.ssrc, repaired);
+            state.proven(header.ssrc);
         }
         Some(repaired)
     }

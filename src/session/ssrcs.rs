@@ -1,24 +1,84 @@
 //! Bounds how many streams a peer may begin: the stack keeps state for each SSRC, even before it can tell a forged one.
+//! Pure, time is an argument.
+//!
+//! Streams that the peer's description announces are always let in, and so is what has proven to be the peer's. What is
+//! left is places for streams that may be anybody's: whoever forges the peer's address can take all of them. So one that
+//! was not the peer's after a moment makes room for another, not often, as the stack does not forget it; a stream of the
+//! peer's own, which comes again and again, gets its place that way.
 
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 /// Some layers with their retransmissions, on some tracks, and many a restart of the sender in one session.
 const MOST_SSRCS: usize = 128;
+/// As many sections as are taken, each with as many SSRCs as are read of it.
+const MOST_ANNOUNCED: usize = 128;
+/// Keys are agreed upon by then, or the peer sends again: browsers send media once they have them.
+const UNPROVEN: Duration = Duration::from_secs(2);
+/// Between streams that make room: a forger gets the stack to keep some 30 bytes a second.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Streams that have made room in all, since the last restart: half a megabyte of the stack's.
+const MOST_FORGOTTEN: u32 = 2048;
 
 /// The SSRCs of one session.
 #[derive(Debug, Default)]
 pub(super) struct Ssrcs {
-    known: HashSet<u32>,
+    announced: HashSet<u32>,
+    proven: HashSet<u32>,
+    /// Since when they are there.
+    unproven: HashMap<u32, Instant>,
+    last_forgotten: Option<Instant>,
+    forgotten: u32,
 }
 
 impl Ssrcs {
+    /// The peer's description names these.
+    pub(super) fn announce(&mut self, ssrcs: impl IntoIterator<Item = u32>) {
+        for ssrc in ssrcs {
+            if self.announced.len() < MOST_ANNOUNCED {
+                self.announced.insert(ssrc);
+            }
+        }
+    }
+
     /// Whether a datagram may go on: anything but RTP of one SSRC too many.
-    pub(super) fn admit(&mut self, datagram: &[u8]) -> bool {
+    pub(super) fn admit(&mut self, datagram: &[u8], now: Instant) -> bool {
         let Some(ssrc) = ssrc(datagram) else { return true };
-        if self.known.contains(&ssrc) {
+        if self.announced.contains(&ssrc) || self.proven.contains(&ssrc) || self.unproven.contains_key(&ssrc) {
             return true;
         }
-        self.known.len() < MOST_SSRCS && self.known.insert(ssrc)
+        let admits = self.proven.len() + self.unproven.len() < MOST_SSRCS || self.make_room(now);
+        if admits {
+            self.unproven.insert(ssrc, now);
+        }
+        admits
+    }
+
+    /// A packet of this stream was made with the session's keys.
+    pub(super) fn proven(&mut self, ssrc: u32) {
+        if self.unproven.remove(&ssrc).is_some() {
+            self.proven.insert(ssrc);
+        }
+    }
+
+    /// The peer has restarted ICE, and may send from elsewhere: what was not its own is forgotten.
+    pub(super) fn restart(&mut self) {
+        self.unproven.clear();
+        (self.last_forgotten, self.forgotten) = (None, 0);
+    }
+
+    /// Forgets the oldest that has not been proven, if it may be.
+    fn make_room(&mut self, now: Instant) -> bool {
+        let rests = self.last_forgotten.is_some_and(|last| now.saturating_duration_since(last) < PAUSE);
+        let Some((&oldest, &since)) = self.unproven.iter().min_by_key(|(_, since)| **since) else { return false };
+        let may = !rests && self.forgotten < MOST_FORGOTTEN && now.saturating_duration_since(since) >= UNPROVEN;
+        if may {
+            self.unproven.remove(&oldest);
+            (self.last_forgotten, self.forgotten) = (Some(now), self.forgotten + 1);
+        }
+        may
     }
 }
 
@@ -41,20 +101,76 @@ mod tests {
         [&[0x80, kind, 0, 1, 0, 0, 0, 2][..], &ssrc.to_be_bytes()].concat()
     }
 
+    /// As many forged streams as there is room for.
+    fn flooded(ssrcs: &mut Ssrcs, now: Instant) {
+        assert!((0..1000).filter(|ssrc| ssrcs.admit(&packet(96, *ssrc), now)).count() <= MOST_SSRCS);
+        assert!(!ssrcs.admit(&packet(96, 5000), now));
+    }
+
     #[test]
     fn streams_that_were_there_go_on_and_too_many_new_ones_do_not() {
-        let mut ssrcs = Ssrcs::default();
-        assert!((0..MOST_SSRCS as u32).all(|ssrc| ssrcs.admit(&packet(96, ssrc))));
-        assert!((5000..9000).all(|ssrc| !ssrcs.admit(&packet(0x80 | 111, ssrc))));
-        assert!((0..MOST_SSRCS as u32).all(|ssrc| ssrcs.admit(&packet(0x80 | 102, ssrc))));
-        assert_eq!(ssrcs.known.len(), MOST_SSRCS);
+        let (mut ssrcs, now) = (Ssrcs::default(), Instant::now());
+        assert!((0..MOST_SSRCS as u32).all(|ssrc| ssrcs.admit(&packet(96, ssrc), now)));
+        assert!((5000..9000).all(|ssrc| !ssrcs.admit(&packet(0x80 | 111, ssrc), now)));
+        assert!((0..MOST_SSRCS as u32).all(|ssrc| ssrcs.admit(&packet(0x80 | 102, ssrc), now)));
+        assert_eq!(ssrcs.unproven.len(), MOST_SSRCS);
     }
 
     #[test]
     fn rtcp_stun_dtls_and_fragments_pass() {
-        let mut ssrcs = Ssrcs::default();
-        assert!((0..1000).all(|ssrc| ssrcs.admit(&packet(200 + (ssrc % 8) as u8, ssrc))));
-        assert!(ssrcs.admit(&[]) && ssrcs.admit(&[0x80, 96]) && ssrcs.admit(&[22; 100]) && ssrcs.admit(&[0; 20]));
-        assert_eq!(ssrcs.known.len(), 0);
+        let (mut ssrcs, now) = (Ssrcs::default(), Instant::now());
+        assert!((0..1000).all(|ssrc| ssrcs.admit(&packet(200 + (ssrc % 8) as u8, ssrc), now)));
+        assert!([&[][..], &[0x80, 96], &[22; 100], &[0; 20]].into_iter().all(|other| ssrcs.admit(other, now)));
+        assert_eq!(ssrcs.unproven.len(), 0);
+    }
+
+    #[test]
+    fn announced_streams_are_let_in_whatever_was_forged_before() {
+        let (mut ssrcs, now) = (Ssrcs::default(), Instant::now());
+        ssrcs.announce([7000, 7001]);
+        flooded(&mut ssrcs, now);
+        assert!(ssrcs.admit(&packet(96, 7000), now) && ssrcs.admit(&packet(96, 7001), now));
+        ssrcs.announce(10_000..20_000);
+        assert!(ssrcs.announced.len() <= MOST_ANNOUNCED);
+    }
+
+    #[test]
+    fn what_was_not_the_peers_makes_room_after_a_moment_and_not_often() {
+        let (mut ssrcs, start) = (Ssrcs::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        flooded(&mut ssrcs, start);
+        assert!(!ssrcs.admit(&packet(96, 7000), start + UNPROVEN - second / 10));
+        assert!(ssrcs.admit(&packet(96, 7000), start + UNPROVEN));
+        assert!(ssrcs.admit(&packet(96, 7000), start + UNPROVEN), "it is there now");
+        assert!(!ssrcs.admit(&packet(96, 7001), start + UNPROVEN + PAUSE - second / 10));
+        assert!(ssrcs.admit(&packet(96, 7001), start + UNPROVEN + PAUSE));
+        let hours = (0..100_000).map(|n| start + UNPROVEN + PAUSE + second * n);
+        let more = hours.zip(10_000..).filter(|(now, ssrc)| ssrcs.admit(&packet(96, *ssrc), *now)).count();
+        assert_eq!(more as u32 + 2, MOST_FORGOTTEN, "all that the stack has to keep");
+    }
+
+    #[test]
+    fn what_has_proven_to_be_the_peers_stays() {
+        let (mut ssrcs, start) = (Ssrcs::default(), Instant::now());
+        assert!((0..100).all(|ssrc| ssrcs.admit(&packet(96, ssrc), start)));
+        (0..100).for_each(|ssrc| ssrcs.proven(ssrc));
+        for n in 0..1000 {
+            ssrcs.admit(&packet(96, 1000 + n), start + PAUSE * n);
+        }
+        assert_eq!((ssrcs.proven.len(), ssrcs.unproven.len()), (100, MOST_SSRCS - 100));
+        assert!((0..100).all(|ssrc| ssrcs.admit(&packet(96, ssrc), start + PAUSE * 1000)));
+        ssrcs.proven(4_000_000);
+        assert_eq!(ssrcs.proven.len(), 100, "one that was never let in");
+    }
+
+    #[test]
+    fn a_restart_makes_room_for_all_that_was_not_the_peers() {
+        let (mut ssrcs, now) = (Ssrcs::default(), Instant::now());
+        ssrcs.admit(&packet(96, 1), now);
+        ssrcs.proven(1);
+        flooded(&mut ssrcs, now);
+        ssrcs.restart();
+        assert!((7000..7000 + MOST_SSRCS as u32 - 1).all(|ssrc| ssrcs.admit(&packet(96, ssrc), now)));
+        assert!(ssrcs.admit(&packet(96, 1), now));
     }
 }

@@ -15,9 +15,9 @@ use webrtc::peer_connection::{
 
 use super::{
     connection::SessionError,
-    negotiate::Track,
     rtx::{self, RtxUnwrap},
     tap,
+    track::Track,
     watcher::LINGER,
 };
 use crate::codec::MediaKind;

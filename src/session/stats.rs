@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{layers::SILENCE, negotiate::Track, record::StreamRecord, red::RedCounts, tap::TapState};
+use super::{layers::SILENCE, record::StreamRecord, red::RedCounts, tap::TapState, track::Track};
 use crate::codec::{Codec, MediaKind};
 
 /// A snapshot of what a session has received.

@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -25,10 +25,11 @@ use super::{
     feedback::Requests,
     identity::Identity,
     keyframe::{KeyframePolicy, Means},
-    negotiate::Track,
+    mux::MuxHandle,
     record::{MOST_STREAMS, Record},
     rtx::Known,
     switch::Switch,
+    track::Track,
 };
 use crate::codec::MediaKind;
 
@@ -57,6 +58,8 @@ pub(super) struct TapState {
     /// One for each track, used for video only.
     keyframes: Vec<Mutex<KeyframePolicy>>,
     record: Mutex<Record>,
+    /// Who is told what has come whole through SRTP; filled once the connection is there.
+    routes: OnceLock<MuxHandle>,
 }
 
 impl TapState {
@@ -70,6 +73,19 @@ impl TapState {
             keyframe_wanted: AtomicBool::new(false),
             keyframes: (0..tracks).map(|_| Mutex::default()).collect(),
             record: Mutex::new(Record::new(tracks)),
+            routes: OnceLock::new(),
+        }
+    }
+
+    /// Tells these routes which streams are the peer's; called once.
+    pub(super) fn tell(&self, routes: MuxHandle) {
+        let _ = self.routes.set(routes);
+    }
+
+    /// A stream's first packet has come through SRTP.
+    pub(super) fn proven(&self, ssrc: u32) {
+        if let Some(routes) = self.routes.get() {
+            routes.prove_ssrc(ssrc);
         }
     }
 
@@ -164,6 +180,7 @@ impl MediaTap {
             }
         }
         self.streams.insert(header.ssrc, track);
+        self.state.proven(header.ssrc);
         if let Some(stream) = self.state.record().stream(header.ssrc, track) {
             stream.rid = self.identity.rid(track, header).map(str::to_owned);
         }

@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use webrtc::peer_connection::{PeerConnection, RTCPeerConnectionState};
 
 use super::{
-    ConnectionState, EndReason, IceChange, IceError, PacketSink, RemoteIce, restart::IceAgent, stack::ICE_DISCONNECTED,
+    ConnectionState, EndReason, IceChange, IceError, LocalIce, PacketSink, RemoteIce, ice_side::IceSide,
+    stack::ICE_DISCONNECTED,
 };
 
 /// ICE sees a disconnect after 3 s of silence; after so much more the peer is given up.
@@ -31,13 +32,16 @@ pub(super) enum Command {
     Close(EndReason, oneshot::Sender<()>),
     /// The peer tells more of its ICE.
     Ice(RemoteIce, oneshot::Sender<Result<IceChange, IceError>>),
+    /// A restart is to be offered to the peer.
+    OfferRestart(oneshot::Sender<Result<LocalIce, IceError>>),
+    /// Candidates are asked for that the peer does not know.
+    NewCandidates(oneshot::Sender<Option<LocalIce>>),
 }
 
 /// Owns the connection until the session is over.
 pub(super) struct Watcher {
     pub(super) connection: Arc<dyn PeerConnection>,
-    /// `None`: the peer cannot change its ICE.
-    pub(super) ice: Option<IceAgent>,
+    pub(super) ice: IceSide,
     pub(super) sink: Arc<dyn PacketSink>,
     pub(super) state: watch::Sender<ConnectionState>,
     pub(super) events: mpsc::Receiver<RTCPeerConnectionState>,
@@ -98,23 +102,22 @@ impl Watcher {
                     None => return end(EndReason::Shutdown, None),
                     Some(Command::Close(reason, done)) => return end(reason, Some(done)),
                     Some(Command::Ice(told, answer)) => {
-                        let change = match &mut self.ice {
-                            Some(ice) => ice.tell(&*self.connection, told).await,
-                            None => Err(IceError::Refused("this session takes no word of its peer".into())),
-                        };
+                        let change = self.ice.tell(&*self.connection, told).await;
                         if matches!(change, Ok(IceChange::Restarted(_))) {
                             phase = self.restarting(phase);
                         }
                         let _ = answer.send(change); // whoever asked may have given up
                     }
+                    Some(Command::OfferRestart(answer)) => {
+                        let _ = answer.send(self.ice.offer_restart(&*self.connection).await);
+                    }
+                    Some(Command::NewCandidates(answer)) => _ = answer.send(self.ice.new_candidates()),
                 },
                 () = at(deadline) => match phase {
                     Phase::Connecting { .. } => return end(EndReason::ConnectTimeout, None),
                     Phase::Lingering { consent: None, .. } => return end(EndReason::ConnectionLost, None),
                     Phase::Lingering { consent: Some(_), until } => {
-                        if let Some(ice) = &self.ice {
-                            ice.consent_expired();
-                        }
+                        self.ice.consent_expired();
                         phase = Phase::Lingering { consent: None, until };
                     }
                     Phase::Connected | Phase::Interrupted { .. } => {

@@ -16,10 +16,10 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200")),
 ];
 
-/// Marks a response as readable by pages of an origin.
-pub(crate) fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+/// Says what pages may do here, and marks a response as readable by those of an origin. Without one nobody has asked.
+pub(crate) fn describe(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     headers.extend(HEADERS.map(|(name, value)| (Some(name), value)));
+    headers.extend(origin.map(|origin| (header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)));
     vary(headers);
 }
 

@@ -1,6 +1,22 @@
 //! Entries for the fuzz targets in `fuzz/`: what takes text from HTTP, without HTTP. No other use.
 
-use super::{IceServer, client::ice_servers, rules, sdp};
+use std::sync::LazyLock;
+
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use jsonwebtoken::{Algorithm, DecodingKey};
+
+use super::{
+    AllowedOrigins, IceServer,
+    auth::{
+        Role, bearer,
+        claims::Claims,
+        jwks::{self, KeyRing},
+        jwt::{self, Finding},
+        signatures, websocket_token,
+    },
+    client::ice_servers,
+    origin, rules, sdp,
+};
 
 /// Checks an offer as WHIP does; returns it as text if a session would get to see it.
 pub fn offer(body: &[u8]) -> Option<&str> {
@@ -35,5 +51,61 @@ pub fn link(text: &str) {
         let field = link.to_str().unwrap_or_default();
         let read = ice_servers(std::iter::once(field));
         assert!(read == [server], "{field} was not read as it was meant");
+    }
+}
+
+/// Reads what a request shows and a key set, of which the first line is a token, the second a URL's path and query, the
+/// third a page's origin, the fourth the server's name, and the rest the set. Nothing that was not signed gets in.
+pub fn token(text: &str) {
+    let mut lines = text.splitn(5, '\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (shown, uri, page, host, set) = (line(), line(), line(), line(), line());
+    if let Ok(value) = HeaderValue::try_from(format!("Bearer {shown}")) {
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+        let uri = uri.parse::<Uri>().unwrap_or_default();
+        let read = bearer(&headers).map(str::to_owned);
+        assert!(read.is_none() || websocket_token(&headers, uri.query()) == read, "a header counts before a query");
+        let _ = websocket_token(&HeaderMap::new(), uri.query());
+    }
+    if let Ok(allowed) = AllowedOrigins::parse([page]) {
+        assert!(page.trim() == "*" || origin::is_same(page.trim().trim_end_matches('/'), &allowed), "{page}");
+    }
+    origin::fuzz(page, host);
+
+    let channel = "live".parse().ok();
+    if let Ok(claims) = serde_json::from_str::<Claims>(set) {
+        let (publishes, views) = (claims.permit(Role::Publish, channel.as_ref()), claims.permit(Role::View, None));
+        assert!(claims.permit(Role::Admin, channel.as_ref()).is_err() || (publishes.is_ok() && views.is_ok()));
+        let _ = claims.credential(shown);
+    }
+    static SECRET: LazyLock<DecodingKey> = LazyLock::new(|| {
+        signatures::install();
+        DecodingKey::from_secret(&rand::random::<[u8; 32]>())
+    });
+    let Some(header) = jwt::header(shown) else { return };
+    let secret = std::slice::from_ref(&*SECRET);
+    let finding = jwt::examine(shown, Algorithm::HS256, secret, Role::View, channel.as_ref());
+    assert_eq!(finding, Finding::Unknown, "the secret is known to nobody");
+    if let Ok(keys) = jwks::keys(set.as_bytes()) {
+        let (mut ring, now) = (KeyRing::default(), std::time::Instant::now());
+        ring.fill(keys, now);
+        assert!(ring.find(Algorithm::HS256, header.kid.as_deref(), now).is_empty(), "what is public is no secret");
+        for algorithm in [Algorithm::RS256, Algorithm::ES256] {
+            let keys = ring.find(algorithm, header.kid.as_deref(), now);
+            let _ = jwt::examine(shown, algorithm, &keys, Role::View, channel.as_ref());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_seeds_of_tokens_are_read_or_refused() {
+        let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/token");
+        let all: Vec<_> = std::fs::read_dir(seeds).unwrap().map(|seed| seed.unwrap().path()).collect();
+        assert!(all.len() >= 5);
+        for seed in all {
+            super::token(&std::fs::read_to_string(seed).unwrap());
+        }
     }
 }

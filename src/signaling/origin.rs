@@ -247,10 +247,7 @@ pub(crate) async fn guard(State(table): State<Arc<Table>>, request: Request, nex
         // A route that does not know OPTIONS: what matters of the answer follows.
         response = StatusCode::NO_CONTENT.into_response();
     }
-    match origin {
-        Some(origin) => cors::allow(response.headers_mut(), origin),
-        None => cors::vary(response.headers_mut()),
-    }
+    cors::describe(response.headers_mut(), origin);
     response
 }
 
@@ -285,6 +282,8 @@ fn roles(path: &str, method: &Method) -> &'static [Role] {
         "whep" => &[Role::View],
         "metrics" | "status" => &[Role::Admin],
         "healthz" | "readyz" => &[], // asked for by whatever name, and tell nothing
+        // Over a WebSocket an administrator may stop channels.
+        "ws" => &[Role::Publish, Role::View, Role::Admin],
         "api" if !reads => &[Role::Publish, Role::View, Role::Admin],
         _ => &[Role::Publish, Role::View],
     }
@@ -296,7 +295,25 @@ fn carries_token(path: &str, uri: &Uri, headers: &HeaderMap) -> bool {
     let will = announced.is_some_and(|names| {
         names.split(',').any(|name| name.trim().eq_ignore_ascii_case(header::AUTHORIZATION.as_str()))
     });
-    will || bearer(headers).is_some() || (path == "/ws" && websocket_token(headers, uri).is_some())
+    will || bearer(headers).is_some() || (path == "/ws" && websocket_token(headers, uri.query()).is_some())
+}
+
+/// Whether an origin is one that a list of it holds.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_same(origin: &str, allowed: &AllowedOrigins) -> bool {
+    origin.parse().is_ok_and(|origin| allowed.has(&origin))
+}
+
+/// Judges a page and a name that a client made up. Whoever is let in without a token is of this machine, or of the server.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(page: &str, host: &str) {
+    let (allowed, names) = (AllowedOrigins::default(), BTreeSet::new());
+    let rules = Rules { allowed: &allowed, names: &names, is_locked: false, always_by_host: true };
+    if rules.judge(&Visit { origin: Some(page), host: Some(host) }).is_ok() {
+        let origin: Origin = page.parse().unwrap_or_else(|NoOrigin| panic!("{page:?} is no origin"));
+        assert!(is_loopback(&origin.host) || is_own(&origin, Some(host)), "{page:?} at {host:?}");
+        assert!(!matches!(&origin.host, Host::Domain(name) if name.ends_with(".example")), "{page:?} at {host:?}");
+    }
 }
 
 #[cfg(test)]

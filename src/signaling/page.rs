@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
-    http::{HeaderName, HeaderValue, header},
+    extract::{ConnectInfo, Path, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
-use super::{api::BridgeServer, problem::Refusal, table::Table};
+use super::{
+    api::{BridgeServer, as_admin},
+    connection::Peer,
+    problem::Refusal,
+    table::Table,
+};
 
 /// Scripts and styles are files of ours only. Playback comes from loopback hosts (which CSP cannot name as IPv6), through
 /// blobs that mpegts.js fills.
@@ -60,9 +65,26 @@ pub(crate) async fn index(State(table): State<Arc<Table>>) -> Result<Response, R
     }
 }
 
-/// `GET /status`: for everybody, as it holds nothing; what it shows is asked for with the administrator's token.
-pub(crate) async fn status(_: BridgeServer) -> Response {
-    file(HTML, include_str!("../page/status.html"))
+/// `GET /status`, for administrators. A browser that just opens the address has no token to show: it gets the page with
+/// the refusal, to type the token in; the page holds nothing by itself.
+pub(crate) async fn status(
+    BridgeServer(site): BridgeServer,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Response {
+    let page = file(HTML, include_str!("../page/status.html"));
+    let Err(refusal) = as_admin(&site, &headers, peer).await else { return page };
+    let mut response = refusal.into_response();
+    if response.status() == StatusCode::UNAUTHORIZED && takes_html(&headers) {
+        let (parts, body) = page.into_parts();
+        response.headers_mut().extend(parts.headers);
+        *response.body_mut() = body;
+    }
+    response
+}
+
+fn takes_html(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|value| value.to_str().is_ok_and(|value| value.contains("text/html")))
 }
 
 /// `GET /page/{file}`

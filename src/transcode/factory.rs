@@ -2,6 +2,8 @@
 
 use gst::{glib, prelude::*};
 
+use super::CAT;
+
 /// Why no chain could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
@@ -16,16 +18,30 @@ pub enum ChainError {
     /// No encoder of a kind does.
     #[error("no {kind} encoder works here; install the Debian package {package}")]
     NoEncoder {
-        /// `H.264` or `AAC`.
+        /// The codec.
         kind: &'static str,
         /// Where a good one comes from.
         package: &'static str,
     },
-    /// `encoder` names something that is not an H.264 encoder.
+    /// `encoder` names something that does not make what `video-codec` asks for.
     #[error(
-        "encoder={0} is not an H.264 encoder that GStreamer knows here; use auto, software or a factory name such as x264enc"
+        "encoder={encoder} is no {codec} encoder that GStreamer knows here; use auto, hardware, software or the name of \
+         an encoder's factory, such as x264enc for H.264"
     )]
-    NotAnEncoder(String),
+    NotAnEncoder {
+        /// What was named.
+        encoder: String,
+        /// What was asked for.
+        codec: &'static str,
+    },
+    /// None of the encoders that `encoder` allows works.
+    #[error("encoder={choice}: none works here ({reasons}); use encoder=auto to have the next best")]
+    NoneWorks {
+        /// What was asked for.
+        choice: String,
+        /// Each with what is wrong with it.
+        reasons: String,
+    },
     /// Nothing decodes this.
     #[error(
         "nothing decodes {media}; install the Debian packages gstreamer1.0-plugins-good, -bad and gstreamer1.0-libav"
@@ -55,24 +71,33 @@ fn package_of(factory: &str) -> &'static str {
         "x264enc" => "gstreamer1.0-plugins-ugly",
         "vp8dec" | "vp9dec" | "alawdec" | "mulawdec" => "gstreamer1.0-plugins-good",
         name if name.starts_with("avdec_") || name.starts_with("avenc_") => "gstreamer1.0-libav",
-        "queue" | "capsfilter" => "libgstreamer1.0-0",
-        "opusdec" | "videoconvert" | "videoscale" | "audioconvert" | "audioresample" | "audiorate" => {
-            "gstreamer1.0-plugins-base"
-        }
+        "queue" | "capsfilter" | "fakesink" | "identity" => "libgstreamer1.0-0",
+        "opusdec" | "opusenc" | "videoconvert" | "videoconvertscale" | "videorate" | "videotestsrc"
+        | "audioconvert" | "audioresample" | "audiorate" => "gstreamer1.0-plugins-base",
         _ => "gstreamer1.0-plugins-bad",
     }
 }
 
-/// Sets a property from text where the element has it: versions and encoders differ. A number beyond what the element
-/// takes becomes the nearest that it does.
-pub(super) fn set_if_present(element: &gst::Element, name: &str, value: &str) {
-    let Some(spec) = element.find_property(name).filter(|spec| spec.flags().contains(glib::ParamFlags::WRITABLE))
-    else {
-        return;
+/// Sets a property from text where the element has it and takes the value: versions and encoders differ. A number beyond
+/// what the element takes becomes the nearest that it does. Returns whether it is set.
+pub(super) fn set_if_present(element: &gst::Element, name: &str, value: &str) -> bool {
+    let Some(spec) = element.find_property(name).filter(|spec| {
+        let flags = spec.flags();
+        flags.contains(glib::ParamFlags::WRITABLE) && !flags.contains(glib::ParamFlags::CONSTRUCT_ONLY)
+    }) else {
+        return false;
     };
-    match value.parse().ok().and_then(|number| within(&spec, number)) {
-        Some(number) => element.set_property_from_str(name, &number.to_string()),
-        None => element.set_property_from_str(name, value),
+    let nearest = value.parse().ok().and_then(|number| within(&spec, number)).map(|number| number.to_string());
+    let value = nearest.as_deref().unwrap_or(value);
+    match glib::Value::deserialize_with_pspec(value, &spec) {
+        Ok(value) => {
+            element.set_property_from_value(name, &value);
+            true
+        }
+        Err(_) => {
+            gst::debug!(CAT, obj = element, "does not take {name}={value}");
+            false
+        }
     }
 }
 
@@ -109,6 +134,14 @@ mod tests {
         let encoder = make("voaacenc").unwrap();
         set_if_present(&encoder, "bitrate", "4000000000");
         assert_eq!(encoder.property::<i32>("bitrate"), 320_000);
-        set_if_present(&encoder, "no-such-property", "1");
+        assert!(!set_if_present(&encoder, "no-such-property", "1"));
+    }
+
+    #[test]
+    fn a_value_that_an_element_does_not_know_is_left_out() {
+        gst::init().unwrap();
+        let queue = make("queue").unwrap();
+        assert!(!set_if_present(&queue, "leaky", "sideways"));
+        assert!(set_if_present(&queue, "leaky", "downstream"));
     }
 }

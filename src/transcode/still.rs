@@ -24,6 +24,9 @@ pub enum StillError {
     /// It is something else.
     #[error("it is neither PNG nor JPEG")]
     NotAPicture,
+    /// Only H.264 has stills.
+    #[error("stills are H.264 only, and video-codec asks for {0}")]
+    OtherCodec(&'static str),
     /// An element is missing.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -111,17 +114,24 @@ impl Picture {
         Ok(Self(gst::Sample::builder().buffer(&buffer).caps(&caps).build()))
     }
 
+    /// Its size in pixels, or the most that a still may have where it is larger.
+    pub fn size(&self) -> (u32, u32) {
+        let caps = self.0.caps();
+        let side = |name: &str| {
+            let value = caps.and_then(|caps| caps.structure(0)).and_then(|caps| caps.get::<i32>(name).ok());
+            value.and_then(|value| u32::try_from(value).ok()).unwrap_or_default()
+        };
+        (side("width").min(MOST.0), side("height").min(MOST.1))
+    }
+
     /// Encodes two groups of it, with borders where its shape is another.
     pub fn encode(&self, shape: &Shape) -> Result<Still, StillError> {
         let (Some(buffer), Some(caps)) = (self.0.buffer(), self.0.caps()) else {
             return Err(StillError::Failed("the picture is empty".into()));
         };
-        let size = |name: &str| {
-            let value = caps.structure(0).and_then(|caps| caps.get::<i32>(name).ok());
-            value.and_then(|value| u32::try_from(value).ok()).unwrap_or_default()
-        };
-        let chosen = |wanted: u32, own: &str, most| even(if wanted > 0 { wanted } else { size(own).min(most) });
-        let (width, height) = (chosen(shape.width, "width", MOST.0), chosen(shape.height, "height", MOST.1));
+        let own = self.size();
+        let chosen = |wanted: u32, own: u32| even(if wanted > 0 { wanted } else { own });
+        let (width, height) = (chosen(shape.width, own.0), chosen(shape.height, own.1));
         let fitted = gst::Caps::builder("video/x-raw")
             .field("format", "I420")
             .field("width", i32::try_from(width).unwrap_or(i32::MAX))

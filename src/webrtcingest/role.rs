@@ -91,8 +91,8 @@ impl Role {
         }
     }
 
-    /// How often a client has called, and how many sessions came of it.
-    pub(super) fn client_counts(&self) -> Option<(u64, u64)> {
+    /// What a client has done so far.
+    pub(super) fn client_counts(&self) -> Option<client::Counts> {
         match self {
             Self::Server { .. } | Self::InSession(_) => None,
             Self::Client(client) => Some(client.counts()),

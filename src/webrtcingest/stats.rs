@@ -3,6 +3,7 @@
 //! | field | type | since | what |
 //! | --- | --- | --- | --- |
 //! | `url` | string | start | where it serves, or what it calls |
+//! | `connect-attempts`, `sessions`, `ice-restarts` | guint64 | start | a client's: calls, sessions that came of them, ICE restarts of these |
 //! | `frames` | guint64 | start | frames pushed downstream |
 //! | `dropped-packets` | guint64 | start | RTP packets dropped here: queue full, not playing, session over, refused downstream |
 //! | `dropped-backlog` | guint64 | start | RTP packets dropped because downstream takes nothing |
@@ -47,7 +48,7 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
-use super::role::Role;
+use super::{client::Counts, role::Role};
 use crate::{
     codec::MediaKind,
     rtp::Crossing,
@@ -58,8 +59,8 @@ use crate::{
 pub(super) fn structure(element: &super::WebrtcIngest, started: Option<(&Role, &Mux, &Crossing)>) -> gst::Structure {
     let mut stats = gst::Structure::builder("webrtcingest-stats");
     let Some((role, mux, crossing)) = started else { return stats.build() };
-    if let Some((attempts, sessions)) = role.client_counts() {
-        stats = stats.field("connect-attempts", attempts).field("sessions", sessions);
+    if let Some(Counts { attempts, sessions, restarts }) = role.client_counts() {
+        stats = stats.field("connect-attempts", attempts).field("sessions", sessions).field("ice-restarts", restarts);
     }
     let (sync, crossing, port) = (crossing.sync_stats(), crossing.stats(), mux.stats());
     stats = stats

@@ -42,6 +42,8 @@ struct Shared {
     lost: AtomicU64,
     disturbed: AtomicU64,
     stopped: AtomicBool,
+    /// How often relaying was begun: the last one goes on alone.
+    relays: AtomicU64,
     /// The relay's side towards the bridge, and which one it is.
     back: Mutex<Option<Arc<Back>>>,
 }
@@ -62,6 +64,7 @@ impl LossyPath {
             lost: AtomicU64::new(0),
             disturbed: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            relays: AtomicU64::new(0),
             back: Mutex::new(None),
         };
         Self { shared: Arc::new(shared), ipv6: false }
@@ -108,6 +111,11 @@ impl LossyPath {
         self.back().socket.local_addr().expect("its address")
     }
 
+    /// Sends the bridge something of the test's own from the address that the bridge sees, as who forges that does.
+    pub fn forge(&self, datagram: &[u8]) {
+        let _ = self.back().socket.send(datagram);
+    }
+
     /// Goes on from another port towards the bridge; what comes to the old one is not relayed any more.
     pub fn rebind(&self) {
         let bridge = self.back().bridge;
@@ -143,13 +151,14 @@ impl LossyPath {
 
     fn relay(&self, front: &UdpSocket) {
         let publisher: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
+        let number = self.shared.relays.fetch_add(1, SeqCst) + 1;
         front.set_read_timeout(Some(TICK)).expect("a timeout");
         for direction in [Direction::ToBridge, Direction::ToPublisher] {
             let (path, publisher, front) = (self.clone(), publisher.clone(), front.try_clone().expect("socket"));
             std::thread::spawn(move || {
                 let mut buffer = [0; 2048];
                 let mut late: Option<(Vec<u8>, u8)> = None;
-                while !path.shared.stopped.load(SeqCst) {
+                while !path.shared.stopped.load(SeqCst) && path.shared.relays.load(SeqCst) == number {
                     let back = path.back();
                     let from = if direction == Direction::ToBridge { &front } else { &back.socket };
                     let Ok((length, address)) = from.recv_from(&mut buffer) else { continue };

@@ -24,11 +24,13 @@ pub mod launch;
 pub mod lossy;
 pub mod nginx;
 pub mod peer;
+pub mod player;
 pub mod publisher;
 pub mod recording;
 pub mod server;
 pub mod watched;
 pub mod whep_server;
+pub mod whip;
 
 /// Long enough for anything that should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);

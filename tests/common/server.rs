@@ -1,6 +1,6 @@
 //! A bridge server in the test's own process, and what its bus heard of its sessions.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use gst::prelude::*;
 
@@ -11,6 +11,15 @@ pub struct BridgeServer {
     pub pipeline: gst::Pipeline,
     pub bin: gst::Element,
     heard: Arc<Mutex<Heard>>,
+}
+
+/// Once a process: GStreamer's way from an element to its factory breaks when a plugin is registered again (1.22).
+pub fn register() {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        gst::init().expect("GStreamer");
+        gstwebrtcbridge::plugin_register_static().expect("the plugin");
+    });
 }
 
 #[derive(Default)]
@@ -46,8 +55,7 @@ impl BridgeServer {
 
     /// One that is not started yet.
     pub fn ready(properties: &[(&str, &str)]) -> Self {
-        gst::init().expect("GStreamer");
-        gstwebrtcbridge::plugin_register_static().expect("the plugin");
+        register();
         let bin = gst::ElementFactory::make("webrtcbridgebin").property("listen", "127.0.0.1:0").build();
         let bin = bin.expect("the element");
         for (name, value) in properties {

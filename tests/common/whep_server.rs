@@ -1,4 +1,4 @@
-//! A WHEP server that is not ours: webrtcbin behind a little HTTP, sending a clip to whoever asks.
+//! A WHEP server that is not ours: webrtcbin, or a scripted peer, behind a little HTTP, sending a clip to whoever asks.
 
 use std::{
     collections::HashMap,
@@ -11,12 +11,13 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{Method, StatusCode},
+    http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
 };
 
 use super::{
     free_port,
+    peer::{Peer, Script},
     publisher::{Options, Publisher},
 };
 
@@ -31,6 +32,25 @@ pub struct Behaviour {
     pub counter_offers: bool,
     /// Changes its answer.
     pub munge: Option<fn(String) -> String>,
+    /// A scripted peer sends in place of webrtcbin, which cannot restart ICE.
+    pub scripted: Option<Script>,
+    /// The status of every answer to a PATCH with a fragment; none: ICE is restarted.
+    pub refuses_fragments: Option<u16>,
+    /// Offers are not answered while this is set.
+    pub holds: Arc<AtomicBool>,
+}
+
+/// A PATCH with a fragment.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    pub if_match: Option<String>,
+    pub body: String,
+}
+
+/// One session's sending end.
+enum Sending {
+    Bin(Publisher),
+    Scripted(Peer),
 }
 
 /// A running server; killed when dropped.
@@ -45,7 +65,8 @@ struct Shared {
     behaviour: Behaviour,
     /// Whether there is a stream.
     live: AtomicBool,
-    sessions: Mutex<HashMap<String, Publisher>>,
+    sessions: Mutex<HashMap<String, Sending>>,
+    patches: Mutex<Vec<Patch>>,
     offers: AtomicUsize,
     deleted: AtomicUsize,
 }
@@ -116,6 +137,11 @@ impl WhepServer {
         self.shared.offers.load(SeqCst)
     }
 
+    /// Fragments that came by PATCH.
+    pub fn patches(&self) -> Vec<Patch> {
+        self.shared.patches.lock().expect("patches").clone()
+    }
+
     /// Sessions that are there.
     pub fn sessions(&self) -> usize {
         self.shared.sessions.lock().expect("sessions").len()
@@ -139,33 +165,41 @@ impl Shared {
             behaviour,
             live: AtomicBool::new(true),
             sessions: Mutex::default(),
+            patches: Mutex::default(),
             offers: AtomicUsize::new(0),
             deleted: AtomicUsize::new(0),
         }
     }
 
-    fn respond(&self, method: &Method, path: &str, authorization: Option<&str>, body: &str) -> Response {
+    fn respond(&self, method: &Method, path: &str, headers: &HeaderMap, body: &str) -> Response {
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         if path == "/moved" {
             return (StatusCode::TEMPORARY_REDIRECT, [("location", "/live/whep")]).into_response();
         }
         if let Some(token) = &self.behaviour.token
-            && authorization != Some(format!("Bearer {token}").as_str())
+            && header("authorization") != Some(format!("Bearer {token}").as_str())
         {
             return (StatusCode::UNAUTHORIZED, "{\"detail\":\"who are you?\"}").into_response();
         }
         match (method, path) {
             (&Method::POST, "/live/whep") => self.offered(body),
-            (&Method::PATCH, _) => {
-                let sessions = self.sessions.lock().expect("sessions");
-                sessions.get(path).map_or(StatusCode::NOT_FOUND, |session| {
-                    session.accept(body);
-                    StatusCode::NO_CONTENT
-                })
+            (&Method::PATCH, _) if header("content-type") == Some("application/trickle-ice-sdpfrag") => {
+                let patch = Patch { if_match: header("if-match").map(str::to_owned), body: body.to_owned() };
+                self.patches.lock().expect("patches").push(patch);
+                self.restarted(path, body)
             }
-            .into_response(),
+            (&Method::PATCH, _) => match self.sessions.lock().expect("sessions").get(path) {
+                Some(Sending::Bin(session)) => {
+                    session.accept(body);
+                    StatusCode::NO_CONTENT.into_response()
+                }
+                _ => StatusCode::NOT_FOUND.into_response(),
+            },
             (&Method::DELETE, _) => match self.sessions.lock().expect("sessions").remove(path) {
                 Some(session) => {
-                    session.end();
+                    if let Sending::Bin(session) = session {
+                        session.end();
+                    }
                     self.deleted.fetch_add(1, SeqCst);
                     StatusCode::OK.into_response()
                 }
@@ -180,10 +214,19 @@ impl Shared {
         if !self.live.load(SeqCst) {
             return (StatusCode::NOT_FOUND, "no such stream").into_response();
         }
+        while self.behaviour.holds.load(SeqCst) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         let media = self.behaviour.media.clone();
-        let (status, (session, sdp)) = match self.behaviour.counter_offers {
-            true => (StatusCode::NOT_ACCEPTABLE, Publisher::describe(media)),
-            false => (StatusCode::CREATED, Publisher::answer(offer, media)),
+        let bin = |(session, sdp)| (Sending::Bin(session), sdp);
+        let (status, (session, sdp)) = match (&self.behaviour.scripted, self.behaviour.counter_offers) {
+            (Some(script), _) => {
+                let peer = Peer::answer(offer, script.clone());
+                let sdp = peer.answer_sdp().to_owned();
+                (StatusCode::CREATED, (Sending::Scripted(peer), sdp))
+            }
+            (None, true) => (StatusCode::NOT_ACCEPTABLE, bin(Publisher::describe(media))),
+            (None, false) => (StatusCode::CREATED, bin(Publisher::answer(offer, media))),
         };
         let sdp = self.behaviour.munge.map_or(sdp.clone(), |munge| munge(sdp));
         let location = format!("/session/{number}");
@@ -192,13 +235,31 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn restarted(&self, path: &str, fragment: &str) -> Response {
+        if let Some(status) = self.behaviour.refuses_fragments {
+            return StatusCode::from_u16(status).expect("a status").into_response();
+        }
+        let sessions = self.sessions.lock().expect("sessions");
+        let value = |name: &str| fragment.lines().find_map(|line| line.strip_prefix(name)).expect("credentials");
+        match sessions.get(path) {
+            Some(Sending::Scripted(peer)) => {
+                let (ufrag, password) = peer.restart_ice(value("a=ice-ufrag:"), value("a=ice-pwd:"));
+                let headers = [("content-type", "application/trickle-ice-sdpfrag"), ("etag", "\"restarted\"")];
+                (headers, format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\n")).into_response()
+            }
+            Some(Sending::Bin(_)) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+            None => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+}
+
 async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
-    let authorization = head.headers.get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let responding = tokio::task::spawn_blocking(move || {
         let body = String::from_utf8_lossy(&body).into_owned();
-        shared.respond(&head.method, head.uri.path(), authorization.as_deref(), &body)
+        shared.respond(&head.method, head.uri.path(), &head.headers, &body)
     });
     responding.await.expect("a response")
 }

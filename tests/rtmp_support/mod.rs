@@ -69,6 +69,12 @@ impl Server {
         self.0.all_recordings()
     }
 
+    /// The newest recording, once the server has heard the publisher's goodbye and written all.
+    pub(crate) fn whole_recording(&self) -> PathBuf {
+        wait_for("the server to hear the end", || self.saw_goodbye());
+        self.recording()
+    }
+
     /// The newest recording.
     pub(crate) fn recording(&self) -> PathBuf {
         self.recordings().pop().expect("the server has recorded something")
@@ -199,7 +205,7 @@ impl Pipeline {
 }
 
 /// A message with the words in it, which its debug form has no more of than an address.
-fn describe(message: &gst::Message) -> String {
+pub(crate) fn describe(message: &gst::Message) -> String {
     let words = match message.view() {
         gst::MessageView::Error(error) => error.error().to_string(),
         gst::MessageView::Warning(warning) => warning.error().to_string(),
@@ -241,7 +247,11 @@ impl Tag {
 
 /// Reads a recording as far as it is complete.
 pub(crate) fn read_flv(file: &Path) -> Vec<Tag> {
-    let bytes = std::fs::read(file).unwrap();
+    read_tags(&std::fs::read(file).unwrap())
+}
+
+/// Reads an FLV stream as far as it is complete.
+pub(crate) fn read_tags(bytes: &[u8]) -> Vec<Tag> {
     let mut tags = Vec::new();
     let mut at = 13;
     while at + 11 <= bytes.len() {
@@ -300,4 +310,31 @@ pub(crate) fn check_gaps_end_at_keyframes(file: &Path) -> usize {
 fn run(program: &str, before: &[&str], file: &Path, after: &[&str]) -> (String, String) {
     let output = Command::new(program).args(before).arg(file).args(after).output().unwrap();
     (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Width and height of each picture of a recording, equal ones in a row counted once.
+pub(crate) fn sizes(file: &Path) -> Vec<(u32, u32)> {
+    let before = ["-v", "error", "-select_streams", "v", "-show_entries", "frame=width,height", "-of", "csv=p=0"];
+    let text = run("ffprobe", &before, file, &[]).0;
+    let number = |text: &str| text.trim().parse().unwrap();
+    let mut sizes: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.trim_end_matches(',').split_once(','))
+        .map(|(width, height)| (number(width), number(height)))
+        .collect();
+    sizes.dedup();
+    sizes
+}
+
+/// The pictures of a recording of one size as brightness, 16 to 235, row by row.
+pub(crate) fn pictures(file: &Path) -> Vec<Vec<u8>> {
+    let &[(width, height)] = sizes(file).as_slice() else { panic!("one size: {:?}", sizes(file)) };
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(file)
+        .args(["-map", "0:v", "-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"])
+        .output()
+        .unwrap();
+    let (luma, all) = ((width * height) as usize, (width * height * 3 / 2) as usize);
+    output.stdout.chunks_exact(all).map(|picture| picture[..luma].to_vec()).collect()
 }

@@ -15,9 +15,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use gstwebrtcbridge::signaling::{
-    Answer, AnswerError, EndpointConfig, IceCredentials, IceFragment, IceRefused, IceUpdated, ListenAddress, Mount,
-    MountError, Offer, OfferAnswerer, SessionLease, SignaledSession, TlsFiles, mount,
+use gstwebrtcbridge::{
+    channel::Credential,
+    signaling::{
+        Answer, AnswerError, EndpointConfig, IceCredentials, IceFragment, IceRefused, IceUpdated, ListenAddress, Mount,
+        MountError, Offer, OfferAnswerer, SessionLease, SignaledSession, TlsFiles, mount,
+    },
 };
 use tokio::runtime::Runtime;
 
@@ -29,6 +32,8 @@ pub const ICE_TAG: &str = "ufrag:pwd";
 #[derive(Clone, Default)]
 pub struct Fake {
     pub offers: Arc<Mutex<Vec<(String, SocketAddr)>>>,
+    /// Of whom they were.
+    pub credentials: Arc<Mutex<Vec<Credential>>>,
     pub leases: Arc<Mutex<Vec<SessionLease>>>,
     pub closed: Arc<AtomicUsize>,
     pub refuse: Arc<Mutex<Option<AnswerError>>>,
@@ -46,6 +51,7 @@ impl OfferAnswerer for Fake {
             return Err(error);
         }
         self.offers.lock().unwrap().push((offer.sdp, offer.remote));
+        self.credentials.lock().unwrap().push(offer.credential);
         self.leases.lock().unwrap().push(offer.lease);
         Ok(Answer {
             sdp: ANSWER.into(),

@@ -5,6 +5,8 @@
 //! also hands frames on packet by packet, before it can know whether they are whole. The element has no factory, since
 //! nobody but this plugin's chains makes one.
 
+#[cfg(test)]
+pub(crate) mod fuzzing;
 mod unit;
 
 use gst::glib;

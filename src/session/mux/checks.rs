@@ -119,6 +119,11 @@ impl Checks {
         }
     }
 
+    /// Whether the address has answered a check: whoever is there has got it.
+    pub(super) fn has_answered(&self, address: SocketAddr) -> bool {
+        self.confirmed.contains(&address)
+    }
+
     /// Whether a check with this ID has gone there and not been answered.
     pub(super) fn is_pending(&self, from: SocketAddr, transaction: Transaction) -> bool {
         self.waiting.get(&from).is_some_and(|waiting| waiting.pending.contains(&transaction))

@@ -4,7 +4,7 @@
 //! MESSAGE-INTEGRITY holds; from then on everything from that address is the session's. The peer connection itself sees a
 //! [`socket::VirtualSocket`], given to it by [`runtime::MuxRuntime`] in place of a real one.
 //!
-//! Lock order: `routes`, a session's `peer`, `checks`; a session's queues alone. None is held while the other side's code
+//! Lock order: `routes`, a session's `peer`, `checks`; a session's queues and its `ssrcs` alone. None is held while the other side's code
 //! runs.
 
 mod bucket;
@@ -75,6 +75,19 @@ impl MuxHandle {
     /// The peer has not been heard for so long that nothing may be sent to it until it restarts ICE (RFC 7675 section 5.1).
     pub(super) fn consent_expired(&self) {
         self.channel.set_unheard(true);
+    }
+
+    /// The peer's description names these streams.
+    pub(super) fn announce_ssrcs(&self, ssrcs: impl IntoIterator<Item = u32>) {
+        self.channel.ssrcs().announce(ssrcs);
+    }
+
+    /// A stream was made with the session's keys: it is the peer's, wherever it comes from.
+    pub(super) fn prove_ssrc(&self, ssrc: u32) {
+        self.channel.ssrcs().proven(ssrc);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.routes().prove_ssrc(&self.channel, ssrc);
+        }
     }
 
     /// The session calls a server, which may do no more than answer.

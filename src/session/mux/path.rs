@@ -27,6 +27,8 @@ const SILENT: Duration = Duration::from_millis(300);
 /// How long after its present address was last heard a peer's media is taken from an unknown one; our checks of it have
 /// been answered by then, or nobody is there.
 const STRANGERS_FOR: Duration = Duration::from_secs(5);
+/// How long an address stays a silent peer's: another one may have got it from a NAT then.
+pub(super) const HOLDS: Duration = Duration::from_secs(5);
 /// How long one unknown address keeps others from being checked.
 const PROBE: Duration = Duration::from_millis(500);
 /// Packets from unknown addresses: 20 Mbit/s.
@@ -128,6 +130,20 @@ impl Path {
             self.probed = Some((from, now));
         }
         Some((selected.shown, self.probed.is_some_and(|(probed, _)| probed == from)))
+    }
+
+    /// Whether media flows from this address, or did just now: then it is the peer's, as the stack sends to no pair that
+    /// it has not checked.
+    pub(super) fn holds(&self, address: SocketAddr, now: Instant) -> bool {
+        self.selected.as_ref().is_some_and(|selected| {
+            let recent = now.saturating_duration_since(selected.heard) < HOLDS;
+            selected.established && selected.actual == address && recent
+        })
+    }
+
+    /// Whether media has come from the pair that is selected.
+    pub(super) fn is_established(&self) -> bool {
+        self.selected.as_ref().is_some_and(|selected| selected.established)
     }
 
     /// Where the peer is, if a pair is selected.

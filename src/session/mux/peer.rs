@@ -33,7 +33,8 @@ pub(super) struct Peer {
 impl Peer {
     /// Remembers an address; returns one that is forgotten for it. Not the one where the peer is: its other addresses may
     /// come and go.
-    pub(super) fn learn(&mut self, from: SocketAddr, to: Option<IpAddr>) -> Option<SocketAddr> {
+    pub(super) fn note(&mut self, from: SocketAddr, to: Option<IpAddr>) -> Option<SocketAddr> {
+        self.addresses.retain(|(known, _)| *known != from);
         self.addresses.push((from, to));
         if self.addresses.len() <= MOST_ADDRESSES {
             return None;
@@ -102,6 +103,12 @@ impl Peer {
         self.remote_password.as_ref().is_some_and(|password| stun::integrity_holds(response, password))
     }
 
+    /// Whether this address is this peer's until another one proves to be there: media flows from it, or it has answered
+    /// a check and media has not begun anywhere.
+    pub(super) fn holds(&self, address: SocketAddr, now: Instant) -> bool {
+        self.path.holds(address, now) || !self.path.is_established() && self.checks.has_answered(address)
+    }
+
     /// The peer's side of the credentials.
     pub(super) fn set_remote_password(&mut self, password: String) {
         self.remote_password = Some(password);
@@ -126,9 +133,9 @@ mod tests {
     #[test]
     fn addresses_are_bounded_and_the_present_one_stays() {
         let mut peer = Peer::default();
-        assert_eq!(peer.learn(address(1), None), None);
+        assert_eq!(peer.note(address(1), None), None);
         peer.path.selected(address(1), Instant::now());
-        let forgotten: Vec<_> = (2..=20).filter_map(|port| peer.learn(address(port), None)).collect();
+        let forgotten: Vec<_> = (2..=20).filter_map(|port| peer.note(address(port), None)).collect();
         assert_eq!(forgotten, [address(2), address(3), address(4), address(5)]);
         assert!(peer.is_at(address(1)) && peer.is_at(address(20)));
     }
@@ -137,9 +144,9 @@ mod tests {
     fn answers_leave_from_the_address_that_the_peer_wrote_to_last() {
         let mut peer = Peer::default();
         let ours = |last| Some(IpAddr::from([192, 0, 2, last]));
-        peer.learn(address(1), ours(1));
-        peer.learn(address(2), ours(2));
-        peer.learn(address(1), ours(3));
+        peer.note(address(1), ours(1));
+        peer.note(address(2), ours(2));
+        peer.note(address(1), ours(3));
         assert_eq!((peer.source_for(address(1)), peer.source_for(address(2))), (ours(3), ours(2)));
         assert_eq!(peer.source_for(address(3)), None);
     }

@@ -90,7 +90,7 @@ fn dispatch(
             return None;
         }
     };
-    if !channel.admits(datagram) {
+    if !channel.admits(datagram, now) {
         shared.counters.forged.fetch_add(1, Relaxed);
         return None;
     }

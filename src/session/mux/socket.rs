@@ -70,8 +70,13 @@ impl Channel {
     }
 
     /// Whether the peer may send this: not if it begins yet another stream.
-    pub(super) fn admits(&self, datagram: &[u8]) -> bool {
-        lock(&self.ssrcs).admit(datagram)
+    pub(super) fn admits(&self, datagram: &[u8], now: Instant) -> bool {
+        lock(&self.ssrcs).admit(datagram, now)
+    }
+
+    /// Which streams the peer may begin.
+    pub(super) fn ssrcs(&self) -> MutexGuard<'_, Ssrcs> {
+        lock(&self.ssrcs)
     }
 
     /// Queues a datagram; false if it was dropped because the queue is full.

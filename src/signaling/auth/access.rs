@@ -196,3 +196,184 @@ impl Gate for AccessGate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use tokio::sync::broadcast;
+
+    use super::*;
+    use crate::channel::{
+        Change, ChannelId, ChannelInfo, Claim, CreateError, Created, EnterError, NewChannel, Presence, PublishError,
+        PublisherLease, Visitor,
+    };
+
+    /// Channel `keyed` has the key `key`.
+    struct Keyed;
+
+    #[async_trait]
+    impl Registry for Keyed {
+        async fn create(&self, _: NewChannel) -> Result<Created, CreateError> {
+            Err(CreateError::Full(0))
+        }
+        async fn list(&self) -> Vec<ChannelInfo> {
+            Vec::new()
+        }
+        async fn get(&self, _: &ChannelId) -> Option<ChannelInfo> {
+            None
+        }
+        async fn key_fits(&self, id: &ChannelId, key: Option<&str>) -> KeyFit {
+            match (id.as_str(), key) {
+                ("keyed", Some("key")) => KeyFit::Right,
+                ("keyed", _) => KeyFit::Wrong,
+                _ => KeyFit::NoKey,
+            }
+        }
+        async fn publish(&self, _: &ChannelId, _: Claim) -> Result<PublisherLease, PublishError> {
+            Err(PublishError::Live)
+        }
+        async fn enter(&self, id: &ChannelId, _: Visitor) -> Result<Presence, EnterError> {
+            Err(EnterError::NoChannel(id.clone()))
+        }
+        async fn touch(&self, _: &ChannelId) {}
+        async fn stop(&self, _: &ChannelId) -> bool {
+            false
+        }
+        fn changes(&self) -> broadcast::Receiver<Change> {
+            broadcast::channel(1).1
+        }
+    }
+
+    /// Lets in who shows `asked`.
+    struct Application;
+
+    #[async_trait]
+    impl Authorizer for Application {
+        async fn authorize(&self, role: Role, _: Option<&ChannelId>, token: Option<&str>) -> bool {
+            assert_ne!(role, Role::Admin, "it is never asked for that");
+            token == Some("asked")
+        }
+    }
+
+    fn access(set: &str) -> Access {
+        let token = |name: &str| set.contains(name).then(|| name.to_owned());
+        Access {
+            publish_token: token("publish"),
+            view_token: token("view"),
+            admin_token: token("admin"),
+            jwt_secret: token("jwt"),
+            authorizer: set.contains("app").then(|| Arc::new(Application) as Arc<dyn Authorizer>),
+            ..Access::default()
+        }
+    }
+
+    const HERE: &str = "127.0.0.1";
+    const THERE: &str = "192.0.2.1";
+
+    /// Who gets in, of: nobody in particular, a wrong token, the three role tokens, the stream key, what the application
+    /// knows. `+` is in, `-` is not.
+    #[rustfmt::skip]
+    const TABLE: &[(&str, Role, Option<&str>, &str, &str)] = &[
+        // set                 role           channel        from   none wrong publish view admin key asked
+        ("",                   Role::Publish, Some("open"),  THERE, "+++++++"),
+        ("",                   Role::Publish, Some("keyed"), THERE, "-----+-"),
+        ("",                   Role::Publish, Some("keyed"), HERE,  "-----+-"),
+        ("",                   Role::Publish, None,          THERE, "+++++++"),
+        ("",                   Role::View,    Some("keyed"), THERE, "+++++++"),
+        ("",                   Role::View,    None,          THERE, "+++++++"),
+        ("",                   Role::Admin,   None,          HERE,  "+++++++"),
+        ("",                   Role::Admin,   Some("keyed"), HERE,  "+++++++"),
+        ("",                   Role::Admin,   None,          THERE, "-------"),
+        ("",                   Role::Admin,   Some("keyed"), THERE, "-------"),
+        ("publish",            Role::Publish, Some("open"),  HERE,  "--+----"),
+        ("publish",            Role::Publish, Some("keyed"), THERE, "--+--+-"),
+        ("publish",            Role::Publish, None,          THERE, "--+----"),
+        ("publish",            Role::View,    Some("open"),  THERE, "+++++++"),
+        ("publish",            Role::Admin,   None,          HERE,  "+++++++"),
+        ("publish",            Role::Admin,   None,          THERE, "-------"),
+        ("view",               Role::Publish, Some("open"),  THERE, "+++++++"),
+        ("view",               Role::View,    Some("open"),  THERE, "---+---"),
+        ("view",               Role::View,    Some("keyed"), THERE, "---+---"),
+        ("view",               Role::View,    None,          HERE,  "---+---"),
+        ("admin",              Role::Publish, Some("open"),  THERE, "+++++++"),
+        ("admin",              Role::Publish, Some("keyed"), THERE, "----++-"),
+        ("admin",              Role::Admin,   None,          HERE,  "----+--"),
+        ("admin",              Role::Admin,   None,          THERE, "----+--"),
+        ("publish view admin", Role::Publish, Some("open"),  THERE, "--+-+--"),
+        ("publish view admin", Role::Publish, Some("keyed"), THERE, "--+-++-"),
+        ("publish view admin", Role::View,    Some("open"),  THERE, "---++--"),
+        ("publish view admin", Role::View,    Some("keyed"), THERE, "---++--"),
+        ("publish view admin", Role::Admin,   Some("keyed"), THERE, "----+--"),
+        ("jwt",                Role::Publish, Some("open"),  HERE,  "-------"),
+        ("jwt",                Role::Publish, Some("keyed"), HERE,  "-----+-"),
+        ("jwt",                Role::View,    Some("open"),  HERE,  "-------"),
+        ("jwt",                Role::Admin,   None,          HERE,  "+++++++"),
+        ("jwt",                Role::Admin,   None,          THERE, "-------"),
+        ("app",                Role::Publish, Some("open"),  HERE,  "------+"),
+        ("app",                Role::Publish, Some("keyed"), HERE,  "-----++"),
+        ("app",                Role::View,    Some("open"),  HERE,  "------+"),
+        ("app",                Role::View,    None,          HERE,  "------+"),
+        ("app",                Role::Admin,   None,          HERE,  "+++++++"),
+        ("app",                Role::Admin,   None,          THERE, "-------"),
+        ("app publish admin",  Role::Publish, Some("open"),  HERE,  "--+-+-+"),
+        ("app publish admin",  Role::Admin,   None,          HERE,  "----+--"),
+    ];
+
+    #[tokio::test]
+    async fn every_token_gives_the_roles_that_the_table_says() {
+        let tokens = [None, Some("wrong"), Some("publish"), Some("view"), Some("admin"), Some("key"), Some("asked")];
+        for (set, role, channel, from, expected) in TABLE {
+            let gate = access(set).gate(Arc::new(Keyed), Arc::default()).unwrap();
+            let channel: Option<ChannelId> = channel.map(|channel| channel.parse().unwrap());
+            let from: IpAddr = from.parse().unwrap();
+            let mut got = String::new();
+            for token in tokens {
+                let answer = gate.admit(Ask { role: *role, channel: channel.as_ref(), token, from }).await;
+                got.push(if answer.is_ok() { '+' } else { '-' });
+                match answer {
+                    Err(Refusal::Unauthorized(Denied::Missing)) => assert_eq!(token, None),
+                    Err(Refusal::Unauthorized(Denied::Wrong)) => assert!(token.is_some()),
+                    Err(other) => panic!("{other}"),
+                    // Only who shows what is right is somebody.
+                    Ok(credential) if expected.starts_with('+') => assert_eq!(credential, known(set, *role, token)),
+                    Ok(credential) => assert_eq!(credential, token.map_or(Credential::Anonymous, Credential::of)),
+                }
+            }
+            assert_eq!(&got, expected, "\"{set}\" {role:?} {channel:?} {from}");
+        }
+    }
+
+    /// Who somebody is where everybody is let in.
+    fn known(set: &str, role: Role, token: Option<&str>) -> Credential {
+        match token {
+            Some(token) if token == "admin" && set.contains("admin") => Credential::of(token),
+            Some(token) if token == role.as_str() && set.contains(token) => Credential::of(token),
+            _ => Credential::Anonymous,
+        }
+    }
+
+    #[test]
+    fn a_door_is_as_weak_as_what_opens_it() {
+        let doors = |set: &str| {
+            let gate = access(set).gate(Arc::new(Keyed), Arc::default()).unwrap();
+            [Role::Publish, Role::View, Role::Admin].map(|role| gate.door(role))
+        };
+        assert_eq!(doors(""), [Door::Open; 3]);
+        assert_eq!(doors("publish view"), [Door::Locked, Door::Locked, Door::Open]);
+        assert_eq!(doors("publish admin"), [Door::Locked, Door::Open, Door::Locked]);
+        assert_eq!(doors("jwt"), [Door::Locked, Door::Locked, Door::Open]);
+        assert_eq!(doors("app publish admin"), [Door::Asked, Door::Asked, Door::Locked]);
+    }
+
+    #[test]
+    fn settings_are_printed_without_secrets() {
+        let access = Access {
+            publish_token: Some("s3cret".into()),
+            jwt_secret: Some("s3cret".into()),
+            auth_url: Some("http://h/x?key=s3cret".parse().unwrap()),
+            ..Access::default()
+        };
+        assert!(!format!("{access:?}").contains("s3cret"));
+    }
+}

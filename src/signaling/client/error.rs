@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hyper::{HeaderMap, StatusCode, header};
+use hyper::StatusCode;
 
 use super::target::ServerUrl;
 use crate::signaling::sdp::SdpError;
@@ -108,15 +108,6 @@ impl ClientError {
     }
 }
 
-/// The server's wish in seconds (RFC 9110 section 10.2.3); a date is not looked at, the back-off does as well.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_WISH))
-}
-
-/// A server that asks for hours is asked again all the same: nobody would notice that it is back.
-const LONGEST_WISH: Duration = Duration::from_secs(120);
-
 /// What a refusal's body says of the reason, in one short line: problem details (RFC 9457), common JSON, or text.
 pub(super) fn detail(body: &[u8]) -> String {
     const LONGEST: usize = 200;
@@ -201,18 +192,5 @@ mod tests {
         assert_eq!(detail(b"<html><body>404</body></html>"), "");
         assert_eq!(detail(b""), "");
         assert_eq!(detail("ü".repeat(1000).as_bytes()).chars().count(), 200);
-    }
-
-    #[test]
-    fn only_seconds_are_read_as_a_wish_and_not_too_many() {
-        let wish = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, value.parse().unwrap());
-            retry_after(&headers)
-        };
-        assert_eq!(wish("7"), Some(Duration::from_secs(7)));
-        assert_eq!(wish("99999999999"), Some(LONGEST_WISH));
-        assert_eq!(wish("Fri, 31 Dec 1999 23:59:59 GMT"), None);
-        assert_eq!(wish("-1"), None);
     }
 }

@@ -1,7 +1,11 @@
 //! One HTTP/1.1 request and its reply: TCP, TLS, time limits, bounded sizes. A connection serves one request; a client
 //! makes a handful in its life.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::body::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -16,7 +20,8 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    error::{ClientError, Token},
+    error::{self, ClientError, Token},
+    retry_after::retry_after,
     target::ServerUrl,
 };
 
@@ -39,6 +44,13 @@ pub(super) struct Outgoing {
     pub(super) body: Bytes,
 }
 
+impl Outgoing {
+    pub(super) fn new(method: Method, content_type: &'static str, body: &str) -> Self {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        Self { method, content_type: Some(content_type), if_match: None, body }
+    }
+}
+
 /// What came back, whatever its status.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -59,8 +71,19 @@ impl Http {
         Self { tls, token }
     }
 
+    /// A reply that says no.
+    pub(super) fn refused(&self, server: &ServerUrl, reply: &Reply, with_token: bool) -> ClientError {
+        ClientError::Refused {
+            server: server.clone(),
+            status: reply.status,
+            detail: error::detail(&reply.body),
+            token: self.token(with_token),
+            retry_after: retry_after(&reply.headers, SystemTime::now()),
+        }
+    }
+
     /// What becomes of the token in a request that may, or may not, have it.
-    pub(super) fn token(&self, with_token: bool) -> Token {
+    fn token(&self, with_token: bool) -> Token {
         match (&self.token, with_token) {
             (None, _) => Token::None,
             (Some(_), true) => Token::Sent,

@@ -14,6 +14,8 @@ mod error;
 mod fetch;
 mod http;
 mod link;
+mod resource;
+mod retry_after;
 mod target;
 mod tls;
 mod whep;
@@ -24,6 +26,7 @@ pub(super) use link::ice_servers;
 pub use {
     error::{ClientError, Verdict},
     fetch::{HttpUrl, HttpUrlError},
+    resource::Resource,
     target::{ServerUrl, ServerUrlError},
-    whep::{ClientConfig, Negotiated, Resource, WhepClient},
+    whep::{ClientConfig, Negotiated, WhepClient},
 };

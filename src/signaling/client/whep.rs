@@ -1,27 +1,24 @@
-//! What a WHEP player says: an offer, an answer to a counter-offer, new ICE credentials, goodbye.
+//! How a WHEP player calls a server: an offer, redirections, and what the server makes of it. What follows on the session
+//! that it made is [`Resource`]'s.
 
 use std::path::PathBuf;
 
-use axum::body::Bytes;
 use hyper::{HeaderMap, Method, StatusCode, header};
 
 use super::{
-    error::{self, ClientError},
+    error::ClientError,
     http::{self, Http, Outgoing, Reply},
     link,
+    resource::Resource,
     target::ServerUrl,
     tls,
 };
-use crate::signaling::{
-    IceServer,
-    fragment::{IceFragment, MEDIA_TYPE as FRAGMENT},
-    sdp,
-};
+use crate::signaling::sdp;
 
 /// Servers that one offer is passed on to.
 const MOST_REDIRECTS: usize = 5;
 
-const SDP: &str = "application/sdp";
+pub(super) const SDP: &str = "application/sdp";
 
 /// How a server is called.
 #[derive(Clone, Debug)]
@@ -32,6 +29,15 @@ pub struct ClientConfig {
     pub auth_token: Option<String>,
     /// PEM file with certificates to trust beside the system's.
     pub trusted: Option<PathBuf>,
+}
+
+impl Negotiated {
+    /// The session that the server made.
+    pub fn resource(&self) -> &Resource {
+        match self {
+            Self::Answer { resource, .. } | Self::CounterOffer { resource, .. } => resource,
+        }
+    }
 }
 
 /// Calls one endpoint.
@@ -58,23 +64,6 @@ pub enum Negotiated {
         /// The session that it made.
         resource: Resource,
     },
-}
-
-/// A session at the server, known by its URL.
-#[derive(Clone)]
-pub struct Resource {
-    http: Http,
-    /// `None`: the server named none, so nothing more can be said to it.
-    url: Option<ServerUrl>,
-    with_token: bool,
-    ice_servers: Vec<IceServer>,
-}
-
-impl std::fmt::Debug for Resource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not its URL: who knows it can end the session.
-        f.debug_struct("Resource").field("ice_servers", &self.ice_servers).finish_non_exhaustive()
-    }
 }
 
 impl WhepClient {
@@ -105,7 +94,7 @@ impl WhepClient {
         let mut server = self.server.clone();
         for _ in 0..=MOST_REDIRECTS {
             let with_token = self.server.shares_secrets_with(&server);
-            let reply = self.http.send(&server, outgoing(Method::POST, SDP, sdp), with_token).await?;
+            let reply = self.http.send(&server, Outgoing::new(Method::POST, SDP, sdp), with_token).await?;
             if reply.status.is_redirection() {
                 server = redirected(&server, &reply)?;
                 continue;
@@ -118,13 +107,13 @@ impl WhepClient {
                 StatusCode::NOT_ACCEPTABLE if has_type(&reply.headers, SDP) => {
                     let sdp = description(&server, &reply)?;
                     let resource = self.resource(&server, &reply.headers);
-                    if resource.url.is_none() {
+                    if !resource.is_named() {
                         let why = "a counter-offer (406) without a Location to send the answer to".into();
                         return Err(ClientError::Reply { server, why });
                     }
                     Ok(Negotiated::CounterOffer { sdp, resource })
                 }
-                _ => Err(refused(&self.http, &server, &reply, with_token)),
+                _ => Err(self.http.refused(&server, &reply, with_token)),
             };
         }
         let why = "one redirection leads to the next";
@@ -141,63 +130,9 @@ impl WhepClient {
         // that it was given for keeps its sessions elsewhere; only not from TLS to plain text.
         let with_token = self.server.shares_secrets_with(server)
             && url.as_ref().is_some_and(|url| url.is_secure() || !server.is_secure());
-        Resource { http: self.http.clone(), url, with_token, ice_servers: link::ice_servers(fields) }
+        let tag = text(headers, &header::ETAG).map(str::to_owned);
+        Resource::new(self.http.clone(), url, with_token, link::ice_servers(fields), tag)
     }
-}
-
-impl Resource {
-    /// STUN and TURN servers that the server offers.
-    pub fn ice_servers(&self) -> &[IceServer] {
-        &self.ice_servers
-    }
-
-    /// Answers a counter-offer.
-    pub async fn answer(&self, sdp: &str) -> Result<(), ClientError> {
-        let Some(url) = &self.url else { return Ok(()) };
-        let reply = self.http.send(url, outgoing(Method::PATCH, SDP, sdp), self.with_token).await?;
-        match reply.status.is_success() {
-            true => Ok(()),
-            false => Err(refused(&self.http, url, &reply, self.with_token)),
-        }
-    }
-
-    /// Restarts ICE: our new credentials and candidates as an SDP fragment (RFC 8840), and the server's in return.
-    /// `None`: the server cannot do that.
-    pub async fn restart_ice(&self, fragment: &IceFragment) -> Result<Option<IceFragment>, ClientError> {
-        let Some(url) = &self.url else { return Ok(None) };
-        let mut patch = outgoing(Method::PATCH, FRAGMENT, &fragment.to_string());
-        // Whatever ICE session it has is to be replaced (section 4.4.3), so its entity tag does not matter.
-        patch.if_match = Some("*".to_owned());
-        let reply = self.http.send(url, patch, self.with_token).await?;
-        match reply.status.as_u16() {
-            200 if !reply.body.is_empty() => match IceFragment::parse(&reply.body) {
-                Ok(fragment) => Ok(Some(fragment)),
-                Err(error) => {
-                    Err(ClientError::Reply { server: url.clone(), why: format!("its fragment is malformed: {error}") })
-                }
-            },
-            // Not there, not supported, not now: the session goes on without.
-            200..=299 | 405 | 415 | 422 | 501 => Ok(None),
-            _ => Err(refused(&self.http, url, &reply, self.with_token)),
-        }
-    }
-
-    /// Ends the session.
-    pub async fn delete(&self) -> Result<(), ClientError> {
-        let Some(url) = &self.url else { return Ok(()) };
-        let delete = Outgoing { method: Method::DELETE, content_type: None, if_match: None, body: Bytes::new() };
-        let reply = self.http.send(url, delete, self.with_token).await?;
-        // One that is gone already is as good.
-        match reply.status.is_success() || matches!(reply.status.as_u16(), 404 | 410) {
-            true => Ok(()),
-            false => Err(refused(&self.http, url, &reply, self.with_token)),
-        }
-    }
-}
-
-fn outgoing(method: Method, content_type: &'static str, body: &str) -> Outgoing {
-    let body = Bytes::copy_from_slice(body.as_bytes());
-    Outgoing { method, content_type: Some(content_type), if_match: None, body }
 }
 
 fn redirected(server: &ServerUrl, reply: &Reply) -> Result<ServerUrl, ClientError> {
@@ -212,16 +147,6 @@ fn redirected(server: &ServerUrl, reply: &Reply) -> Result<ServerUrl, ClientErro
     }
     tracing::debug!(%server, %target, "redirected");
     Ok(target)
-}
-
-fn refused(http: &Http, server: &ServerUrl, reply: &Reply, with_token: bool) -> ClientError {
-    ClientError::Refused {
-        server: server.clone(),
-        status: reply.status,
-        detail: error::detail(&reply.body),
-        token: http.token(with_token),
-        retry_after: error::retry_after(&reply.headers),
-    }
 }
 
 fn description(server: &ServerUrl, reply: &Reply) -> Result<String, ClientError> {

@@ -120,7 +120,7 @@ where
 fn broken(error: &str, member: &Member) -> End {
     debug!(error, "WebSocket failed");
     // The library tells its errors apart by type; axum passes on only their text.
-    if error.contains("too long") || error.contains("too big") {
+    if error.contains("Message too long") {
         member.refuse(Refused::new(Code::TooLarge, "a message has more than 64 KiB"), None);
         return End::Close { code: close_code::SIZE, reason: "a message has more than 64 KiB" };
     }

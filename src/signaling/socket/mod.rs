@@ -156,7 +156,7 @@ pub(crate) async fn serve(
             no_room(full)
         })?;
         let (shared, open) = (shared.clone(), open.subscribe());
-        let token = websocket_token(&headers, &uri);
+        let token = websocket_token(&headers, uri.query());
         let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
         Ok(upgrade.on_upgrade(move |socket: WebSocket| async move {
             let _permit = permit;

@@ -1,5 +1,5 @@
-//! A scripted WHIP publisher on the webrtc crate: it does exactly what its [`Script`] says, well-behaved or not, and
-//! keeps what it was told by RTCP.
+//! A scripted peer on the webrtc crate, WHIP publisher or the sending end of a WHEP server: it does exactly what its
+//! [`Script`] says, well-behaved or not, and keeps what it was told by RTCP.
 //!
 //! Where a real peer is enough, [`Publisher`](super::publisher::Publisher) (webrtcbin) is the better witness: it shares
 //! no code with the bridge.
@@ -35,17 +35,19 @@ pub use self::{
     script::{Keyframes, Layer, Repairs, Reports, Script},
     sender::Heard,
 };
-use super::{SOON, http, publisher::Refused, wait_until};
+use super::{
+    SOON, wait_until,
+    whip::{self, Refused, Resource},
+};
 
 /// A publisher with an accepted offer. Dropping it is vanishing: its sockets close, nobody is told.
 pub struct Peer {
     runtime: Option<tokio::runtime::Runtime>,
-    // Kept for as long as the peer is there; gone with the runtime.
-    _connection: Arc<dyn PeerConnection>,
+    // Gone with the runtime.
+    connection: Arc<dyn PeerConnection>,
     sender: Arc<Mutex<Sender>>,
     connected: Arc<AtomicBool>,
-    token: Option<String>,
-    resource: String,
+    resource: Resource,
     offer: String,
     answer: String,
 }
@@ -66,33 +68,64 @@ impl Peer {
         let connected = Arc::new(AtomicBool::new(false));
         let (connection, sender, offer) = runtime.block_on(Box::pin(prepare(script, connected.clone())));
 
-        let mut request = http().post(url).header("Content-Type", "application/sdp");
-        if let Some(token) = &token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let mut response = request.send(offer.as_str()).expect("POST of the offer");
-        let status = response.status().as_u16();
-        let location = response.headers().get("location").map(|l| l.to_str().expect("Location").to_owned());
-        let body = response.body_mut().read_to_string().expect("body");
-        if status != 201 {
-            runtime.shutdown_background();
-            return Err(Refused { status, body });
-        }
-        let resource = url::Url::parse(url).and_then(|u| u.join(&location.expect("201 with a Location"))).expect("URL");
-        let routed = path.map_or(body.clone(), |path| path.reroute(&body));
+        let (resource, answer) = match whip::post(url, token.as_deref(), &offer) {
+            Ok(accepted) => accepted,
+            Err(refused) => {
+                runtime.shutdown_background();
+                return Err(refused);
+            }
+        };
+        let routed = path.map_or(answer.clone(), |path| path.reroute(&answer));
         let description = RTCSessionDescription::answer(routed).expect("an answer");
         runtime.block_on(connection.set_remote_description(description)).expect("a good answer");
-        let resource = resource.into();
-        Ok(Self {
-            runtime: Some(runtime),
-            _connection: connection,
-            sender,
-            connected,
-            token,
-            resource,
-            offer,
-            answer: body,
-        })
+        Ok(Self { runtime: Some(runtime), connection, sender, connected, resource, offer, answer })
+    }
+
+    /// Answers an offer to receive, as a WHEP server does. On a path that is not loopback itself it knows the other side by
+    /// what comes that way only.
+    pub fn answer(offer: &str, script: Script) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
+        let path = script.path.clone();
+        let connected = Arc::new(AtomicBool::new(false));
+        let offer = if path.is_some() { without_candidates(offer) } else { offer.to_owned() };
+        let (connection, sender, answer) = runtime.block_on(Box::pin(async {
+            let (connection, sender, gathered) = Box::pin(build(script, connected.clone())).await;
+            let description = RTCSessionDescription::offer(offer.clone()).expect("an offer");
+            connection.set_remote_description(description).await.expect("a good offer");
+            let answer = connection.create_answer(None).await.expect("an answer");
+            connection.set_local_description(answer).await.expect("a local description");
+            let _ = tokio::time::timeout(Duration::from_secs(2), gathered).await;
+            let answer = connection.local_description().await.expect("a local description").sdp;
+            sender.lock().expect("the sender").described(&answer);
+            (connection, sender, answer)
+        }));
+        let answer = path.map_or(answer.clone(), |path| path.reroute(&answer));
+        let resource = Resource::default(); // the player's to end
+        Self { runtime: Some(runtime), connection, sender, connected, resource, offer, answer }
+    }
+
+    /// Restarts ICE as the answering side: takes these credentials and returns its own. Its candidates are what they were.
+    pub fn restart_ice(&self, ufrag: &str, password: &str) -> (String, String) {
+        let offer: String = without_candidates(&self.offer)
+            .lines()
+            .map(|line| match line.split_once(':') {
+                Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{ufrag}\r\n"),
+                Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{password}\r\n"),
+                _ => format!("{line}\r\n"),
+            })
+            .collect();
+        let runtime = self.runtime.as_ref().expect("a runtime");
+        let answer = runtime.block_on(async {
+            let description = RTCSessionDescription::offer(offer).expect("an offer");
+            self.connection.set_remote_description(description).await.expect("a good offer");
+            let answer = self.connection.create_answer(None).await.expect("an answer");
+            let sdp = answer.sdp.clone();
+            self.connection.set_local_description(answer).await.expect("a local description");
+            sdp
+        });
+        let value = |name: &str| answer.lines().find_map(|line| line.strip_prefix(name)).expect("a value").to_owned();
+        (value("a=ice-ufrag:"), value("a=ice-pwd:"))
     }
 
     /// Waits for ICE and DTLS.
@@ -137,12 +170,7 @@ impl Peer {
 
     /// Ends the session as WHIP wants it.
     pub fn delete(self) {
-        let mut request = http().delete(&self.resource);
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let status = request.call().expect("DELETE").status();
-        assert!(status.is_success(), "DELETE: {status}");
+        self.resource.delete();
     }
 
     /// Is gone without a word.
@@ -164,6 +192,30 @@ impl Drop for Peer {
 }
 
 impl Sender {
+    /// Takes the ids of header extensions from its description.
+    fn extended(&mut self, sdp: &str) {
+        let id = |uri: &str| {
+            let line = sdp.lines().find(|line| line.starts_with("a=extmap:") && line.ends_with(uri));
+            line.and_then(|line| line.split([':', ' ']).nth(1)).and_then(|id| id.parse().ok()).unwrap_or(0)
+        };
+        self.extensions =
+            Extensions { mid: id(":sdes:mid"), rid: id(":rtp-stream-id"), repaired_rid: id(":repaired-rtp-stream-id") };
+    }
+
+    /// Sends as its answer says: payload types are the offerer's choice.
+    fn described(&mut self, answer: &str) {
+        self.extended(answer);
+        for stream in &mut self.streams {
+            let kind = if stream.is_video { "video" } else { "audio" };
+            let section = answer.split("\r\nm=").find(|section| section.starts_with(kind)).expect("a section");
+            let formats = section.lines().next().expect("a line").split(' ').skip(3);
+            stream.payload_type = formats.filter_map(|format| format.parse().ok()).next().expect("a format");
+            // No `mid` extension is needed: the answer names the SSRCs.
+            stream.rtx = None;
+        }
+        self.extensions.mid = 0;
+    }
+
     fn video(&mut self, rid: &str) -> &mut Stream {
         let found = self.streams.iter_mut().find(|stream| stream.is_video && stream.rid.unwrap_or("") == rid);
         found.unwrap_or_else(|| panic!("no layer {rid:?}"))
@@ -172,13 +224,35 @@ impl Sender {
 
 /// The connection with its offer.
 async fn prepare(script: Script, connected: Arc<AtomicBool>) -> (Arc<dyn PeerConnection>, Arc<Mutex<Sender>>, String) {
+    let candidates = script.candidates;
+    let (connection, sender, gathered) = Box::pin(build(script, connected)).await;
+    let offer = connection.create_offer(None).await.expect("an offer");
+    connection.set_local_description(offer).await.expect("a local description");
+    let _ = tokio::time::timeout(Duration::from_secs(2), gathered).await;
+    let offer = connection.local_description().await.expect("a local description").sdp;
+    sender.lock().expect("the sender").extended(&offer);
+    let offer = if candidates { offer } else { without_candidates(&offer) };
+    // add_transceiver offers both directions; publishers offer one.
+    let offer = offer.lines().map(|line| line.replace("a=sendrecv", "a=sendonly") + "\r\n").collect();
+    (connection, sender, offer)
+}
+
+fn without_candidates(sdp: &str) -> String {
+    let keeps = |line: &&str| !(line.starts_with("a=candidate:") || line.starts_with("a=end-of-candidates"));
+    sdp.lines().filter(keeps).flat_map(|line| [line, "\r\n"]).collect()
+}
+
+type Gathered = tokio::sync::oneshot::Receiver<()>;
+
+/// The connection with what it will send, before it is known to whom.
+async fn build(script: Script, connected: Arc<AtomicBool>) -> (Arc<dyn PeerConnection>, Arc<Mutex<Sender>>, Gathered) {
     let streams = streams(&script);
     let mut engine = media_engine(&script);
     for (kind, uri) in extensions(&script) {
         engine.register_header_extension(capability(uri), kind, None).expect("an extension");
     }
     let tracks = tracks(&script, &streams);
-    let (candidates, wildcard) = (script.candidates, script.path.is_some());
+    let wildcard = script.path.is_some();
     let sender = Arc::new(Mutex::new(Sender {
         script,
         streams,
@@ -207,21 +281,7 @@ async fn prepare(script: Script, connected: Arc<AtomicBool>) -> (Arc<dyn PeerCon
     for track in tracks {
         connection.add_track(Arc::new(TrackLocalStaticRTP::new(track))).await.expect("a track");
     }
-    let offer = connection.create_offer(None).await.expect("an offer");
-    connection.set_local_description(offer).await.expect("a local description");
-    let _ = tokio::time::timeout(Duration::from_secs(2), gathered_out).await;
-    let offer = connection.local_description().await.expect("a local description").sdp;
-    let id = |uri: &str| {
-        let line = offer.lines().find(|line| line.starts_with("a=extmap:") && line.ends_with(uri));
-        line.and_then(|line| line.split([':', ' ']).nth(1)).and_then(|id| id.parse().ok()).unwrap_or(0)
-    };
-    sender.lock().expect("the sender").extensions =
-        Extensions { mid: id(":sdes:mid"), rid: id(":rtp-stream-id"), repaired_rid: id(":repaired-rtp-stream-id") };
-    let keeps =
-        |line: &&str| candidates || !(line.starts_with("a=candidate:") || line.starts_with("a=end-of-candidates"));
-    // add_transceiver offers both directions; publishers offer one.
-    let offer = offer.lines().filter(keeps).map(|line| line.replace("a=sendrecv", "a=sendonly") + "\r\n").collect();
-    (connection, sender, offer)
+    (connection, sender, gathered_out)
 }
 
 /// Notes what the connection tells.

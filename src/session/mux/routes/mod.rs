@@ -1,4 +1,10 @@
 //! Which session a datagram belongs to.
+//!
+//! A checked request proves that its sender knows a session's password, not that it is where it comes from: who has a
+//! session of his own could write another's address onto it. So an address that a session's media flows from stays that
+//! session's until another one has proven to be there, by the answer to a check; see `newcomers`.
+
+mod newcomers;
 
 use std::{
     collections::HashMap,
@@ -22,6 +28,8 @@ pub(super) struct Routes {
     by_ssrc: HashMap<u32, Vec<Arc<Channel>>>,
     /// Unknown addresses that are checked for a session; one each.
     probed: HashMap<SocketAddr, Arc<Channel>>,
+    /// Addresses that a session has asked from while another one holds them; the last one to ask.
+    claimed: HashMap<SocketAddr, Arc<Channel>>,
     /// What ended lately.
     revoked: Revoked,
     /// Sessions that have called somebody who may never call back: an ICE-lite server only answers (RFC 8445 section 2.5).
@@ -69,6 +77,7 @@ impl Routes {
         }
         if self.by_ufrag.values().any(|named| Arc::ptr_eq(&named.channel, channel)) {
             channel.peer().restart();
+            channel.ssrcs().restart();
         }
         self.inserted += 1;
         let IceCredentials { ufrag, password } = credentials;
@@ -98,11 +107,21 @@ impl Routes {
         }
         self.by_address.retain(|_, owner| !Arc::ptr_eq(owner, channel));
         self.probed.retain(|_, owner| !Arc::ptr_eq(owner, channel));
+        // What was claimed of it needs no claim any more: the next request takes it.
+        let held = |address: &SocketAddr| self.by_address.contains_key(address);
+        self.claimed.retain(|address, owner| !Arc::ptr_eq(owner, channel) && held(address));
         self.callers.retain(|caller| !Arc::ptr_eq(caller, channel));
         self.by_ssrc.retain(|_, owners| {
             owners.retain(|owner| !Arc::ptr_eq(owner, channel));
             !owners.is_empty()
         });
+    }
+
+    /// A stream is this session's: its packets were made with the session's keys.
+    pub(super) fn prove_ssrc(&mut self, channel: &Arc<Channel>, ssrc: u32) {
+        if !channel.is_closed() && channel.peer().learn_ssrc(ssrc) {
+            self.by_ssrc.entry(ssrc).or_default().push(channel.clone());
+        }
     }
 
     /// Finds the session. A STUN request from an address that is new to its session, or where its peer is not, is checked.
@@ -112,10 +131,17 @@ impl Routes {
         if let Some(named) = stun::local_ufrag(datagram).and_then(|ufrag| self.by_ufrag.get(ufrag)) {
             let channel = named.channel.clone();
             let is_known = known.is_some_and(|known| Arc::ptr_eq(known, &channel));
+            let is_held = !is_known && known.is_some_and(|known| known.peer().holds(from, now));
             let mut peer = channel.peer();
             if !is_known || peer.path.may_move_to(from) {
                 if !stun::integrity_holds(datagram, &named.password) {
                     return Route::Forged;
+                }
+                if is_held {
+                    peer.note(from, to);
+                    drop(peer);
+                    self.claimed.insert(from, channel.clone());
+                    return Route::Session { channel, shown: from, news: News::None };
                 }
                 if !is_known {
                     self.learn(&mut peer, &channel, from, to);
@@ -130,82 +156,20 @@ impl Routes {
             return Route::Over(answer);
         }
         let media = is_media(datagram);
-        let ssrc = media.then(|| rtp_ssrc(datagram)).flatten();
-        if let Some(channel) = known.cloned() {
-            let mut peer = channel.peer();
-            if let Some((stun::Kind::Response, transaction)) = stun::kind(datagram) {
-                peer.checks.answered(from, transaction);
+        let Some(channel) = known.cloned() else { return self.route_unknown(from, to, datagram, now) };
+        if let Some((stun::Kind::Response, transaction)) = stun::kind(datagram) {
+            if let Some(route) = self.route_claimed(from, to, datagram, transaction, now) {
+                return route;
             }
-            if let Some(ssrc) = ssrc.filter(|ssrc| peer.learn_ssrc(*ssrc)) {
-                self.by_ssrc.entry(ssrc).or_default().push(channel.clone());
-            }
-            let shown = peer.path.inward(from, media, now);
-            drop(peer);
-            return Route::Session { channel, shown, news: News::None };
+            channel.peer().checks.answered(from, transaction);
         }
-        self.route_unknown(from, to, datagram, ssrc, now)
-    }
-
-    /// An address that no session has: a peer may be there now.
-    fn route_unknown(
-        &mut self,
-        from: SocketAddr,
-        to: Option<IpAddr>,
-        datagram: &[u8],
-        ssrc: Option<u32>,
-        now: Instant,
-    ) -> Route {
-        if let Some([channel]) = ssrc.and_then(|ssrc| self.by_ssrc.get(&ssrc)).map(Vec::as_slice) {
-            let channel = channel.clone();
-            let Some((shown, check)) = channel.peer().path.stranger(from, now) else { return Route::Unknown };
-            if check && !self.probed.get(&from).is_some_and(|owner| Arc::ptr_eq(owner, &channel)) {
-                self.probed.retain(|_, owner| !Arc::ptr_eq(owner, &channel));
-                self.probed.insert(from, channel.clone());
-            }
-            return Route::Session { channel, shown, news: if check { News::Elsewhere } else { News::None } };
-        }
-        let Some((stun::Kind::Response, transaction)) = stun::kind(datagram) else { return Route::Unknown };
-        let Some(channel) = self.probed.get(&from).cloned() else {
-            return self.route_called(from, to, datagram, transaction, now);
-        };
-        let mut peer = channel.peer();
-        if !peer.probe_answered(from, transaction, datagram, now) {
-            return Route::Forged;
-        }
-        peer.checks.answered(from, transaction);
-        self.learn(&mut peer, &channel, from, to);
-        self.probed.remove(&from);
-        let shown = peer.path.inward(from, false, now);
-        drop(peer);
-        Route::Session { channel, shown, news: News::Moved }
-    }
-
-    /// An answer from an address that never asked: it may be a called server's. Only who got the check knows its
-    /// transaction ID, so nobody else costs more than the search.
-    fn route_called(
-        &mut self,
-        from: SocketAddr,
-        to: Option<IpAddr>,
-        response: &[u8],
-        transaction: stun::Transaction,
-        now: Instant,
-    ) -> Route {
-        let asked = self.callers.iter().find(|caller| caller.peer().checks.is_pending(from, transaction));
-        let Some(channel) = asked.cloned() else { return Route::Unknown };
-        let mut peer = channel.peer();
-        if !peer.is_genuine(response) {
-            return Route::Forged;
-        }
-        peer.checks.answered(from, transaction);
-        self.learn(&mut peer, &channel, from, to);
-        let shown = peer.path.inward(from, false, now);
-        drop(peer);
+        let shown = channel.peer().path.inward(from, media, now);
         Route::Session { channel, shown, news: News::None }
     }
 
     /// Remembers that an address is this session's.
     fn learn(&mut self, peer: &mut Peer, channel: &Arc<Channel>, from: SocketAddr, to: Option<IpAddr>) {
-        if let Some(forgotten) = peer.learn(from, to)
+        if let Some(forgotten) = peer.note(from, to)
             && self.by_address.get(&forgotten).is_some_and(|owner| Arc::ptr_eq(owner, channel))
         {
             self.by_address.remove(&forgotten);
@@ -219,13 +183,6 @@ fn is_media(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(128..=191))
 }
 
-/// The SSRC of a media packet that is RTP (RFC 5761 section 4).
-fn rtp_ssrc(datagram: &[u8]) -> Option<u32> {
-    let is_rtcp = (192..=223).contains(datagram.get(1)?);
-    let ssrc = datagram.get(8..12)?.try_into().ok()?;
-    (!is_rtcp).then(|| u32::from_be_bytes(ssrc))
-}
-
 #[cfg(test)]
 mod tests {
     use rtc::stun::{
@@ -237,11 +194,11 @@ mod tests {
 
     use super::*;
 
-    fn credentials(ufrag: &str) -> IceCredentials {
+    pub(super) fn credentials(ufrag: &str) -> IceCredentials {
         IceCredentials { ufrag: ufrag.into(), password: format!("password of {ufrag}") }
     }
 
-    fn session(routes: &mut Routes, ufrag: &str) -> Arc<Channel> {
+    pub(super) fn session(routes: &mut Routes, ufrag: &str) -> Arc<Channel> {
         let channel = Arc::default();
         routes.insert(&channel, credentials(ufrag));
         channel
@@ -251,7 +208,7 @@ mod tests {
         check(ufrag, password, false)
     }
 
-    fn check(ufrag: &str, password: &str, nominates: bool) -> Vec<u8> {
+    pub(super) fn check(ufrag: &str, password: &str, nominates: bool) -> Vec<u8> {
         let provider = rtc::crypto::default_provider().unwrap();
         let password = password.to_owned();
         let integrity = MessageIntegrity::new_short_term_integrity_with_provider(password, provider.crypto());
@@ -271,22 +228,22 @@ mod tests {
 
     impl Routes {
         /// Routes what came from this port just now.
-        fn at(&mut self, port: u16, datagram: &[u8]) -> Route {
+        pub(in super::super) fn at(&mut self, port: u16, datagram: &[u8]) -> Route {
             self.route(address(port), None, datagram, Instant::now())
         }
     }
 
-    fn address(port: u16) -> SocketAddr {
+    pub(super) fn address(port: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    fn rtp(ssrc: u32) -> Vec<u8> {
+    pub(super) fn rtp(ssrc: u32) -> Vec<u8> {
         let mut packet = vec![0x80, 96, 0, 1, 0, 0, 0, 1];
         packet.extend_from_slice(&ssrc.to_be_bytes());
         packet
     }
 
-    fn leads_to(route: &Route, session: &Arc<Channel>) -> bool {
+    pub(super) fn leads_to(route: &Route, session: &Arc<Channel>) -> bool {
         matches!(route, Route::Session { channel, .. } if Arc::ptr_eq(channel, session))
     }
 
@@ -318,6 +275,7 @@ mod tests {
         for port in 1..200 {
             routes.at(port, &request("a", "password of a"));
             routes.at(port, &rtp(port.into()));
+            routes.prove_ssrc(&a, port.into());
         }
         assert!(routes.by_address.len() <= 16);
         routes.remove(&a);
@@ -352,18 +310,19 @@ mod tests {
     }
 
     /// Two sessions with media: `a` from port 1 with SSRC 11, `b` from port 2 with SSRC 22.
-    fn two_with_media() -> (Routes, Arc<Channel>, Arc<Channel>) {
+    pub(super) fn two_with_media() -> (Routes, Arc<Channel>, Arc<Channel>) {
         let mut routes = Routes::default();
         let (a, b) = (session(&mut routes, "a"), session(&mut routes, "b"));
         for (port, name, channel) in [(1, "a", &a), (2, "b", &b)] {
             routes.at(port, &request(name, &format!("password of {name}")));
             channel.peer().path.selected(address(port), Instant::now());
             routes.at(port, &rtp(u32::from(port) * 11));
+            routes.prove_ssrc(channel, u32::from(port) * 11);
         }
         (routes, a, b)
     }
 
-    fn response(transaction: [u8; 12], password: &str) -> Vec<u8> {
+    pub(super) fn response(transaction: [u8; 12], password: &str) -> Vec<u8> {
         let provider = rtc::crypto::default_provider().unwrap();
         let integrity =
             MessageIntegrity::new_short_term_integrity_with_provider(password.to_owned(), provider.crypto());
@@ -372,48 +331,6 @@ mod tests {
         let mut message = Message::new();
         message.build(&setters).unwrap();
         message.raw
-    }
-
-    #[test]
-    fn a_called_server_that_never_asks_is_known_by_its_answer() {
-        let mut routes = Routes::default();
-        let (a, b) = (session(&mut routes, "a"), session(&mut routes, "b"));
-        for channel in [&a, &b] {
-            let mut peer = channel.peer();
-            peer.set_remote_password("theirs".into());
-            assert!(peer.may_check(address(1), [7; 12], &[], || true, Instant::now()));
-        }
-        let answer = response([7; 12], "theirs");
-        assert!(matches!(routes.at(1, &answer), Route::Unknown), "who is called is not answered by strangers");
-        routes.calls(&a);
-        assert!(matches!(routes.at(1, &response([8; 12], "theirs")), Route::Unknown), "another transaction");
-        assert!(matches!(routes.at(2, &answer), Route::Unknown), "another address");
-        assert!(matches!(routes.at(1, &response([7; 12], "wrong")), Route::Forged));
-        assert!(matches!(routes.at(1, &[0x80; 20]), Route::Unknown));
-        assert!(leads_to(&routes.at(1, &answer), &a));
-        assert!(leads_to(&routes.at(1, &[0x80; 20]), &a), "and so is what follows");
-        routes.remove(&a);
-        assert!(routes.callers.is_empty() && routes.by_address.is_empty());
-    }
-
-    #[test]
-    fn media_of_an_unknown_address_goes_by_its_ssrc_and_moves_nothing() {
-        let (mut routes, a, _) = two_with_media();
-        let route = routes.at(3, &rtp(11));
-        assert!(leads_to(&route, &a));
-        assert!(matches!(route, Route::Session { shown, news: News::Elsewhere, .. } if shown == address(1)));
-        assert!(matches!(routes.at(3, &rtp(33)), Route::Unknown), "nobody's");
-        assert!(matches!(routes.at(3, &[0x80, 200, 0, 1, 0, 0, 0, 11, 0, 0, 0, 11]), Route::Unknown), "RTCP");
-        assert_eq!(a.peer().path.outward(address(1)), address(1));
-    }
-
-    #[test]
-    fn an_ssrc_that_two_sessions_use_tells_nothing_until_one_is_gone() {
-        let (mut routes, a, b) = two_with_media();
-        routes.at(2, &rtp(11));
-        assert!(matches!(routes.at(3, &rtp(11)), Route::Unknown));
-        routes.remove(&b);
-        assert!(leads_to(&routes.at(3, &rtp(11)), &a));
     }
 
     #[test]

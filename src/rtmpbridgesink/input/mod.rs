@@ -1,11 +1,14 @@
 //! A request pad: a ghost pad, and behind it the chain for the caps that came in.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+mod caps;
+mod installed;
+mod progress;
 
-use gst::{glib, prelude::*};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gst::prelude::*;
+use installed::Installed;
+pub(super) use progress::Progress;
 
 use super::{
     RtmpBridgeSink,
@@ -16,31 +19,11 @@ use super::{
 };
 use crate::{
     rtmp::Track,
-    transcode::{Chain, ChainError, Route, Settings},
+    transcode::{ChainError, Route},
 };
 
 /// After a longer silence than this the chain starts anew: audiorate would fill hours of it, all at once.
 const LONGEST_FILLED_GAP_NS: i64 = 5_000_000_000;
-
-/// How far a pad has come, as its chain's end has to know and to tell.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    has_data: AtomicBool,
-    arrived: AtomicBool,
-    drained: AtomicBool,
-    live: AtomicBool,
-}
-
-impl Progress {
-    /// Whether upstream is live, as far as it is known.
-    pub(super) fn is_live(&self) -> bool {
-        self.live.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_drained(&self) {
-        self.drained.store(true, Ordering::SeqCst);
-    }
-}
 
 /// One pad. Its lock is never held while something is pushed or a state changes.
 pub(super) struct Input {
@@ -50,14 +33,10 @@ pub(super) struct Input {
     /// Of both pads.
     timeline: Arc<Mutex<Timeline>>,
     installed: Mutex<Option<Installed>>,
+    /// Caps for which no chain could be made, and an error told so.
+    refused: Mutex<Option<gst::Caps>>,
     /// Where the last buffer or gap ended, in placed time.
     last_end: Mutex<Option<i64>>,
-}
-
-struct Installed {
-    route: Route,
-    chain: Arc<Chain>,
-    appsink: gst_app::AppSink,
 }
 
 impl Input {
@@ -81,10 +60,17 @@ impl Input {
                     None => gst::Pad::event_default(pad, parent, event),
                 }
             })
-            .query_function(query)
+            .query_function(caps::query)
             .build();
-        let input =
-            Arc::new(Self { track, pad, progress, timeline, installed: Mutex::new(None), last_end: Mutex::new(None) });
+        let input = Arc::new(Self {
+            track,
+            pad,
+            progress,
+            timeline,
+            installed: Mutex::new(None),
+            refused: Mutex::new(None),
+            last_end: Mutex::new(None),
+        });
         let weak = Arc::downgrade(&input);
         let weak_element = element.downgrade();
         input.pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |pad, info| {
@@ -104,16 +90,18 @@ impl Input {
 
     /// How far EOS has come.
     pub(super) fn end(&self) -> PadEnd {
-        PadEnd {
-            linked: self.pad.is_linked(),
-            arrived: self.progress.arrived.load(Ordering::SeqCst),
-            drained: self.progress.drained.load(Ordering::SeqCst),
-        }
+        self.progress.end(self.pad.is_linked())
     }
 
     /// The encoder's name, or `passthrough`; `None` before caps came.
     pub(super) fn encoder_name(&self) -> Option<String> {
         self.lock().as_ref().map(|installed| installed.chain.name())
+    }
+
+    /// The encoders that were passed over, with the reasons, and how many raw frames none took.
+    pub(super) fn encoder_losses(&self) -> (Vec<String>, u64) {
+        let chain = self.lock().as_ref().map(|installed| installed.chain.clone());
+        chain.map(|chain| (chain.passed_over(), chain.frames_skipped())).unwrap_or_default()
     }
 
     /// Whether an element is one of its chain.
@@ -147,10 +135,9 @@ impl Input {
 
     /// Forgets the last stream.
     pub(super) fn reset(&self) {
-        for flag in [&self.progress.has_data, &self.progress.arrived, &self.progress.drained] {
-            flag.store(false, Ordering::SeqCst);
-        }
+        self.progress.reset();
         *lock(&self.last_end) = None;
+        *lock(&self.refused) = None;
     }
 
     fn event(
@@ -162,20 +149,25 @@ impl Input {
     ) -> bool {
         match event.view() {
             // A parser would refuse them. Complete ones follow before data does.
-            gst::EventView::Caps(caps) if lacks_configuration(caps.caps()) => return true,
+            gst::EventView::Caps(caps) if caps::lacks_configuration(caps.caps()) => return true,
             gst::EventView::Caps(caps) => {
                 if let Err(error) = self.prepare(element, caps.caps()) {
-                    gst::error!(CAT, obj = pad, "{error}");
-                    gst::element_error!(element, gst::StreamError::CodecNotFound, ("{}: {error}", pad.name()));
+                    // Upstream may send them again with every buffer until it hears of the error.
+                    let told = lock(&self.refused).replace(caps.caps_owned());
+                    if told.as_deref() != Some(caps.caps()) {
+                        gst::error!(CAT, obj = pad, "{error}");
+                        gst::element_error!(element, gst::StreamError::CodecNotFound, ("{}: {error}", pad.name()));
+                    }
                     return false;
                 }
+                *lock(&self.refused) = None;
             }
             gst::EventView::Eos(_) => {
                 gst::debug!(CAT, obj = pad, "EOS");
-                self.progress.arrived.store(true, Ordering::SeqCst);
+                self.progress.set_arrived();
                 // Parsers call a stream without data an error; there is nothing to drain, either.
                 let has_chain = self.lock().is_some();
-                if !has_chain || !self.progress.has_data.load(Ordering::SeqCst) {
+                if !has_chain || !self.progress.has_data() {
                     self.progress.set_drained();
                     element.check_ending();
                     return true;
@@ -194,8 +186,7 @@ impl Input {
             }
             // After EOS it is a new stream's.
             gst::EventView::StreamStart(_) => {
-                self.progress.arrived.store(false, Ordering::SeqCst);
-                self.progress.drained.store(false, Ordering::SeqCst);
+                self.progress.stream_starts();
             }
             _ => {}
         }
@@ -218,7 +209,7 @@ impl Input {
 
     /// Places what is about to go in.
     fn before_data(&self, element: &RtmpBridgeSink, pad: &gst::GhostPad, data: &mut gst::PadProbeData<'_>) {
-        if !self.progress.has_data.swap(true, Ordering::SeqCst) {
+        if self.progress.data_comes() {
             self.learn_liveness(element);
         }
         let kind = pad.current_caps().map_or(Kind::Stream, |caps| stamps::kind(&caps));
@@ -297,53 +288,31 @@ impl Input {
 
     /// Makes the chain fit the caps, which are about to go into it.
     fn prepare(&self, element: &RtmpBridgeSink, caps: &gst::CapsRef) -> Result<(), ChainError> {
-        let route = Route::of(caps)?;
+        let settings = element.transcode_settings();
+        let route = Route::of(caps, &settings)?;
         if self.lock().as_ref().is_some_and(|installed| installed.route == route) {
             return Ok(());
         }
         self.clear(element);
-        let installed = self.install(element, route, caps, &element.transcode_settings())?;
-        self.progress.has_data.store(false, Ordering::SeqCst);
+        let installed = Installed::put(element, &self.pad, self.track, route, caps, &settings, &self.progress)?;
+        let (name, passed_over) = (installed.chain.name(), installed.chain.passed_over());
+        gst::info!(CAT, obj = self.pad, "{caps} goes through: {name}; passed over: {passed_over:?}");
+        self.progress.has_no_data();
         *self.lock() = Some(installed);
         self.learn_liveness(element);
         Ok(())
     }
 
-    fn install(
-        &self,
-        element: &RtmpBridgeSink,
-        route: Route,
-        caps: &gst::CapsRef,
-        settings: &Settings,
-    ) -> Result<Installed, ChainError> {
-        let chain = Arc::new(Chain::build(caps, settings)?);
-        let appsink = terminal::make(element, self.track, &chain.output, chain.bitrate, self.progress.clone());
-        let installed = Installed { route, chain, appsink };
-        let wire = || -> Result<(), glib::BoolError> {
-            element.add_many(installed.elements())?;
-            gst::Element::link_many(installed.elements())?;
-            for child in installed.elements() {
-                child.sync_state_with_parent()?;
-            }
-            let first = installed.elements().next().and_then(|first| first.static_pad("sink"));
-            self.pad.set_target(first.as_ref())
-        };
-        if let Err(error) = wire() {
-            installed.remove_from(element);
-            return Err(ChainError::Unsupported(format!("{caps} ({})", error.message)));
-        }
-        gst::info!(CAT, obj = self.pad, "{} goes through: {}", caps, installed.chain.name());
-        Ok(installed)
-    }
-
     /// Waits for the clock only where upstream does not.
     fn learn_liveness(&self, element: &RtmpBridgeSink) {
         let live = terminal::is_upstream_live(&self.pad);
-        self.progress.live.store(live, Ordering::Relaxed);
+        self.progress.set_live(live != Some(false));
         let installed = self.lock().as_ref().map(|installed| (installed.appsink.clone(), installed.chain.clone()));
         if let Some((appsink, chain)) = installed {
-            appsink.set_sync(!live && element.waits_for_clock());
-            chain.set_live(live);
+            // One that does not say is taken as live: waiting for the clock would be wrong for it, and only files need it.
+            appsink.set_sync(live == Some(false) && element.waits_for_clock());
+            // But it may be a file, all of which is wanted.
+            chain.set_live(live == Some(true));
         }
     }
 
@@ -356,58 +325,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Installed {
-    /// Stops the chain and takes it out. The appsink first: it may be holding a streaming thread until a frame is due.
-    fn remove_from(&self, element: &RtmpBridgeSink) {
-        let _ = self.appsink.set_state(gst::State::Null);
-        for child in self.elements() {
-            let _ = child.set_state(gst::State::Null);
-            if child.parent().is_some() {
-                let _ = element.remove(child);
-            }
-        }
-    }
-
-    fn elements(&self) -> impl Iterator<Item = &gst::Element> {
-        self.chain.elements.iter().chain([self.appsink.upcast_ref()])
-    }
-}
-
 /// The segment of what comes in, if it is one of time.
 fn upstream_segment(pad: &gst::GhostPad) -> Option<gst::FormattedSegment<gst::ClockTime>> {
     let event = pad.sticky_event::<gst::event::Segment>(0)?;
     event.segment().clone().downcast().ok()
-}
-
-/// Whether these are caps that promise a decoder configuration and do not have it yet.
-fn lacks_configuration(caps: &gst::CapsRef) -> bool {
-    caps.structure(0).is_some_and(|structure| {
-        let format = structure.get::<&str>("stream-format").unwrap_or_default();
-        let wants = matches!(
-            (structure.name().as_str(), format),
-            ("video/x-h264", "avc" | "avc3") | ("video/x-h265", "hvc1" | "hev1") | ("audio/mpeg", "raw")
-        );
-        wants && !structure.has_field("codec_data")
-    })
-}
-
-/// Caps are those of the template whatever chain stands behind the pad: another codec makes another chain.
-fn query(pad: &gst::GhostPad, parent: Option<&gst::Object>, query: &mut gst::QueryRef) -> bool {
-    match query.view_mut() {
-        gst::QueryViewMut::Caps(query) => {
-            let caps = pad.pad_template_caps();
-            let caps = query
-                .filter()
-                .map(|filter| caps.intersect_with_mode(filter, gst::CapsIntersectMode::First))
-                .unwrap_or(caps);
-            query.set_result(&caps);
-            true
-        }
-        gst::QueryViewMut::AcceptCaps(query) => {
-            let accepted = query.caps().can_intersect(&pad.pad_template_caps());
-            query.set_result(accepted);
-            true
-        }
-        _ => gst::Pad::query_default(pad, parent, query),
-    }
 }

@@ -35,14 +35,14 @@ impl State {
 
 /// Tells the element's bus.
 pub(super) struct Notices {
-    element: gst::glib::WeakRef<super::WebrtcIngest>,
+    element: gst::glib::WeakRef<crate::webrtcingest::WebrtcIngest>,
     url: String,
     /// The last reason that was warned of: a server that stays away is not worth a warning every few seconds.
     warned: Option<String>,
 }
 
 impl Notices {
-    pub(super) fn new(element: gst::glib::WeakRef<super::WebrtcIngest>, url: String) -> Self {
+    pub(super) fn new(element: gst::glib::WeakRef<crate::webrtcingest::WebrtcIngest>, url: String) -> Self {
         Self { element, url, warned: None }
     }
 
@@ -75,9 +75,9 @@ impl Notices {
     }
 }
 
-fn post(element: &super::WebrtcIngest, url: &str, state: &State, warning: Option<String>) {
+fn post(element: &crate::webrtcingest::WebrtcIngest, url: &str, state: &State, warning: Option<String>) {
     let reason = state.reason().unwrap_or_default();
-    gst::info!(super::imp::CAT, obj = element, "{url}: {} {reason}", state.name());
+    gst::info!(crate::webrtcingest::imp::CAT, obj = element, "{url}: {} {reason}", state.name());
     let mut structure = gst::Structure::builder("webrtcbridge-connection")
         .field("url", url)
         .field("state", state.name())

@@ -1,5 +1,8 @@
-//! The GObject: properties, pad templates, state changes and EOS. What happens in them is elsewhere.
+//! The GObject: properties, pad templates, state changes and EOS. What happens in them is in `running` and elsewhere.
 #![allow(missing_docs)] // glib::Properties expands to undocumented accessors
+
+mod running;
+mod templates;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -10,21 +13,21 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use once_cell::sync::Lazy;
 
 use super::{
-    ending::{self, Ending},
+    codecs::{AudioCodec, VideoCodec},
     input::Input,
+    inspection::Inspection,
     keeper::Keeper,
     missing::MissingTrack,
-    observer::ElementObserver,
+    preset::Preset,
     settings::Settings,
-    stage::{Candidate, Outcome, Stage},
+    stage::Stage,
     stats::{self, ElementStats},
-    timeline::{Repair, Timeline},
+    timeline::Timeline,
     tls::TlsValidationFlags,
 };
 use crate::{
     bridge::Peer,
-    rtmp::{self, Destinations, Track, Tracks},
-    transcode,
+    rtmp::{Destinations, Track},
 };
 
 pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
@@ -47,13 +50,26 @@ pub struct RtmpBridgeSink {
         blurb = "RTMP URL to publish to, or several separated by spaces: rtmp[s]://host[:port]/application/stream-key; reading it gives it without its secrets")]
     #[property(name = "locations", type = gst::Array, get = Self::locations, set = Self::set_locations, mutable_playing,
         blurb = "The same URLs as an array; reading it gives them without their secrets")]
+    #[property(name = "preset", type = Preset, get, set, member = preset,
+        blurb = "Platform whose rules the stream keeps: sets what is not set, takes a stream key alone as location, warns of what breaks a rule", builder(Preset::None))]
     #[property(name = "encoder", type = String, get, set, member = encoder, default = Some("auto"),
-        blurb = "H.264 encoder: auto, software, or the name of an encoder's factory")]
+        blurb = "Video encoder: auto (the best hardware that works, else software), hardware, software, or the name of an encoder's factory")]
+    #[property(name = "video-codec", type = VideoCodec, get, set, member = video_codec,
+        blurb = "What video is sent as; others than H.264 need a server that understands enhanced RTMP", builder(VideoCodec::Auto))]
+    #[property(name = "audio-codec", type = AudioCodec, get, set, member = audio_codec,
+        blurb = "What audio is sent as; Opus needs a server that understands enhanced RTMP v2", builder(AudioCodec::Auto))]
     #[property(name = "video-bitrate", type = u32, get, set = Self::set_video_bitrate, member = video_bitrate,
         minimum = 1000, maximum = 2_000_000_000, default = 2_500_000, mutable_playing, blurb = "Bitrate of encoded video in bit/s")]
     #[property(name = "audio-bitrate", type = u32, get, set, member = audio_bitrate, minimum = 8000, maximum = 320_000,
         default = 128_000,
         blurb = "Bitrate of encoded audio in bit/s")]
+    #[property(name = "width", type = u32, get, set, member = width, maximum = 16_384, default = 0,
+        blurb = "Width of the canvas that video is transcoded to, with borders where the shape differs (0: as height and the input have it)")]
+    #[property(name = "height", type = u32, get, set, member = height, maximum = 16_384, default = 0,
+        blurb = "Height of the canvas that video is transcoded to (0: as width and the input have it)")]
+    #[property(name = "framerate", type = gst::Fraction, get, set, member = framerate, minimum = gst::Fraction::new(0, 1),
+        maximum = gst::Fraction::new(240, 1), default = gst::Fraction::new(0, 1),
+        blurb = "Frame rate that video is transcoded to (0/1: as it comes)")]
     #[property(name = "keyframe-interval", type = u32, get, set, member = keyframe_interval, minimum = 100,
         default = 2000, blurb = "Time from keyframe to keyframe in ms: encoders make them, publishers whose video passes through are asked")]
     #[property(name = "max-queue-time", type = u32, get, set, member = max_queue_time, minimum = 100,
@@ -83,6 +99,7 @@ pub struct RtmpBridgeSink {
     inputs: Mutex<Vec<Arc<Input>>>,
     destinations: Mutex<Option<Arc<Destinations>>>,
     stage: Mutex<Arc<Stage>>,
+    inspection: Inspection,
     timeline: Arc<Mutex<Timeline>>,
     keeper: Mutex<Option<Keeper>>,
     /// A keyframe has been asked for by somebody who could not wait for the stage.
@@ -119,6 +136,7 @@ impl ObjectImpl for RtmpBridgeSink {
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         self.derived_set_property(id, value, pspec);
+        lock(&self.settings).was_set(pspec.name());
     }
 
     fn constructed(&self) {
@@ -145,32 +163,7 @@ impl ElementImpl for RtmpBridgeSink {
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
-        static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
-            let video = ["x-h264", "x-h265", "x-vp8", "x-vp9", "x-av1"]
-                .iter()
-                .fold(gst::Caps::builder_full(), |caps, name| {
-                    caps.structure(gst::Structure::new_empty(format!("video/{name}")))
-                })
-                // What converts best is preferred, everything else is taken.
-                .structure(
-                    gst::Structure::builder("video/x-raw").field("format", gst::List::new(["I420", "NV12"])).build(),
-                )
-                .structure_with_any_features(gst::Structure::new_empty("video/x-raw"))
-                .build();
-            let audio = gst::Caps::builder_full()
-                .structure(gst::Structure::builder("audio/mpeg").field("mpegversion", 4i32).build())
-                .structure(gst::Structure::new_empty("audio/x-opus"))
-                .structure(gst::Structure::new_empty("audio/x-alaw"))
-                .structure(gst::Structure::new_empty("audio/x-mulaw"))
-                .structure(gst::Structure::new_empty("audio/x-raw"))
-                .build();
-            [("video", video), ("audio", audio)]
-                .into_iter()
-                .filter_map(|(name, caps)| {
-                    gst::PadTemplate::new(name, gst::PadDirection::Sink, gst::PadPresence::Request, &caps).ok()
-                })
-                .collect()
-        });
+        static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(templates::templates);
         &TEMPLATES
     }
 
@@ -254,6 +247,8 @@ impl BinImpl for RtmpBridgeSink {
         match message.view() {
             // The end is when the server has been told, not when the chains are empty; and an unused pad never ends.
             gst::MessageView::Eos(_) => {}
+            // Live media wait for nothing here, so that no latency has to be told; gst-launch would print a line for each.
+            gst::MessageView::Latency(_) => {}
             // Decoders and parsers call it an error when the stream ends before they had enough for a first frame.
             gst::MessageView::Error(error) if self.is_draining(message.src()) => {
                 gst::info!(CAT, imp = self, "at the end of the stream: {}", error.error());
@@ -287,9 +282,11 @@ impl RtmpBridgeSink {
             lock(&self.settings).locations = urls;
             return;
         };
-        let wrong = match rtmp::parse_locations(urls.iter().map(String::as_str)) {
+        let parsed = lock(&self.settings).parse_locations(&urls);
+        let wrong = match parsed {
             Ok(locations) => {
                 lock(&self.settings).locations = urls;
+                self.inspection.locations(&self.obj(), &locations);
                 destinations.set_locations(locations).err().map(|error| format!("cannot start a thread: {error}"))
             }
             Err(error) => Some(format!("{error}; the destinations stay as they were")),
@@ -309,7 +306,11 @@ impl RtmpBridgeSink {
 
     fn stats(&self) -> gst::Structure {
         let encoder = |track| self.inputs_of(track).iter().find_map(|input| input.encoder_name());
+        let (passed_over, frames_skipped) =
+            self.inputs_of(Track::Video).first().map(|input| input.encoder_losses()).unwrap_or_default();
         let element = ElementStats {
+            passed_over,
+            frames_skipped,
             video_encoder: encoder(Track::Video),
             audio_encoder: encoder(Track::Audio),
             counts: self.stage().counts(),
@@ -330,99 +331,6 @@ impl RtmpBridgeSink {
                 Err(gst::StateChangeError)
             }
         }
-    }
-
-    fn start(&self) -> Result<(), gst::StateChangeError> {
-        let slate = lock(&self.settings).slate().map_err(|error| {
-            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
-            gst::StateChangeError
-        })?;
-        let inputs = lock(&self.inputs).clone();
-        inputs.iter().for_each(|input| input.reset());
-        *lock(&self.timeline) = Timeline::default();
-        let policy = lock(&self.settings).policy();
-        let stage = Arc::new(Stage::new(policy));
-        *lock(&self.stage) = stage.clone();
-        self.connect()?;
-        if policy != Default::default() {
-            let keeper = Keeper::start(&self.obj(), stage, slate).map_err(|error| self.no_thread(&error))?;
-            *lock(&self.keeper) = Some(keeper);
-        }
-        Ok(())
-    }
-
-    /// Makes destinations that know of nothing yet.
-    fn connect(&self) -> Result<(), gst::StateChangeError> {
-        let settings = lock(&self.settings).clone();
-        let locations = settings.locations().map_err(|error| {
-            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
-            gst::StateChangeError
-        })?;
-        self.ended.store(false, Ordering::SeqCst);
-        self.eos_posted.store(false, Ordering::SeqCst);
-        let observer = Arc::new(ElementObserver::new(&self.obj()));
-        let destinations = Arc::new(Destinations::new(settings.destinations(), observer));
-        destinations.set_locations(locations).map_err(|error| self.no_thread(&error))?;
-        // Dropping those before may wait for their threads: not under the lock.
-        let before = lock(&self.destinations).replace(destinations);
-        drop(before);
-        self.tell_tracks();
-        Ok(())
-    }
-
-    fn no_thread(&self, error: &std::io::Error) -> gst::StateChangeError {
-        gst::element_imp_error!(self, gst::LibraryError::Init, ("cannot start a thread: {error}"));
-        gst::StateChangeError
-    }
-
-    fn stop(&self) {
-        *lock(&self.keeper) = None;
-        let inputs = lock(&self.inputs).clone();
-        inputs.iter().for_each(|input| input.clear(&self.obj()));
-        // Dropping them may wait for their threads: not under the lock.
-        let destinations = lock(&self.destinations).take();
-        drop(destinations);
-    }
-
-    fn tell_tracks(&self) {
-        let tracks = {
-            let inputs = lock(&self.inputs);
-            let has = |track| inputs.iter().any(|input| input.track == track);
-            Tracks { video: has(Track::Video), audio: has(Track::Audio) }
-        };
-        // What does not come is made up: it is worth waiting for.
-        let tracks = match lock(&self.settings).missing_track {
-            MissingTrack::Ignore => tracks,
-            MissingTrack::Synthesise => Tracks { video: true, audio: true },
-        };
-        if let Some(destinations) = lock(&self.destinations).clone() {
-            destinations.set_tracks(tracks);
-        }
-    }
-
-    fn check_ending(&self) {
-        let ends: Vec<_> = lock(&self.inputs).iter().map(|input| input.end()).collect();
-        let Some(destinations) = lock(&self.destinations).clone() else { return };
-        match ending::judge(&ends) {
-            Ending::No => {}
-            Ending::Arrived => {
-                self.stage().end();
-                destinations.ending();
-            }
-            Ending::Drained => {
-                self.stage().end();
-                destinations.ended();
-                self.ended.store(true, Ordering::SeqCst);
-            }
-        }
-    }
-
-    /// After the end, a seek back to the beginning: the show starts again.
-    fn start_again(&self) {
-        gst::info!(CAT, imp = self, "a new stream after the end of the last one");
-        let policy = lock(&self.settings).policy();
-        self.stage().restart(policy);
-        let _ = self.connect(); // says why it cannot
     }
 
     fn stage(&self) -> Arc<Stage> {
@@ -449,71 +357,6 @@ impl RtmpBridgeSink {
 
     fn inputs_of(&self, track: Track) -> Vec<Arc<Input>> {
         lock(&self.inputs).iter().filter(|input| input.track == track).cloned().collect()
-    }
-}
-
-/// What the element's other files ask of it.
-impl super::RtmpBridgeSink {
-    pub(super) fn input(&self, track: Track) -> Option<Arc<Input>> {
-        self.imp().inputs_of(track).pop()
-    }
-
-    /// Takes what came out of a chain.
-    pub(super) fn deliver(&self, candidate: Candidate) {
-        let imp = self.imp();
-        if imp.ended.swap(false, Ordering::SeqCst) {
-            imp.start_again();
-        }
-        let destinations = lock(&imp.destinations).clone();
-        let Some(destinations) = destinations else { return };
-        let Outcome { ask, gone } = imp.stage().unit(candidate, self.now(), |unit| destinations.push(unit));
-        if let Some(track) = gone {
-            destinations.forget(track);
-        }
-        if ask {
-            imp.keyframe_wanted.store(true, Ordering::SeqCst);
-        }
-        imp.answer_keyframe_request();
-    }
-
-    /// Hands over what has to stand in for missing input.
-    pub(super) fn stand_in(&self, stage: &Stage) {
-        let Some(destinations) = lock(&self.imp().destinations).clone() else { return };
-        stage.tick(self.now(), |unit| destinations.push(unit));
-        self.imp().answer_keyframe_request();
-    }
-
-    pub(super) fn count(&self, repair: Repair) {
-        self.imp().stage().count(repair);
-    }
-
-    /// The clock in ns of running time.
-    pub(super) fn now(&self) -> i64 {
-        self.current_running_time().map_or(0, |now| now.nseconds().cast_signed())
-    }
-
-    pub(super) fn check_ending(&self) {
-        self.imp().check_ending();
-    }
-
-    pub(super) fn post_eos(&self) {
-        if !self.imp().eos_posted.swap(true, Ordering::SeqCst) {
-            let _ = self.post_message(gst::message::Eos::builder().src(self).build());
-        }
-    }
-
-    /// Never waits: it is called while the stage hands over as well.
-    pub(super) fn request_keyframe(&self) {
-        self.imp().keyframe_wanted.store(true, Ordering::SeqCst);
-        self.imp().answer_keyframe_request();
-    }
-
-    pub(super) fn transcode_settings(&self) -> transcode::Settings {
-        lock(&self.imp().settings).transcode()
-    }
-
-    pub(super) fn waits_for_clock(&self) -> bool {
-        lock(&self.imp().settings).sync
     }
 }
 

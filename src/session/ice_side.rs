@@ -1,0 +1,51 @@
+//! Whose word began a session: the peer's, which then restarts ICE as it likes, or ours, and then the restart is ours too.
+
+use webrtc::peer_connection::PeerConnection;
+
+use super::{IceChange, IceError, LocalIce, RemoteIce, caller_ice::CallerIce, restart::IceAgent};
+
+/// One connection's ICE after the descriptions.
+pub(super) enum IceSide {
+    /// The peer offered, and we answered.
+    Answered(IceAgent),
+    /// We offered, and the peer answered.
+    Called(Box<CallerIce>),
+}
+
+impl IceSide {
+    /// Takes what the peer tells of its ICE.
+    pub(super) async fn tell(
+        &mut self,
+        connection: &dyn PeerConnection,
+        told: RemoteIce,
+    ) -> Result<IceChange, IceError> {
+        match self {
+            Self::Answered(ice) => ice.tell(connection, told).await,
+            Self::Called(ice) => ice.tell(connection, told).await,
+        }
+    }
+
+    /// Begins a restart of our own.
+    pub(super) async fn offer_restart(&mut self, connection: &dyn PeerConnection) -> Result<LocalIce, IceError> {
+        match self {
+            Self::Answered(_) => Err(IceError::Refused("the offer was the peer's".into())),
+            Self::Called(ice) => ice.offer_restart(connection).await,
+        }
+    }
+
+    /// Candidates that the peer does not know yet.
+    pub(super) fn new_candidates(&mut self) -> Option<LocalIce> {
+        match self {
+            Self::Answered(_) => None, // nowhere to tell them: a server does not call its clients
+            Self::Called(ice) => ice.new_candidates(),
+        }
+    }
+
+    /// The peer has not been heard for 30 s: only a restart leads back.
+    pub(super) fn consent_expired(&self) {
+        match self {
+            Self::Answered(ice) => ice.consent_expired(),
+            Self::Called(ice) => ice.consent_expired(),
+        }
+    }
+}

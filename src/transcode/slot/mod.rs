@@ -1,0 +1,56 @@
+//! The place where a video encoder works: one at a time, replaced by the next when it fails, without upstream or
+//! downstream noticing more than missing frames and a keyframe.
+//!
+//! Raw frames in, encoded ones out. An error of the encoder stays inside, and becomes a warning that names its successor.
+
+use gst::{glib, subclass::prelude::*};
+
+use super::{ChainError, Settings, candidates::Candidates, unit::Tuning};
+
+mod imp;
+mod replacement;
+
+glib::wrapper! {
+    /// A bin that no factory makes. Public for the macro only: the module is not.
+    pub struct Slot(ObjectSubclass<imp::Slot>)
+        @extends gst::Bin, gst::Element, gst::Object,
+        @implements gst::ChildProxy;
+}
+
+impl Slot {
+    /// Makes it with the best encoder in it. `frame_rate` as far as it is known before the first frame.
+    pub(super) fn build(settings: &Settings, frame_rate: Option<f64>) -> Result<Self, ChainError> {
+        let tuning =
+            Tuning { bitrate: settings.video_bitrate, keyframe_interval: settings.keyframe_interval, frame_rate };
+        let mut candidates = Candidates::of(&settings.encoder, settings.video_codec)?;
+        let unit = candidates.first(&tuning)?;
+        let slot: Self = glib::Object::new();
+        slot.imp().begin(unit, candidates, tuning);
+        Ok(slot)
+    }
+
+    /// The factory of the encoder in it.
+    pub(super) fn encoder_name(&self) -> String {
+        self.imp().with_state(|state| state.name.clone())
+    }
+
+    /// The encoders that do not do, each with the reason.
+    pub(super) fn passed_over(&self) -> Vec<String> {
+        self.imp().with_state(|state| state.candidates.passed_over().to_vec())
+    }
+
+    /// Frames that never reached an encoder's input.
+    pub(super) fn frames_skipped(&self) -> u64 {
+        self.imp().with_state(|state| state.skipped)
+    }
+
+    /// Whether frames are left out when the encoder is too slow. If not, upstream waits.
+    pub(super) fn set_live(&self, live: bool) {
+        self.imp().with_state(|state| state.live = live);
+    }
+
+    /// In bit/s, also while it runs.
+    pub(super) fn set_bitrate(&self, bitrate: u32) {
+        self.imp().set_bitrate(bitrate);
+    }
+}
