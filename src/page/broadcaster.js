@@ -164,7 +164,8 @@ export class Broadcaster {
   #interrupted(mine, error) {
     if (FINAL.includes(error.code)) return this.#fail(error);
     this.#publication = null;
-    this.#showLive("The server cannot be reached; trying again…", error);
+    console.warn("not publishing:", error);
+    this.#showLive("Not connected to the server", new Problem("retrying"));
     clearTimeout(this.#retry);
     this.#retry = setTimeout(() => this.#publish(mine), RETRY_MS);
   }
@@ -278,7 +279,7 @@ export class Broadcaster {
   #showPeers() {
     document.body.dataset.peers = String(this.#hosting.count);
     // Who is watched is live, also while the server is not reached.
-    if (document.body.dataset.state === "connecting" && this.#isWatched) this.#showLive("The server is not reached yet");
+    if (document.body.dataset.state === "connecting" && this.#isWatched) this.#showLive("Not connected to the server");
   }
 
   #showLink() {

@@ -35,6 +35,8 @@ const WORDS = {
   "server-full": (detail) => `There is no room on the server: ${detail}. Trying again every few seconds.`,
   "too-often": () => "Too many messages in a short time. Wait a moment.",
   "picture-gone": () => "The camera was unplugged, or sharing the screen was ended. Choose another picture to go on.",
+  "retrying": () =>
+    "The server does not get your stream at the moment. It is tried again every few seconds; who watches directly sees you all the same.",
   "no-picture": () => "Choose a picture or a microphone: there is nothing to send.",
   "no-webrtc": () => "This browser has no WebRTC, or it is switched off.",
   "conflict": () => "Someone else is publishing here already. Wait until they have stopped, then press Reconnect.",
