@@ -227,7 +227,7 @@ fn the_page_says_in_words_what_is_wrong() {
     browser.fill("#watch-channel", "nowhere");
     browser.click("#watch-form button");
     wait_error("channel-gone", "not there");
-    browser.open(&page("?viewer=true&channel=a%20b"));
+    browser.open(&page("?viewer=true&channel=a%20b#token=s3cret"));
     wait_error("bad-channel", "\"a b\"");
 
     let refused = |name: &str| {

@@ -52,7 +52,7 @@ async fn a_viewer_and_the_publishers_page_find_each_other_and_the_server_only_pa
     assert_eq!(host.hear_type("viewers").await["count"], 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beyond_the_number_and_without_a_page_viewers_are_the_servers() {
     let site = site(1);
     let (_host, _) = site.joined("show", "publisher").await;
@@ -83,7 +83,7 @@ async fn a_viewer_who_asks_the_server_is_not_the_pages_any_more() {
     assert_eq!(second["mode"], "p2p", "his place is free");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn viewers_are_told_when_the_broadcast_is_over_however_it_ends() {
     let site = site(2);
     for is_direct in [true, false] {

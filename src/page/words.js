@@ -24,7 +24,8 @@ const WORDS = {
   "no-endpoint": () => "The server has no endpoint to publish to; its pipeline may have just stopped. Reload the page.",
   "unknown-endpoint": (detail) => `The server has no endpoint ${detail}. Choose one of those it has.`,
   "server-gone": () => "The server cannot be reached. Is the pipeline still running? Start it again, then press Reconnect.",
-  "unauthorized": () => "This endpoint needs a token, and the one given (if any) is not the right one. Enter the pipeline's auth-token.",
+  "unauthorized": () => "A token is needed here, and the one given (if any) is not the right one. Enter the one that the server has been given: " +
+    "the pipeline's auth-token, or a bridge server's publish-token or view-token.",
   "not-found": () => "The endpoint is gone; its pipeline may have stopped. Reload the page.",
   "channel-gone": () => "This channel is not there (any more). Choose one that is live, or wait: when it comes, it plays by itself.",
   "bad-channel": (detail) => `"${detail}" is no channel's id. Ids have 1 to 64 letters, digits, _ and -.`,

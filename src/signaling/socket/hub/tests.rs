@@ -1,3 +1,5 @@
+//! Channels and peers among themselves; viewers are in `audience`.
+
 use serde_json::{Value, json};
 
 use super::{
