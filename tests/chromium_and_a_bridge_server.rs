@@ -31,13 +31,12 @@ fn eight_publishers_reach_eight_names_and_a_killed_pipeline_is_its_own_affair() 
     });
     let publishers: Vec<Publisher> =
         (0..6).map(|number| Publisher::start(&server.whip(&format!("n{number}")))).collect();
-    let browsers = ["n6", "n7"].map(|channel| {
-        let browser = Browser::start();
+    let browsers = [Browser::start(), Browser::start()];
+    for (browser, channel) in browsers.iter().zip(["n6", "n7"]) {
         browser.open(&format!("{}/?broadcaster=true&codec=h264&channel={channel}", server.url()));
         browser.wait_state("idle", SOON);
         browser.click("#start");
-        browser
-    });
+    }
     browsers.iter().for_each(|browser| browser.wait_state("live", SOON));
     let seconds = |channel: &str, seconds: u32| {
         nginx.wait_recorded(channel, Duration::from_secs(60), |flv| flv.has_seconds(seconds, seconds))
@@ -53,16 +52,22 @@ fn eight_publishers_reach_eight_names_and_a_killed_pipeline_is_its_own_affair() 
     assert!(server.wait_state("n3", "failed").contains("killed by the test"));
     wait_until("one less", SOON, || (server.sessions() == 7).then_some(()));
 
-    for name in names.iter().filter(|name| *name != "n3") {
-        let recording = Recording::probe(&seconds(name, 6));
-        recording.assert_starts_with_keyframe();
-        recording.assert_decodes();
-        assert_eq!(nginx.publishes(name), 1, "{name}: one connection for the whole stream");
-        assert_eq!(recording.codec("video").as_deref(), Some("h264"));
-        assert_eq!(recording.codec("audio").as_deref(), Some("aac"));
-    }
+    let others: Vec<&String> = names.iter().filter(|name| *name != "n3").collect();
+    others.iter().for_each(|name| drop(seconds(name, 6)));
     publishers.iter().for_each(Publisher::assert_unharmed);
     assert!(browsers.iter().all(|browser| browser.state() == "live"));
+
+    // A recording that is still written to ends in the middle of a picture.
+    drop((publishers, browsers));
+    others.iter().for_each(|name| drop(server.wait_state(name, "ended")));
+    for name in others {
+        assert_eq!(nginx.publishes(name), 1, "{name}: one connection for the whole stream");
+        let recording = Recording::probe(&nginx.recordings(name).pop().expect("a recording"));
+        assert_eq!(recording.codec("video").as_deref(), Some("h264"));
+        assert_eq!(recording.codec("audio").as_deref(), Some("aac"));
+        recording.assert_starts_with_keyframe();
+        recording.assert_decodes();
+    }
     pipelines.lock().expect("pipelines").clear();
 }
 

@@ -210,7 +210,7 @@ fn a_bridge_server_pushes_each_publisher_under_its_own_name() {
     };
     let publishers = ["red", "blue"].map(publish);
     let recordings = ["red", "blue"].map(|name| nginx.wait_recorded(name, SOON, |flv| flv.has_seconds(2, 2)));
-    publishers.map(Publisher::delete);
+    publishers.into_iter().for_each(Publisher::delete);
     end(&mut run);
     recordings.iter().for_each(|path| Recording::probe(path).assert_good());
 }
@@ -222,10 +222,17 @@ fn the_page_of_a_bridge_server_knows_each_channels_playback() {
         "webrtcbridgebin listen=127.0.0.1:{port}\nsession=\"webrtcingest : rtmpbridgesink location=${{RTMP_URL}}/{{channel}}\""
     ));
     stand.receiver("echo 'rtmp-receiver: rtmp://127.0.0.1:1/ http://127.0.0.1:2/'\nexec sleep 60");
+    let plugin = "libgstwebrtcbridge.so";
+    symlink(common::plugin_dir().join(plugin), stand.dir.path().join("target/release").join(plugin)).expect("link");
+    stand.know_the_plugin();
     let mut run = stand.start();
     let wanted = format!("http://127.0.0.1:{port}/?playback=http://127.0.0.1:2/live/{{channel}}.flv");
     let mut lines = BufReader::new(run.0.stderr.take().expect("stderr")).lines().map_while(Result::ok);
-    assert!(lines.any(|l| l.contains(&wanted)), "no line with {wanted}");
+    let mut seen = Vec::new();
+    assert!(
+        lines.by_ref().inspect(|l| seen.push(l.clone())).any(|l| l.contains(&wanted)),
+        "no line with {wanted}: {seen:#?}"
+    );
     end(&mut run);
 }
 
@@ -293,12 +300,17 @@ impl Stand {
         let stand = Self::new(&description);
         let target = stand.dir.path().join("target");
         symlink(common::plugin_dir(), target.join("release")).expect("link");
-        // Not the registry of those that have no plugin: they would make it forget ours.
+        stand.know_the_plugin();
+        stand
+    }
+
+    /// Not the registry of those that have no plugin: they would make it forget ours.
+    fn know_the_plugin(&self) {
+        let target = self.dir.path().join("target");
         let registry = common::target_tmp().join("run-registry-with-plugin");
         fs::create_dir_all(&registry).expect("folder");
         fs::remove_file(target.join("gst-registry")).expect("link");
         symlink(registry, target.join("gst-registry")).expect("link");
-        stand
     }
 
     /// Puts a shell script in the place of a program.

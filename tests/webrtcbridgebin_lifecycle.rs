@@ -21,7 +21,7 @@ fn audio_only() -> Options {
 /// What the bin says when it is to start with this description.
 fn mistake(session: &str) -> String {
     let server = BridgeServer::ready(&[("session", session)]);
-    server.pipeline.set_state(gst::State::Playing).expect_err(session);
+    assert!(server.pipeline.set_state(gst::State::Playing).is_err(), "{session} is taken");
     let others = server.others();
     let error = others.iter().find_map(|other| other.strip_prefix("error: session: "));
     error.unwrap_or_else(|| panic!("{others:?}")).to_owned()
@@ -101,7 +101,7 @@ fn what_is_the_bins_business_is_ignored_in_a_session_with_a_warning() {
 fn an_ingest_without_uri_and_without_a_session_says_so() {
     common::server::register();
     let pipeline = gst::parse::launch("webrtcingest ! fakesink").expect("a pipeline");
-    pipeline.set_state(gst::State::Playing).expect_err("it does not start");
+    assert!(pipeline.set_state(gst::State::Playing).is_err());
     let message = pipeline.bus().and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error])).expect("an error");
     let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };
     assert!(error.error().message().contains("uri is not set"), "{error:?}");

@@ -33,7 +33,7 @@ impl Good {
         Self { ann, bob }
     }
 
-    async fn is_untouched(mut self) {
+    async fn goes_on(mut self) {
         self.ann.send(json!({"type": "offer", "sdp": offer(0)})).await;
         assert_eq!(self.bob.hear().await["sdp"], offer(0));
     }
@@ -56,7 +56,7 @@ async fn every_bad_message_is_answered_by_an_error_and_the_connection_goes_on() 
     let (code, words) = client.refused(json!({"type": "create", "title": "x".repeat(201)})).await;
     assert_eq!((code.as_str(), words.contains("title")), ("bad-message", true), "the field is named");
     client.ask(json!({"type": "list"})).await;
-    good.is_untouched().await;
+    good.goes_on().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,7 +77,7 @@ async fn more_than_64_kib_is_told_and_closes_that_connection_alone() {
         pieces.frame(0x00, &[b'x'; 40_000]);
     }
     assert_eq!(pieces.close_code(), Some(1009));
-    good.is_untouched().await;
+    good.goes_on().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,7 +100,7 @@ async fn a_flood_is_refused_and_then_cut_off() {
     assert_eq!(code, Some(1008));
     assert!(refused > 0, "first it is told");
     flood.abort();
-    good.is_untouched().await;
+    good.goes_on().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,7 +122,7 @@ async fn who_does_not_read_is_dropped_and_holds_up_nobody() {
         assert!(begun.elapsed() < TIMEOUT, "it is still waited for");
     };
     assert_eq!(left["peer"], peer);
-    good.is_untouched().await;
+    good.goes_on().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,7 +154,7 @@ async fn malformed_frames_close_their_connection_alone() {
         sends(&mut raw);
         assert_eq!(raw.close_code(), Some(*code), "{name}");
     }
-    good.is_untouched().await;
+    good.goes_on().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,7 +168,7 @@ async fn handshakes_that_never_end_and_clients_that_say_nothing_hold_up_nobody()
         })
         .collect();
     let silent: Vec<_> = (0..100).map(|_| Raw::open(&site)).collect();
-    Good::new(&site).await.is_untouched().await;
+    Good::new(&site).await.goes_on().await;
     drop((begun, silent));
 }
 
@@ -251,7 +251,7 @@ async fn random_frames_harm_nobody() {
             raw.close_code();
         }
     }
-    good.is_untouched().await;
+    good.goes_on().await;
 }
 
 /// A client that writes its frames by hand.

@@ -239,11 +239,6 @@ impl Endpoint {
         let slot = lock(&self.sessions).remove(id);
         drop(slot);
     }
-
-    /// How many sessions have a URL.
-    pub(crate) fn len(&self) -> usize {
-        lock(&self.sessions).len()
-    }
 }
 
 impl Drop for Endpoint {

@@ -284,9 +284,9 @@ impl WebrtcIngest {
                 (crossing, mux, role)
             }
             Source::Own(connection) => {
-                let codecs = codecs::receivable(connection.codecs)?;
-                let ResolvedConnection { role, udp_ports, public_addresses, max_bitrate, connect_timeout, .. } =
-                    connection;
+                let ResolvedConnection { role, codecs, udp_ports, public_addresses, max_bitrate, connect_timeout } =
+                    *connection;
+                let codecs = codecs::receivable(codecs)?;
                 let media = runtime::media().map_err(thread)?;
                 let mux = Mux::shared(media, udp_ports).map_err(|error| {
                     format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out")

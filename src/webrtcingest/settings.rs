@@ -128,7 +128,7 @@ pub(super) struct ResolvedSettings {
 /// Where media comes from.
 pub(super) enum Source {
     /// A connection of its own.
-    Own(ResolvedConnection),
+    Own(Box<ResolvedConnection>),
     /// The connection of the session around it.
     Peer(Peer),
 }
@@ -165,7 +165,7 @@ impl Settings {
             (Some(uri), _) => {
                 let connection = self.connection(parse_uri(uri)?)?;
                 let is_client = matches!(connection.role, ResolvedRole::Client(_));
-                (Source::Own(connection), is_client)
+                (Source::Own(Box::new(connection)), is_client)
             }
         };
         let eos_on_disconnect = match self.on_disconnect {

@@ -30,6 +30,13 @@ pub struct Holding {
     pub rss_kib: usize,
 }
 
+/// glibc gives threads heaps of their own, sixteen on two cores, and what is free in one is of no use to the others: with one,
+/// what the process holds is what is in use, and growth is a leak.
+pub const ONE_HEAP: [(&str, &str); 1] = [("MALLOC_ARENA_MAX", "1")];
+
+/// The thread of GStreamer's system clock, which comes with the first who waits for a time, and stays.
+pub const CLOCK: usize = 1;
+
 /// Publishers at the same time.
 const WORKERS: usize = 4;
 

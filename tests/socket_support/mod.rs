@@ -91,8 +91,7 @@ impl Site {
     }
 
     pub async fn client_at(&self, path: &str) -> Result<Client, Error> {
-        let (socket, _) = connect_async(format!("ws://{}{path}", self.addr())).await?;
-        Ok(Client { socket })
+        Client::connect(&format!("ws://{}{path}", self.addr())).await
     }
 
     pub async fn client_with_bearer(&self, token: &str) -> Client {
@@ -119,6 +118,10 @@ pub struct Client {
 }
 
 impl Client {
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Ok(Self { socket: connect_async(url).await?.0 })
+    }
+
     pub async fn send(&mut self, message: Value) {
         self.send_text(&message.to_string()).await;
     }
@@ -141,11 +144,7 @@ impl Client {
             match timeout(TIMEOUT, self.socket.next()).await.expect("a frame in time") {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => (),
                 Some(Ok(message)) => return Some(message),
-                Some(Err(error)) => {
-                    eprintln!("{error:?}");
-                    return None;
-                }
-                None => return None,
+                Some(Err(_)) | None => return None,
             }
         }
     }

@@ -112,7 +112,7 @@ pub(super) async fn one(
 ) -> Result<Response, Refusal> {
     let id = channel_id(&id)?;
     admit(&site, Role::View, Some(&id), &headers, peer).await?;
-    let channel = site.registry.get(&id).await.ok_or_else(|| Refusal::NoChannel(id))?;
+    let channel = site.registry.get(&id).await.ok_or(Refusal::NoChannel(id))?;
     Ok(fresh(Channel::from(channel)))
 }
 
