@@ -31,10 +31,9 @@ fn eight_publishers_reach_eight_names_and_a_killed_pipeline_is_its_own_affair() 
     });
     let publishers: Vec<Publisher> =
         (0..6).map(|number| Publisher::start(&server.whip(&format!("n{number}")))).collect();
-    let first = Browser::start();
-    let browsers = [first.another(), first];
+    let browsers = [Browser::start(), Browser::start()];
     for (browser, channel) in browsers.iter().zip(["n6", "n7"]) {
-        browser.open(&format!("{}/?codec=h264&channel={channel}", server.url()));
+        browser.open(&format!("{}/?broadcaster=true&codec=h264&channel={channel}", server.url()));
         browser.wait_state("idle", SOON);
         browser.click("#start");
     }
@@ -78,18 +77,16 @@ fn the_page_lets_a_publisher_name_a_channel() {
     let session = format!("webrtcingest : rtmpbridgesink location={}", nginx.url("{channel}"));
     let server = BridgeServer::start(&[("session", &session)]);
     let browser = Browser::start();
-    browser.open(&format!("{}/", server.url()));
+    browser.open(&format!("{}/?broadcaster=true", server.url()));
     browser.wait_state("idle", SOON);
-    let name = browser.eval("return document.querySelector('#channel').value");
-    assert!(name.as_str().is_some_and(|name| name.len() == 8), "a name is proposed: {name}");
-    browser.eval("const field = document.querySelector('#channel'); field.value = 'no spaces'; field.dispatchEvent(new Event('input'));");
+    browser.fill("#channel", "no spaces");
     browser.click("#start");
     assert_eq!(browser.state(), "idle", "the form does not take it");
-    browser.eval("const field = document.querySelector('#channel'); field.value = 'my_show'; field.dispatchEvent(new Event('input'));");
-    let hint = browser.eval("return document.querySelector('#playback-hint').textContent");
-    assert!(hint.as_str().is_some_and(|hint| hint.contains("/whip/my_show")), "{hint}");
+    browser.fill("#channel", "my_show");
     browser.click("#start");
     browser.wait_state("live", SOON);
+    let link = browser.eval("return document.querySelector('#link').value");
+    assert!(link.as_str().is_some_and(|link| link.ends_with("/?viewer=true&channel=my_show")), "{link}");
     browser.screenshot("bridge-server-page");
     nginx.wait_recorded("my_show", Duration::from_secs(40), |flv| flv.has_seconds(2, 2));
     browser.click("#stop");

@@ -153,6 +153,8 @@ async fn the_chat_goes_to_all_in_the_channel_in_one_order() {
     for number in 0..10 {
         ann.send(json!({"type": "chat", "text": format!("hi {number} 🎉")})).await;
     }
+    let named = bob.hear().await;
+    assert_eq!(named, json!({"type": "chat-joined", "peer": ann_id, "name": "Änn"}));
     for number in 0..10 {
         let heard = bob.hear().await;
         assert_eq!((&heard["from"], &heard["name"]), (&json!(ann_id), &json!("Änn")));
@@ -187,7 +189,7 @@ async fn what_does_not_fit_the_moment_is_refused_by_name() {
     assert_eq!(client.refused(signal.clone()).await.0, "not-joined");
     assert_eq!(client.refused(json!({"type": "chat", "text": "hi"})).await.0, "not-joined");
     assert_eq!(client.refused(json!({"type": "stop"})).await.0, "bad-message");
-    assert_eq!(client.refused(join("room", "viewer")).await.0, "unsupported");
+    assert_eq!(client.refused(join("room", "viewer")).await.0, "not-found", "there is nothing to watch");
     client.ask(join("room", "peer")).await;
     assert_eq!(client.refused(join("room", "peer")).await.0, "bad-state");
     assert_eq!(client.refused(signal.clone()).await.0, "not-found", "alone");

@@ -15,7 +15,7 @@ use crate::{
     channel::{ChannelId, ChannelLimits, MemoryRegistry},
     runtime,
     session::{CodecPreferences, Mux, SessionConfig, UdpPorts},
-    signaling::{Access, IceServer, ListenAddress, SessionId, SiteConfig, SiteMount, TlsFiles, mount_site},
+    signaling::{Access, Audience, IceServer, ListenAddress, SessionId, SiteConfig, SiteMount, TlsFiles, mount_site},
 };
 
 /// What a bridge server is made of. The defaults are those of `webrtcbridgebin`, with sessions that take no media.
@@ -42,6 +42,8 @@ pub struct ServerConfig {
     pub channels: ChannelLimits,
     /// The most sessions at a time.
     pub max_sessions: usize,
+    /// How many viewers there may be, and who serves them.
+    pub audience: Audience,
     /// Serves the page.
     pub page: bool,
     /// Makes each session's pipeline: a [`Description`](super::Description), or a closure that gets channel and session id.
@@ -64,6 +66,7 @@ impl Default for ServerConfig {
             connect_timeout: Duration::from_secs(10),
             channels: ChannelLimits { max_channels: 100, ttl: Duration::from_secs(3600) },
             max_sessions: 100,
+            audience: Audience { max_viewers: 1000, p2p_viewers: 0 },
             page: true,
             session: Arc::new(|_: &ChannelId, _: &SessionId| Ok(None)),
             observer: Arc::new(Nobody),
@@ -136,6 +139,7 @@ impl Server {
             registry,
             publishing: Arc::new(sessions.clone()),
             monitor: Arc::new(sessions.clone()),
+            audience: config.audience,
             page: config.page,
         };
         let mount = mount_site(http, site).map_err(|error| ServerError(error.to_string()))?;

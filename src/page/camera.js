@@ -33,7 +33,8 @@ async function has(kind) {
   return devices.some((device) => device.kind === kind);
 }
 
-function problem(error) {
+/** Why the browser gives no camera, screen or microphone. */
+export function problem(error) {
   switch (error.name) {
     case "NotAllowedError":
     case "SecurityError":

@@ -1,4 +1,5 @@
-// ICE after the answer (RFC 8840): what a PATCH carries, and what its answer means for the remote description.
+// ICE after the answer (RFC 8840): what a PATCH carries, and what its answer means for the remote description; and
+// candidates as messages.
 
 export const FRAGMENT = "application/trickle-ice-sdpfrag";
 
@@ -31,4 +32,9 @@ export function restarted(answer, told) {
     return [line, ...candidates];
   });
   return lines.join("\r\n");
+}
+
+/** A candidate as it is told over the WebSocket. */
+export function told({ candidate, sdpMid, sdpMLineIndex, usernameFragment }) {
+  return { candidate, sdpMid, sdpMLineIndex, ...(usernameFragment ? { usernameFragment } : {}) };
 }

@@ -28,7 +28,7 @@ function show(state, words, error = null) {
   $("start").hidden = busy;
   $("start").textContent = state === "failed" && isOpen(stream) ? "Reconnect" : "Start";
   $("stop").hidden = !busy;
-  for (const field of [$("endpoint"), $("channel"), $("token")]) field.disabled = busy;
+  for (const field of [$("endpoint"), $("token")]) field.disabled = busy;
   if (error) document.body.dataset.error = error.code ?? "unknown";
   else delete document.body.dataset.error;
   $("error").hidden = !error;
@@ -64,7 +64,7 @@ async function start() {
     }
     show("connecting", "Connecting…");
     publication = new Publication({ token: $("token").value.trim(), onchange: (what) => mine === turn && changed(what) });
-    await publication.start({ url: pathOf(endpoint), stream, codec: query.get("codec")?.toLowerCase() });
+    await publication.start({ url: endpoint.path, stream, codec: query.get("codec")?.toLowerCase() });
   } catch (error) {
     if (mine === turn) fail(error);
   }
@@ -85,7 +85,7 @@ function changed(what) {
   clearInterval(clock);
   clock = setInterval(() => showLive().catch(() => {}), 1000);
   showLive().catch(() => {});
-  playback?.start($("channel").value);
+  playback?.start("");
 }
 
 function fail(error) {
@@ -141,40 +141,21 @@ async function learnEndpoints() {
   return chosen;
 }
 
-// What stands in the path of a bridge server, where everybody names a channel.
-const CHANNEL = "{channel}";
-
-/** Where to publish: the endpoint itself, or the channel of that name. */
-function pathOf(endpoint) {
-  return endpoint.path.replace(CHANNEL, () => encodeURIComponent($("channel").value));
-}
-
 /** A path matches as a whole, or a channel by the last segment. */
 function matches(path, wanted) {
   const decoded = decodeURI(path);
-  if (decoded.endsWith(CHANNEL)) return true;
   return decoded === wanted || path === wanted || decoded.split("/").pop() === wanted;
 }
 
 function showEndpoint() {
   const chosen = endpoints.find((entry) => entry.path === $("endpoint").value);
   $("token-row").hidden = !chosen?.token && document.body.dataset.error !== "unauthorized";
-  const named = Boolean(chosen?.path.endsWith(CHANNEL));
-  $("channel-row").hidden = !named;
-  $("channel").required = named;
-  if (named && !$("channel").value) $("channel").value = query.get("channel") ?? randomName();
   if (!playback && !query.has("playback")) {
     sayOverPlayback(
-      `The stream goes to ${new URL(pathOf(chosen), location).href}, and from there to where the pipeline sends it. ` +
+      `The stream goes to ${new URL(chosen.path, location).href}, and from there to where the pipeline sends it. ` +
         "To see it here, add playback=URL to this page's address.",
     );
   }
-}
-
-/** A name that nobody else has chosen. */
-function randomName() {
-  const letters = "abcdefghijkmnpqrstuvwxyz23456789"; // none that look like another; 32 of them, so that all are as likely
-  return Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => letters[byte % 32]).join("");
 }
 
 function preparePlayback() {
@@ -203,7 +184,6 @@ $("controls").addEventListener("submit", (event) => {
 });
 $("stop").addEventListener("click", stop);
 $("endpoint").addEventListener("change", showEndpoint);
-$("channel").addEventListener("input", showEndpoint);
 addEventListener("pagehide", () => publication && stop());
 
 takeToken();

@@ -73,6 +73,17 @@ export class Publication {
     return session && fetch(session, { method: "DELETE", headers: this.#authorization(), keepalive: true }).catch(() => {});
   }
 
+  /** Sends other tracks of the same kinds from now on. */
+  replace(stream) {
+    const swap = (sender) => sender.replaceTrack(stream.getTracks().find((track) => track.kind === sender.track?.kind) ?? sender.track);
+    return Promise.all(this.#pc.getSenders().map(swap));
+  }
+
+  /** What the browser knows of the connection. */
+  report() {
+    return this.#pc.getStats();
+  }
+
   /** What is being sent, measured since the last call. */
   async stats() {
     const report = [...(await this.#pc.getStats()).values()];

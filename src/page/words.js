@@ -13,7 +13,7 @@ const WORDS = {
   "insecure": () =>
     "Browsers give the camera only to pages that came over HTTPS or from this same machine. " +
     `Open http://localhost:${location.port}/ on the machine that runs the pipeline, or serve this page with a ` +
-    "certificate (uri=whips://…, tls-certificate, tls-key).",
+    "certificate (tls-certificate, tls-key; for webrtcingest uri=whips://…).",
   "permission": () =>
     "The browser was not allowed to use the camera and microphone. Allow both in the address bar's site settings, then press Start.",
   "no-camera": () => "No camera was found. Plug one in, then press Start.",
@@ -24,8 +24,22 @@ const WORDS = {
   "no-endpoint": () => "The server has no endpoint to publish to; its pipeline may have just stopped. Reload the page.",
   "unknown-endpoint": (detail) => `The server has no endpoint ${detail}. Choose one of those it has.`,
   "server-gone": () => "The server cannot be reached. Is the pipeline still running? Start it again, then press Reconnect.",
-  "unauthorized": () => "This endpoint needs a token, and the one given (if any) is not the right one. Enter the pipeline's auth-token.",
+  "unauthorized": () => "A token is needed here, and the one given (if any) is not the right one. Enter the one that the server has been given: " +
+    "the pipeline's auth-token, or a bridge server's publish-token or view-token.",
   "not-found": () => "The endpoint is gone; its pipeline may have stopped. Reload the page.",
+  "channel-gone": () => "This channel is not there (any more). Choose one that is live, or wait: when it comes, it plays by itself.",
+  "bad-channel": (detail) => `"${detail}" is no channel's id. Ids have 1 to 64 letters, digits, _ and -.`,
+  "ended": () => "The broadcast has ended. When it goes on, it plays here by itself.",
+  "unsupported": () =>
+    "The broadcaster cannot be reached directly, and this server does not pass media on. Trying again every few seconds.",
+  "rejected": (detail) => `The server did not take that: ${detail}.`,
+  "server-full": (detail) => `There is no room on the server: ${detail}. Trying again every few seconds.`,
+  "too-often": () => "Too many messages in a short time. Wait a moment.",
+  "picture-gone": () => "The camera was unplugged, or sharing the screen was ended. Choose another picture to go on.",
+  "retrying": () =>
+    "The server does not get your stream at the moment. It is tried again every few seconds; who watches directly sees you all the same.",
+  "no-picture": () => "Choose a picture or a microphone: there is nothing to send.",
+  "no-webrtc": () => "This browser has no WebRTC, or it is switched off.",
   "conflict": () => "Someone else is publishing here already. Wait until they have stopped, then press Reconnect.",
   "unavailable": (detail) => `The server cannot take this stream now (${detail || "busy"}). Try again in a few seconds.`,
   "refused": (detail) => `The server refused the stream: ${detail}`,

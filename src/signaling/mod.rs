@@ -62,5 +62,6 @@ pub use origin::{AllowedOrigins, BadOrigin};
 #[cfg(feature = "plugin")] // the bridge counts by it too
 pub(crate) use per_address::network;
 pub use site::SiteConfig;
+pub use socket::Audience;
 pub use tls::TlsFiles;
 pub use uri::{BadListenAddress, EndpointUri, ListenAddress, Scheme, UriError};

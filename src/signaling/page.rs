@@ -36,6 +36,18 @@ const ASSETS: &[(&str, &str, &str)] = &[
     ("camera.js", JS, include_str!("../page/camera.js")),
     ("player.js", JS, include_str!("../page/player.js")),
     ("words.js", JS, include_str!("../page/words.js")),
+    ("live.css", CSS, include_str!("../page/live.css")),
+    ("live.js", JS, include_str!("../page/live.js")),
+    ("address.js", JS, include_str!("../page/address.js")),
+    ("broadcaster.js", JS, include_str!("../page/broadcaster.js")),
+    ("viewer.js", JS, include_str!("../page/viewer.js")),
+    ("socket.js", JS, include_str!("../page/socket.js")),
+    ("hosting.js", JS, include_str!("../page/hosting.js")),
+    ("reception.js", JS, include_str!("../page/reception.js")),
+    ("sources.js", JS, include_str!("../page/sources.js")),
+    ("chat.js", JS, include_str!("../page/chat.js")),
+    ("view.js", JS, include_str!("../page/view.js")),
+    ("numbers.js", JS, include_str!("../page/numbers.js")),
     ("status.css", CSS, include_str!("../page/status.css")),
     ("status.js", JS, include_str!("../page/status.js")),
     ("chart.js", JS, include_str!("../page/chart.js")),
@@ -44,12 +56,12 @@ const ASSETS: &[(&str, &str, &str)] = &[
     ("mpegts.js", JS, include_str!("../page/vendor/mpegts.js")),
 ];
 
-/// `GET /`
+/// `GET /`: a bridge server's page is for broadcasters and viewers, an element's for its one publisher.
 pub(crate) async fn index(State(table): State<Arc<Table>>) -> Result<Response, Refusal> {
-    let is_wanted = table.site().is_none_or(|site| site.page) || !table.endpoints().is_empty();
-    match is_wanted {
-        true => Ok(file(HTML, include_str!("../page/index.html"))),
-        false => Err(Refusal::NoEndpoint("/".into())),
+    match table.site() {
+        Some(site) if site.page => Ok(file(HTML, include_str!("../page/live.html"))),
+        Some(_) if table.endpoints().is_empty() => Err(Refusal::NoEndpoint("/".into())),
+        _ => Ok(file(HTML, include_str!("../page/index.html"))),
     }
 }
 
@@ -82,17 +94,12 @@ pub(crate) async fn asset(Path(name): Path<String>) -> Result<Response, Refusal>
     Ok(file(content_type, content))
 }
 
-/// `GET /endpoints.json`: where the page can publish, and whether a token is needed. A bridge server's path holds
-/// `{channel}`, for a name that the page chooses.
+/// `GET /endpoints.json`: where an element's page can publish, and whether a token is needed.
 pub(crate) async fn endpoints(State(table): State<Arc<Table>>) -> Response {
     let endpoints = table
         .endpoints()
         .into_iter()
         .map(|endpoint| EndpointEntry { path: endpoint.path.clone(), token: endpoint.gate.needs_token(endpoint.role) })
-        .chain(table.site().map(|site| {
-            let (path, token) = site.publish_template();
-            EndpointEntry { path, token }
-        }))
         .collect();
     ([(header::CACHE_CONTROL, "no-store")], Json(EndpointList { endpoints })).into_response()
 }
@@ -136,8 +143,11 @@ mod tests {
 
     #[test]
     fn pages_have_no_inline_script_or_style() {
-        let pages =
-            [("main.js", include_str!("../page/index.html")), ("status.js", include_str!("../page/status.html"))];
+        let pages = [
+            ("main.js", include_str!("../page/index.html")),
+            ("live.js", include_str!("../page/live.html")),
+            ("status.js", include_str!("../page/status.html")),
+        ];
         for (script, html) in pages {
             assert!(!html.contains("<style") && !html.contains(" style=") && !html.contains(" onclick="));
             let tag = format!(" type=\"module\" src=\"page/{script}\"></script>");
@@ -148,7 +158,11 @@ mod tests {
     #[test]
     fn every_file_that_the_page_names_is_served() {
         let sources = ASSETS.iter().filter(|(name, ..)| *name != "mpegts.js").map(|(.., content)| *content);
-        for source in sources.chain([include_str!("../page/index.html"), include_str!("../page/status.html")]) {
+        let pages = ["index.html", "live.html", "status.html"].map(|name| {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/page").join(name);
+            std::fs::read_to_string(path).unwrap()
+        });
+        for source in sources.chain(pages.iter().map(String::as_str)) {
             for name in source.split(['"', '\'']).filter_map(|s| s.strip_prefix("./").or(s.strip_prefix("page/"))) {
                 assert!(ASSETS.iter().any(|(known, ..)| *known == name), "{name} is not served");
             }

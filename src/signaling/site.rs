@@ -10,7 +10,7 @@ use super::{
     ice_server::IceServer,
     monitor::{Monitor, Reports},
     origin::AllowedOrigins,
-    socket::Sockets,
+    socket::{Audience, Sockets, SocketsConfig},
     table::{Endpoint, EndpointParts},
     tls::TlsFiles,
     uri::ListenAddress,
@@ -29,6 +29,8 @@ pub struct SiteConfig {
     pub max_sessions: usize,
     /// Who may do what.
     pub access: Access,
+    /// How many viewers there may be, and who serves them.
+    pub audience: Audience,
     /// The channels.
     pub registry: Arc<dyn Registry>,
     /// Answers who publishes.
@@ -60,7 +62,8 @@ const WHIP: &str = "/whip";
 impl Site {
     /// Its timers run on `runtime`. An error says what of this machine is missing.
     pub(crate) fn new(runtime: &Handle, config: SiteConfig) -> Result<Self, String> {
-        let SiteConfig { ice_servers, max_sessions, access, registry, publishing, monitor, page, .. } = config;
+        let SiteConfig { ice_servers, max_sessions, access, audience, registry, publishing, monitor, page, .. } =
+            config;
         let auth = Arc::<AuthCounters>::default();
         let allowed_origins = access.allowed_origins.clone();
         let gate = access.gate(registry.clone(), auth.clone())?;
@@ -73,13 +76,15 @@ impl Site {
             most_sessions: max_sessions,
         });
         let whip = Arc::new(whip);
-        let sockets = Sockets::new(runtime, registry.clone(), gate.clone(), whip.clone());
+        let sockets = SocketsConfig {
+            registry: registry.clone(),
+            gate: gate.clone(),
+            publishing: whip.clone(),
+            audience,
+            ice_servers,
+        };
+        let sockets = Sockets::new(runtime, sockets);
         Ok(Self { registry, page, gate, auth, allowed_origins, reports: Reports::new(monitor), sockets, whip })
-    }
-
-    /// Where to publish, with a placeholder for the channel, and whether that needs a token.
-    pub(crate) fn publish_template(&self) -> (String, bool) {
-        (format!("{WHIP}/{{channel}}"), self.gate.needs_token(Role::Publish))
     }
 
     /// The endpoint whose channels are below this path.

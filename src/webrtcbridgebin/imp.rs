@@ -44,7 +44,7 @@ pub struct WebrtcBridgeBin {
     #[property(name = "max-sessions", get, set, type = u32, member = max_sessions, default = 100, nick = "Most sessions",
         blurb = "Most sessions at a time")]
     #[property(name = "max-viewers", get, set, type = u32, member = max_viewers, default = 1000, nick = "Most viewers",
-        blurb = "Most viewers at a time")]
+        blurb = "Most viewers at a time, of all channels together; 0 for no limit")]
     #[property(name = "p2p-viewers", get, set, type = u32, member = p2p_viewers, default = 0, nick = "Peer-to-peer viewers",
         blurb = "Up to so many viewers of a channel get media from its publisher directly")]
     #[property(name = "publish-token", get = Self::shown_publish_token, set, type = Option<String>, member = publish_token,

@@ -6,7 +6,7 @@ use crate::{
     bridge::{Description, Observer, ServerConfig, SessionBuilder, properties},
     channel::ChannelLimits,
     session::CodecPreferences,
-    signaling::{Access, AllowedOrigins, Authorizer, TlsFiles, client::HttpUrl},
+    signaling::{Access, AllowedOrigins, Audience, Authorizer, TlsFiles, client::HttpUrl},
 };
 
 /// The properties as they are set.
@@ -116,6 +116,7 @@ impl Settings {
                 ttl: Duration::from_secs(self.channel_ttl.into()),
             },
             max_sessions: usize::try_from(self.max_sessions).unwrap_or(usize::MAX),
+            audience: Audience { max_viewers: self.max_viewers, p2p_viewers: self.p2p_viewers },
             page: self.page,
             session,
             observer,

@@ -17,7 +17,7 @@ use gstwebrtcbridge::{
         Change, ChannelId, ChannelInfo, Claim, CreateError, Created, EnterError, KeyFit, NewChannel, Presence,
         PublishError, PublisherLease, Registry, Visitor,
     },
-    signaling::{Access, ListenAddress, Monitor, Report, SiteConfig, SiteMount, mount_site},
+    signaling::{Access, Audience, ListenAddress, Monitor, Report, SiteConfig, SiteMount, mount_site},
 };
 use ring::{
     hmac,
@@ -105,6 +105,7 @@ impl Bridge {
             access,
             registry: Arc::new(keys.clone()),
             publishing: Arc::new(answerer.clone()),
+            audience: Audience::default(),
             page: true,
             monitor: Arc::new(Idle),
         };

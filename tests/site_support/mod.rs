@@ -16,8 +16,8 @@ use std::{
 use gstwebrtcbridge::{
     channel::{ChannelLimits, MemoryRegistry, NewChannel, Registry},
     signaling::{
-        Access, ConnectionState, DestinationReport, DestinationState, Dropped, ListenAddress, MediaKind, Monitor,
-        PortReport, Report, SessionReport, SiteConfig, SiteMount, Totals, TrackReport, mount_site,
+        Access, Audience, ConnectionState, DestinationReport, DestinationState, Dropped, ListenAddress, MediaKind,
+        Monitor, PortReport, Report, SessionReport, SiteConfig, SiteMount, Totals, TrackReport, mount_site,
     },
 };
 
@@ -64,6 +64,7 @@ impl Site {
             access,
             registry: registry.clone(),
             publishing: Arc::new(answerer.clone()),
+            audience: Audience::default(),
             monitor: numbers.clone(),
             page: true,
         };

@@ -7,7 +7,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::{SinkExt as _, StreamExt as _};
 use gstwebrtcbridge::{
     channel::{ChannelLimits, MemoryRegistry, Registry},
-    signaling::{Access, ListenAddress, Monitor, OfferAnswerer, Report, SiteConfig, SiteMount, mount_site},
+    signaling::{
+        Access, Audience, IceServer, ListenAddress, Monitor, OfferAnswerer, Report, SiteConfig, SiteMount, mount_site,
+    },
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, runtime::Handle, time::timeout};
@@ -53,16 +55,27 @@ impl Site {
     }
 
     pub fn with(publishing: Arc<dyn OfferAnswerer>, access: Access, ttl: Duration) -> Self {
+        Self::start(publishing, access, ttl, Audience::default())
+    }
+
+    /// One whose publishers' pages serve so many viewers.
+    pub fn with_viewers(publishing: Arc<dyn OfferAnswerer>, p2p_viewers: u32) -> Self {
+        let audience = Audience { max_viewers: 3, p2p_viewers };
+        Self::start(publishing, Access::default(), Duration::from_secs(3600), audience)
+    }
+
+    fn start(publishing: Arc<dyn OfferAnswerer>, access: Access, ttl: Duration, audience: Audience) -> Self {
         let runtime = Handle::current();
         let registry = Arc::new(MemoryRegistry::new(ChannelLimits { max_channels: 100, ttl }, &runtime));
         let config = SiteConfig {
             listen: ListenAddress { host: "127.0.0.1".into(), port: 0 },
             tls: None,
-            ice_servers: Vec::new(),
+            ice_servers: vec![IceServer::parse("turn://ann:s3cret@turn.example:3478").unwrap()],
             max_sessions: 100,
             access,
             registry: registry.clone(),
             publishing,
+            audience,
             monitor: Arc::new(Idle),
             page: true,
         };

@@ -8,16 +8,17 @@ use std::{
 
 use super::{
     Shared,
-    hub::{Hub, HubError, MemberId},
+    hub::{Entry, Hub, HubError, MemberId},
     limits::{Pace, Verdict},
+    news,
     outbox::Outbox,
-    protocol::{ChannelEntry, Code, JoinRole, ServerMessage},
+    protocol::{Code, JoinRole, Mode, ServerMessage},
     publishing::{Answered, Publisher},
     refused::Refused,
     request::{self, Request, Signal},
 };
 use crate::{
-    channel::{ChannelId, ChannelInfo, Credential, KeyFit, NewChannel, Visitor},
+    channel::{ChannelId, Credential, KeyFit, NewChannel, Visitor},
     signaling::auth::{Ask, Role},
 };
 
@@ -75,13 +76,12 @@ impl Member {
     async fn act(&mut self, id: Option<u64>, request: Request) -> Result<Option<ServerMessage>, Refused> {
         match request {
             Request::Create(about) => self.create(about).await.map(Some),
-            Request::Join { channel, role } => self.join(channel, role, id).await.map(|()| None),
+            Request::Join { channel, role, is_direct } => {
+                self.join(channel, (role, is_direct), id).await.map(|()| None)
+            }
             Request::Leave => self.leave().await.map(Some),
             Request::Signal { to, signal } => self.signal(to, signal, id).await.map(|()| None),
-            Request::Alias(name) => {
-                self.hub().set_alias(self.id, name);
-                Ok(None)
-            }
+            Request::Alias(name) => self.alias(name, id).map(|()| None),
             Request::Chat(text) => self.chat(text, id).await.map(|()| None),
             Request::List => self.list().await.map(Some),
             Request::Stop(channel) => self.stop(channel).await.map(Some),
@@ -98,52 +98,67 @@ impl Member {
         Ok(ServerMessage::Created { channel: created.id.to_string(), key: created.key })
     }
 
-    async fn join(&mut self, channel: ChannelId, role: JoinRole, id: Option<u64>) -> Result<(), Refused> {
+    async fn join(
+        &mut self,
+        channel: ChannelId,
+        (role, is_direct): (JoinRole, bool),
+        id: Option<u64>,
+    ) -> Result<(), Refused> {
         let credential = match role {
             JoinRole::Publisher => match self.own(&channel) {
                 Some(credential) => credential,
                 None => self.admit(Role::Publish, Some(&channel)).await?,
             },
             JoinRole::Peer => self.admit_to_take_part(Some(&channel)).await?,
-            JoinRole::Viewer => {
-                self.admit(Role::View, Some(&channel)).await?;
-                return Err(Refused::new(Code::Unsupported, "this server does not send media to viewers"));
-            }
+            JoinRole::Viewer => self.admit(Role::View, Some(&channel)).await?,
         };
         self.hub().may_join(self.id, &channel, role)?;
-        let presence = self.shared.registry.enter(&channel, Visitor::Member).await?;
+        let visitor = if role == JoinRole::Viewer { Visitor::Viewer } else { Visitor::Member };
+        let presence = self.shared.registry.enter(&channel, visitor).await?;
+        let is_live = self.shared.registry.get(&channel).await.is_some_and(|info| info.is_live);
         if role == JoinRole::Publisher {
             let endpoint = self.shared.publishing.clone();
             self.publisher = Some(Publisher::new(endpoint, channel.clone(), self.remote, credential));
         }
-        let joined = self.hub().join(self.id, (channel, role), presence, id);
+        let entry = Entry { channel: channel.clone(), role, is_direct, credential, is_live };
+        let joined = self.hub().join(self.id, entry, presence, id);
         if joined.is_err() {
             self.publisher = None;
         }
-        Ok(joined?)
+        joined?;
+        self.settle(&channel, role).await;
+        Ok(())
     }
 
     async fn leave(&mut self) -> Result<ServerMessage, Refused> {
-        let left = self.hub().leave(self.id);
+        let left = self.hub().leave(self.id).map(|place| (place.channel.clone(), place.role));
         self.unpublish().await;
-        match left {
-            Some(_) => Ok(ServerMessage::Closed { reason: "left".into() }),
-            None => Err(HubError::NotJoined.into()),
+        let (channel, role) = left.ok_or(HubError::NotJoined)?;
+        self.settle(&channel, role).await;
+        Ok(ServerMessage::Closed { reason: "left".into() })
+    }
+
+    /// Somebody has come or gone: the others are told what that means for them.
+    async fn settle(&self, channel: &ChannelId, role: JoinRole) {
+        news::settle(&self.shared, channel).await;
+        if role == JoinRole::Publisher {
+            self.shared.relist.notify_one();
         }
     }
 
     async fn signal(&mut self, to: Option<String>, signal: Signal, id: Option<u64>) -> Result<(), Refused> {
-        let (channel, role) = {
+        let (channel, role, mode) = {
             let hub = self.hub();
             let place = hub.place(self.id)?;
-            (place.channel.clone(), place.role)
+            (place.channel.clone(), place.role, place.mode)
         };
         self.shared.registry.touch(&channel).await;
-        if role != JoinRole::Publisher {
-            return Ok(self.hub().relay(self.id, to, signal)?);
-        }
-        if let Some(to) = to {
-            return Err(HubError::NoPeer(to).into());
+        match (role, &to, &signal) {
+            // To the server.
+            (JoinRole::Publisher, None, _) => (),
+            (JoinRole::Viewer, None, Signal::Offer(_)) => return self.watch(),
+            (JoinRole::Viewer, None, _) if mode == Mode::Forward => return self.watch(),
+            _ => return Ok(self.hub().relay(self.id, to, signal)?),
         }
         let Some(publisher) = &mut self.publisher else { return Err(HubError::NotJoined.into()) };
         match signal {
@@ -160,6 +175,21 @@ impl Member {
         }
     }
 
+    /// A viewer wants media from the server.
+    fn watch(&mut self) -> Result<(), Refused> {
+        self.hub().fall_back(self.id);
+        Err(Refused::new(Code::Unsupported, "this server does not send media to viewers"))
+    }
+
+    fn alias(&mut self, name: String, id: Option<u64>) -> Result<(), Refused> {
+        // It is told to everybody, as what is said is.
+        if self.hub().place(self.id).is_ok() && !self.pace.chat() {
+            return Err(Refused::new(Code::TooOften, "too many names; slow down"));
+        }
+        self.hub().set_alias(self.id, name, id);
+        Ok(())
+    }
+
     async fn chat(&mut self, text: String, id: Option<u64>) -> Result<(), Refused> {
         let channel = self.hub().place(self.id)?.channel.clone();
         if !self.pace.chat() {
@@ -174,8 +204,7 @@ impl Member {
     async fn list(&self) -> Result<ServerMessage, Refused> {
         self.admit_to_take_part(None).await?;
         self.hub().follow_list(self.id);
-        let channels = self.shared.registry.list().await.into_iter().map(ChannelEntry::from).collect();
-        Ok(ServerMessage::Channels { channels })
+        Ok(ServerMessage::Channels { channels: news::list(&self.shared).await })
     }
 
     async fn stop(&mut self, channel: Option<ChannelId>) -> Result<ServerMessage, Refused> {
@@ -253,8 +282,12 @@ impl Member {
 
     /// The connection is over: the session ends with it, and the others are told.
     pub(super) async fn vanish(mut self) {
+        let place = self.hub().place(self.id).map(|place| (place.channel.clone(), place.role));
         self.hub().disconnect(self.id);
         self.unpublish().await;
+        if let Ok((channel, role)) = place {
+            self.settle(&channel, role).await;
+        }
     }
 
     fn hub(&self) -> MutexGuard<'_, Hub> {
@@ -271,10 +304,3 @@ impl Drop for Member {
 
 /// The reason that those in a channel are told when it is stopped, or has expired.
 pub(super) const STOPPED: &str = "stopped";
-
-impl From<ChannelInfo> for ChannelEntry {
-    fn from(info: ChannelInfo) -> Self {
-        let ChannelInfo { id, title, category, is_live, viewers, .. } = info;
-        Self { id: id.to_string(), title, category, live: is_live, viewers }
-    }
-}

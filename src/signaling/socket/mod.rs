@@ -7,8 +7,8 @@
 //!                 └─────────── hub ◀── news ◀── Registry          who is where; what goes to whom
 //! ```
 //!
-//! Media never comes here. A publisher's offer takes the same way as one that came by WHIP; peers' descriptions are passed
-//! on as they are.
+//! Media never comes here. A publisher's offer takes the same way as one that came by WHIP; descriptions of peers, and
+//! of a publisher's page and the viewers that it serves, are passed on as they are.
 
 mod connection;
 mod counters;
@@ -34,7 +34,11 @@ use axum::{
     http::{HeaderMap, Uri},
     response::{IntoResponse as _, Response},
 };
-use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex as AsyncMutex, Notify, watch},
+    task::AbortHandle,
+};
 use tracing::debug;
 
 use self::{
@@ -42,10 +46,12 @@ use self::{
     hub::Hub,
     limits::{Limits, NoRoom},
     member::Member,
+    protocol::IceServerEntry,
 };
 use super::{
     auth::{Gate, websocket_token},
     connection::Peer,
+    ice_server::IceServer,
     problem::Refusal,
     table::{Endpoint, Table},
 };
@@ -54,6 +60,7 @@ use crate::channel::Registry;
 pub(crate) use counters::{Counters, SocketCounts};
 #[cfg(any(test, fuzzing))]
 pub(super) use fuzzing_entry::message as fuzz_message;
+pub use hub::Audience;
 pub(crate) use schema::serve as serve_schema;
 
 /// A message; an offer of 64 KiB as JSON would be larger, but browsers' have 5 to 10.
@@ -77,6 +84,21 @@ struct Shared {
     hub: Mutex<Hub>,
     limits: Limits,
     counters: Counters,
+    /// Held while a channel's audience is read and told, so that what is told last is the newest.
+    settling: AsyncMutex<()>,
+    /// What is on has changed without the registry.
+    relist: Arc<Notify>,
+}
+
+/// What a server's WebSockets work with.
+pub(crate) struct SocketsConfig {
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) gate: Arc<dyn Gate>,
+    /// Where publishers go.
+    pub(crate) publishing: Arc<Endpoint>,
+    pub(crate) audience: Audience,
+    /// STUN and TURN servers that clients are told of.
+    pub(crate) ice_servers: Vec<IceServer>,
 }
 
 impl Shared {
@@ -87,23 +109,21 @@ impl Shared {
 }
 
 impl Sockets {
-    /// For a server whose publishers go to this endpoint; what the registry tells is passed on by a task of `runtime`.
-    pub(crate) fn new(
-        runtime: &Handle,
-        registry: Arc<dyn Registry>,
-        gate: Arc<dyn Gate>,
-        publishing: Arc<Endpoint>,
-    ) -> Self {
+    /// What the registry tells is passed on by a task of `runtime`.
+    pub(crate) fn new(runtime: &Handle, config: SocketsConfig) -> Self {
+        let SocketsConfig { registry, gate, publishing, audience, ice_servers } = config;
         let changes = registry.changes();
         let shared = Arc::new(Shared {
             registry,
             gate,
             publishing,
-            hub: Mutex::default(),
+            hub: Mutex::new(Hub::new(audience, ice_servers.iter().map(IceServerEntry::from).collect())),
             limits: Limits::default(),
             counters: Counters::default(),
+            settling: AsyncMutex::default(),
+            relist: Arc::default(),
         });
-        let news = runtime.spawn(news::pass_on(Arc::downgrade(&shared), changes)).abort_handle();
+        let news = runtime.spawn(news::pass_on(Arc::downgrade(&shared), shared.relist.clone(), changes)).abort_handle();
         Self { shared, news, open: watch::channel(()).0 }
     }
 
@@ -168,6 +188,13 @@ fn no_room(full: NoRoom) -> Refusal {
         NoRoom::Server => "this server has as many WebSockets as it can",
         NoRoom::Address => "there are too many WebSockets from this address",
     })
+}
+
+impl From<&IceServer> for IceServerEntry {
+    fn from(server: &IceServer) -> Self {
+        let (username, credential) = server.login().map(|(name, secret)| (name.to_owned(), secret.to_owned())).unzip();
+        Self { urls: server.uri().to_owned(), username, credential }
+    }
 }
 
 #[cfg(any(test, fuzzing))]

@@ -7,23 +7,30 @@ use std::{
 };
 
 use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
+    sync::{
+        Notify,
+        broadcast::{Receiver, error::RecvError},
+    },
     time::{Instant, sleep_until},
 };
 
-use super::{Shared, member::STOPPED, protocol::ChannelEntry};
-use crate::channel::{Change, ChannelId};
+use super::{Shared, hub::Watched, member::STOPPED, protocol::ChannelEntry};
+use crate::channel::{Change, ChannelId, ChannelInfo};
 
 /// Lists go out no more often: with a hundred channels each has some 20 KiB.
 const LIST_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Passes news on until the server or its registry goes.
-pub(super) async fn pass_on(shared: Weak<Shared>, mut changes: Receiver<Change>) {
+pub(super) async fn pass_on(shared: Weak<Shared>, relist: Arc<Notify>, mut changes: Receiver<Change>) {
     let mut next_list = Instant::now();
     let mut list_is_due = false;
     loop {
         let change = tokio::select! {
             change = changes.recv() => change,
+            () = relist.notified() => {
+                list_is_due = true;
+                continue;
+            }
             () = sleep_until(next_list), if list_is_due => {
                 let Some(shared) = shared.upgrade() else { return };
                 tell_list(&shared).await;
@@ -34,7 +41,7 @@ pub(super) async fn pass_on(shared: Weak<Shared>, mut changes: Receiver<Change>)
         let Some(shared) = shared.upgrade() else { return };
         list_is_due = true;
         match change {
-            Ok(Change::Changed(id)) => tell_viewers(&shared, &id).await,
+            Ok(Change::Changed(id)) => settle(&shared, &id).await,
             Ok(Change::Gone(id)) => shared.hub().close_room(&id, STOPPED),
             Err(RecvError::Lagged(_)) => catch_up(&shared).await,
             Err(RecvError::Closed) => return,
@@ -44,19 +51,34 @@ pub(super) async fn pass_on(shared: Weak<Shared>, mut changes: Receiver<Change>)
 
 async fn tell_list(shared: &Arc<Shared>) {
     if shared.hub().has_followers() {
-        let channels = shared.registry.list().await.into_iter().map(ChannelEntry::from).collect();
+        let channels = list(shared).await;
         shared.hub().tell_list(channels);
     }
 }
 
-async fn tell_viewers(shared: &Arc<Shared>, id: &ChannelId) {
+/// All channels as they are told to clients.
+pub(super) async fn list(shared: &Shared) -> Vec<ChannelEntry> {
+    let channels = shared.registry.list().await;
+    let hub = shared.hub();
+    let entry = |info: ChannelInfo| {
+        let is_hosted = hub.is_hosted(&info.id);
+        let ChannelInfo { id, title, category, is_live, viewers, .. } = info;
+        ChannelEntry { id: id.to_string(), title, category, live: is_live || is_hosted, viewers }
+    };
+    channels.into_iter().map(entry).collect()
+}
+
+/// Tells those in a channel how many watch, and its viewers when the broadcast is over.
+pub(super) async fn settle(shared: &Shared, id: &ChannelId) {
+    let _one_after_the_other = shared.settling.lock().await;
     if let Some(info) = shared.registry.get(id).await {
-        shared.hub().tell_viewers(id, info.viewers);
+        shared.hub().settle(id, Watched { viewers: info.viewers, is_live: info.is_live });
     }
 }
 
 /// Some news has been missed: whatever is so now.
 async fn catch_up(shared: &Arc<Shared>) {
+    let _one_after_the_other = shared.settling.lock().await;
     let channels = shared.registry.list().await;
     let there: HashSet<_> = channels.iter().map(|info| &info.id).collect();
     let mut hub = shared.hub();
@@ -64,6 +86,6 @@ async fn catch_up(shared: &Arc<Shared>) {
         hub.close_room(&gone, STOPPED);
     }
     for info in &channels {
-        hub.tell_viewers(&info.id, info.viewers);
+        hub.settle(&info.id, Watched { viewers: info.viewers, is_live: info.is_live });
     }
 }

@@ -43,12 +43,16 @@ pub(super) enum ClientMessage {
         channel: String,
         /// What for.
         role: JoinRole,
+        /// Whether one can make peer connections with others than the server; true unless told. A viewer who cannot is
+        /// served by the server; a publisher who cannot leaves all viewers to it.
+        p2p: Option<bool>,
     },
     /// Leaves the channel; answered by `closed`. A publisher's session ends.
     Leave {},
-    /// A session description: of a publisher to the server, or of a peer to another.
+    /// A session description: without `to` of a publisher or a viewer to the server, else of a peer to another. A viewer
+    /// whom the publisher serves, and who offers to the server, is served by the server from then on.
     Offer {
-        /// To which peer; may be left out where there is only one.
+        /// To which peer; may be left out among peers where there is only one other.
         to: Option<String>,
         /// The description (RFC 8866).
         sdp: String,
@@ -137,8 +141,11 @@ pub(crate) enum ServerMessage {
         peer: String,
         /// Whom media goes to and comes from.
         mode: Mode,
+        /// STUN and TURN servers to use.
+        #[serde(rename = "iceServers", skip_serializing_if = "Vec::is_empty")]
+        ice_servers: Vec<IceServerEntry>,
     },
-    /// Another peer has come.
+    /// Another peer has come; for a publisher, a viewer whom it shall serve.
     PeerJoined {
         /// Who.
         peer: String,
@@ -175,6 +182,26 @@ pub(crate) enum ServerMessage {
         text: String,
         /// When: milliseconds since 1970.
         at: u64,
+        /// He is the channel's publisher.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        broadcaster: bool,
+    },
+    /// Somebody in the channel has said what he is called.
+    ChatJoined {
+        /// Who.
+        peer: String,
+        /// What he is called.
+        name: String,
+        /// What he was called before.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        was: Option<String>,
+    },
+    /// Somebody who had a name has left the channel.
+    ChatLeft {
+        /// Who.
+        peer: String,
+        /// What he was called.
+        name: String,
     },
     /// All channels.
     Channels {
@@ -188,7 +215,7 @@ pub(crate) enum ServerMessage {
     },
     /// One is no longer in the channel, or its session is over.
     Closed {
-        /// `left`, `stopped`, `replaced`, `ended`, `shutdown`, or words of the session.
+        /// `left`, `stopped`, `replaced`, `ended` (for viewers: the broadcast is over), `shutdown`, or words of the session.
         reason: String,
     },
     /// A message was not acted on.
@@ -217,6 +244,26 @@ pub(crate) struct RelayedCandidate {
     /// The user fragment that it belongs to.
     #[serde(rename = "usernameFragment", skip_serializing_if = "Option::is_none")]
     pub(super) username_fragment: Option<String>,
+}
+
+/// A STUN or TURN server, with the names that browsers have for its parts.
+#[derive(Clone, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct IceServerEntry {
+    /// `stun:host:port`, `turn:host:port?transport=udp`
+    pub(super) urls: String,
+    /// For TURN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) username: Option<String>,
+    /// For TURN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) credential: Option<String>,
+}
+
+/// Never the credential.
+impl std::fmt::Debug for IceServerEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IceServerEntry({})", self.urls)
+    }
 }
 
 /// How media goes.

@@ -38,7 +38,7 @@ impl From<HubError> for Refused {
         let code = match error {
             HubError::NotJoined => Code::NotJoined,
             HubError::AlreadyJoined(_) | HubError::Nameless => Code::BadState,
-            HubError::Full => Code::Unavailable,
+            HubError::Full | HubError::NoSeat(_) => Code::Unavailable,
             HubError::Alone | HubError::NoPeer(_) => Code::NotFound,
             HubError::ToWhom => Code::BadMessage,
         };

@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, PartialEq)]
 pub(super) enum Request {
     Create(NewChannel),
-    Join { channel: ChannelId, role: JoinRole },
+    Join { channel: ChannelId, role: JoinRole, is_direct: bool },
     Leave,
     Signal { to: Option<String>, signal: Signal },
     Alias(String),
@@ -90,7 +90,9 @@ impl Request {
                 }
                 Self::Create(NewChannel { title, category, metadata })
             }
-            ClientMessage::Join { channel, role } => Self::Join { channel: channel_id(&channel)?, role },
+            ClientMessage::Join { channel, role, p2p } => {
+                Self::Join { channel: channel_id(&channel)?, role, is_direct: p2p.unwrap_or(true) }
+            }
             ClientMessage::Leave {} => Self::Leave,
             ClientMessage::Offer { to, sdp } => {
                 Self::Signal { to: peer(to)?, signal: Signal::Offer(checked_sdp(sdp)?) }
@@ -220,8 +222,10 @@ mod tests {
         assert_eq!((id, create), (Some(7), Request::Create(made)));
         assert_eq!(read(r#"{"type":"create"}"#), (None, Request::Create(NewChannel::default())));
         let live: ChannelId = "live".parse().unwrap();
-        let join = Request::Join { channel: live.clone(), role: JoinRole::Peer };
+        let join = Request::Join { channel: live.clone(), role: JoinRole::Peer, is_direct: true };
         assert_eq!(read(r#"{"id":null,"channel":"live","role":"peer","type":"join"}"#), (None, join));
+        let join = Request::Join { channel: live.clone(), role: JoinRole::Viewer, is_direct: false };
+        assert_eq!(read(r#"{"type":"join","channel":"live","role":"viewer","p2p":false}"#).1, join);
         assert_eq!(read(r#"{"type":"leave"}"#).1, Request::Leave);
         assert_eq!(read(r#"{"type":"list","id":0}"#), (Some(0), Request::List));
         assert_eq!(read(r#"{"type":"stop"}"#).1, Request::Stop(None));

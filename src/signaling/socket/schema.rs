@@ -74,6 +74,8 @@ mod tests {
             "answer",
             "candidate",
             "chat",
+            "chat-joined",
+            "chat-left",
             "channels",
             "viewers",
             "closed",

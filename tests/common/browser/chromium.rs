@@ -79,6 +79,10 @@ impl Driver for Chromium {
                 let id = parameters["id"].as_str().expect("an element's id");
                 self.post(&format!("/element/{id}/click"), &json!({}))
             }
+            "NewWindow" => self.post("/window/new", parameters),
+            "SwitchToWindow" => self.post("/window", parameters),
+            "GetWindowHandle" => self.request("GET", "/window", None),
+            "CloseWindow" => self.request("DELETE", "/window", None),
             "SetDeviceMetrics" => {
                 let override_metrics = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": parameters });
                 self.post("/goog/cdp/execute", &override_metrics)

@@ -6,6 +6,7 @@
 use std::{
     fs,
     path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -29,30 +30,57 @@ trait Driver {
 pub struct Browser {
     driver: Box<dyn Driver>,
     // Held for as long as the browser runs: its encoder takes all the cores there are. Dropped last.
-    _turn: Option<fs::File>,
+    _turn: Arc<fs::File>,
 }
 
 impl Browser {
     /// Starts Chromium; waits until no other test has a browser.
     pub fn start() -> Self {
         let turn = turn();
-        Self { driver: Box::new(chromium::Chromium::start()), _turn: Some(turn) }
-    }
-
-    /// Starts another Chromium beside this one, in the same turn: to be dropped before it.
-    pub fn another(&self) -> Self {
-        Self { driver: Box::new(chromium::Chromium::start()), _turn: None }
+        Self { driver: Box::new(chromium::Chromium::start()), _turn: turn }
     }
 
     /// Starts Firefox; waits until no other test has a browser.
     pub fn start_firefox() -> Self {
         let turn = turn();
-        Self { driver: Box::new(firefox::Firefox::start()), _turn: Some(turn) }
+        Self { driver: Box::new(firefox::Firefox::start()), _turn: turn }
     }
 
     /// Opens an address.
     pub fn open(&self, url: &str) {
         self.driver.command("Navigate", &json!({ "url": url }));
+    }
+
+    /// Opens an address in a window of its own, which is spoken to from now on; its handle.
+    pub fn open_window(&self, url: &str) -> String {
+        let made = self.driver.command("NewWindow", &json!({ "type": "window" }));
+        let handle = made["handle"].as_str().expect("a handle").to_owned();
+        self.switch_to(&handle);
+        self.open(url);
+        handle
+    }
+
+    /// The window that is spoken to.
+    pub fn window(&self) -> String {
+        self.driver.command("GetWindowHandle", &json!({})).as_str().expect("a handle").to_owned()
+    }
+
+    /// Speaks to another window from now on.
+    pub fn switch_to(&self, handle: &str) {
+        self.driver.command("SwitchToWindow", &json!({ "handle": handle }));
+    }
+
+    /// Closes the window that is spoken to; another one has to be switched to.
+    pub fn close_window(&self) {
+        self.driver.command("CloseWindow", &json!({}));
+    }
+
+    /// Puts text into a field as a user does, in place of what is there.
+    pub fn fill(&self, selector: &str, text: &str) {
+        self.eval(&format!(
+            "const field = document.querySelector('{selector}'); field.value = {}; field.dispatchEvent(new Event('input'));",
+            json!(text)
+        ));
     }
 
     /// Runs the body of a function and returns what it returns.
@@ -115,9 +143,17 @@ impl Browser {
     }
 }
 
-fn turn() -> fs::File {
+/// A test's browsers share its turn.
+fn turn() -> Arc<fs::File> {
+    static TURN: Mutex<Weak<fs::File>> = Mutex::new(Weak::new());
+    let mut shared = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(turn) = shared.upgrade() {
+        return turn;
+    }
     let turn = fs::File::create(target_tmp().join("browser.lock")).expect("lock file");
     turn.lock().expect("lock");
+    let turn = Arc::new(turn);
+    *shared = Arc::downgrade(&turn);
     turn
 }
 

@@ -17,7 +17,7 @@ use crate::{
     signaling::{
         Answer, AnswerError, Offer, OfferAnswerer,
         auth::{Gate, Role, TokenGate},
-        socket::{SocketCounts, Sockets},
+        socket::{Audience, SocketCounts, Sockets, SocketsConfig},
         table::{Endpoint, EndpointParts},
     },
 };
@@ -44,7 +44,14 @@ fn sockets() -> Sockets {
         links: Vec::new(),
         most_sessions: 1,
     });
-    Sockets::new(&runtime, registry, gate, Arc::new(endpoint))
+    let config = SocketsConfig {
+        registry,
+        gate,
+        publishing: Arc::new(endpoint),
+        audience: Audience::default(),
+        ice_servers: Vec::new(),
+    };
+    Sockets::new(&runtime, config)
 }
 
 /// The server's end of a socket in memory.
