@@ -1,7 +1,7 @@
-//! One peer connection: from an SDP offer to RTP packets, and its end.
+//! One peer connection: from an SDP offer to RTP packets, in and out, and its end.
 //!
-//! A session answers one offer, receives what it negotiated, asks for keyframes, and ends by itself when its peer goes,
-//! never comes or is told to. It hands everything to a [`PacketSink`] and knows nothing of what becomes of it; it speaks
+//! A session answers one offer, receives and sends what it negotiated, asks for keyframes, and ends by itself when its peer
+//! goes, never comes or is told to. What it sends it is handed through an [`Outlet`] (`egress`). It hands everything to a [`PacketSink`] and knows nothing of what becomes of it; it speaks
 //! no HTTP. What the WebRTC stack below does not do well by itself is done here: one UDP port for all sessions and the
 //! repeating of lost handshake flights (`mux`), retransmissions before loss detection (`rtx`), an answer with the codecs
 //! that we choose (`narrow`), redundant audio (`red`).
@@ -11,6 +11,8 @@ mod bandwidth;
 mod caller_ice;
 mod candidates;
 mod connection;
+mod egress;
+mod exchange;
 mod feedback;
 #[doc(hidden)]
 #[cfg(any(test, fuzzing))]
@@ -34,6 +36,7 @@ mod restart;
 mod rtt;
 mod rtx;
 mod seen;
+mod sender;
 mod splice;
 mod ssrcs;
 mod stack;
@@ -49,11 +52,14 @@ use bytes::Bytes;
 pub use {
     candidates::local_addresses,
     connection::{Answered, Session, SessionConfig, SessionError},
+    egress::{ClockPoint, History, OutgoingPacket, Outlet, SendEvents, SendStats, SendTrackStats},
+    exchange::{Outgoing, OutgoingFormat},
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
     mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
     negotiate::{CodecPreferences, NegotiationError, Track, negotiate},
     offerer::Offering,
+    sender::Sends,
     stats::{LayerStats, SessionStats, TrackStats},
 };
 

@@ -26,6 +26,7 @@ pub mod peer;
 pub mod player;
 pub mod publisher;
 pub mod recording;
+pub mod viewer;
 pub mod watched;
 pub mod whep_server;
 
