@@ -279,6 +279,14 @@ impl KeyframeControl for TapState {
     fn keyframe_arrived(&self, track: usize) {
         self.with_keyframes(track, KeyframePolicy::arrived);
     }
+
+    fn request_layer_keyframe(&self, track: usize, ssrc: u32) {
+        self.with_layer(track, ssrc, KeyframePolicy::want);
+    }
+
+    fn layer_keyframe_arrived(&self, track: usize, ssrc: u32) {
+        self.with_layer(track, ssrc, KeyframePolicy::arrived);
+    }
 }
 
 impl KeyframeControl for Session {
@@ -288,6 +296,14 @@ impl KeyframeControl for Session {
 
     fn keyframe_arrived(&self, track: usize) {
         self.shared.tap.with_keyframes(track, KeyframePolicy::arrived);
+    }
+
+    fn request_layer_keyframe(&self, track: usize, ssrc: u32) {
+        self.shared.tap.request_layer_keyframe(track, ssrc);
+    }
+
+    fn layer_keyframe_arrived(&self, track: usize, ssrc: u32) {
+        self.shared.tap.layer_keyframe_arrived(track, ssrc);
     }
 }
 

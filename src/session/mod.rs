@@ -69,6 +69,13 @@ pub trait PacketSink: Send + Sync + 'static {
     /// One RTP packet of the track with this index, as it came: duplicates are gone, order is not restored.
     fn rtp(&self, track: usize, packet: RtpPacket);
 
+    /// A packet of one of a track's several layers, as it came; one layer of them comes by [`rtp`](Self::rtp) as well. For
+    /// whoever makes its own choice.
+    fn layer_rtp(&self, _track: usize, _packet: &RtpPacket) {}
+
+    /// A sender report of one of a track's several layers.
+    fn layer_report(&self, _track: usize, _report: SenderReport) {}
+
     /// A sender report: which RTP time of the track was which time of the sender's clock (RFC 3550 section 6.4.1).
     fn sender_report(&self, track: usize, report: SenderReport);
 
@@ -89,6 +96,12 @@ pub trait KeyframeControl: Send + Sync + 'static {
 
     /// A whole keyframe of this track has come.
     fn keyframe_arrived(&self, track: usize);
+
+    /// A keyframe of one of the track's several layers is needed.
+    fn request_layer_keyframe(&self, track: usize, ssrc: u32);
+
+    /// A keyframe of one of the track's several layers has come.
+    fn layer_keyframe_arrived(&self, track: usize, ssrc: u32);
 }
 
 /// An RTP packet without its header extensions (RFC 3550 section 5.1).

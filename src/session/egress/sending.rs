@@ -199,18 +199,21 @@ impl Sending {
     /// Leaves out what waits of a track, but for the rest of a picture that has begun, and a keyframe that is whole behind it
     /// or still comes.
     fn skip(&mut self, index: usize) -> bool {
-        let is_full = self.video.len() > MOST_WAITING;
         let Some(Some(track)) = self.tracks.get_mut(index) else { return false };
-        let begun = track.begun.filter(|_| !is_full);
+        let begun = track.begun;
         // The newest keyframe that waits is where it goes on.
-        let keyframe = self.video.iter().filter(|w| w.track == index && w.packet.starts_keyframe);
-        let keyframe = keyframe.map(|w| w.packet.number).next_back().filter(|_| !is_full);
+        let keyframes = self.video.iter().filter(|w| w.track == index && w.packet.starts_keyframe);
+        let mut keyframe = keyframes.map(|w| w.packet.number).next_back();
         let before = self.video.len();
         self.video.retain(|waiting| {
             waiting.track != index
                 || begun == Some(waiting.packet.timestamp)
                 || keyframe.is_some_and(|number| waiting.packet.number >= number)
         });
+        if self.video.len() > MOST_WAITING {
+            self.video.retain(|waiting| waiting.track != index); // more than a picture can have
+            keyframe = None;
+        }
         let dropped = before - self.video.len();
         if dropped == 0 {
             return false;
