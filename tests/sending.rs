@@ -15,71 +15,19 @@ use bytes::Bytes;
 use common::{
     SOON,
     lossy::LossyPath,
+    media::Media,
     viewer::{Viewer, Wants},
     wait_until,
 };
 use gstwebrtcbridge::{
     codec::Codec,
     session::{
-        Answered, ClockPoint, CodecPreferences, ConnectionState, EndReason, History, Mux, Outgoing, OutgoingPacket,
-        Outlet, PacketSink, RtpPacket, SendEvents, SenderReport, Sends, Session, SessionConfig, SessionError, Track,
-        UdpPorts,
+        Answered, ClockPoint, History, Outgoing, OutgoingPacket, Outlet, SendEvents, Sends, SessionError, Track,
     },
 };
 
 const VP8: u8 = 96;
 const OPUS: u8 = 111;
-
-/// The media thread with its port.
-struct Media {
-    runtime: tokio::runtime::Handle,
-    config: SessionConfig,
-    _stop: tokio::sync::oneshot::Sender<()>,
-}
-
-impl Media {
-    fn start() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
-        let handle = runtime.handle().clone();
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            let _ = runtime.block_on(stopped);
-            runtime.shutdown_background();
-        });
-        let mux = Mux::shared(&handle, UdpPorts::Any).expect("a port");
-        let config = SessionConfig {
-            mux,
-            codecs: CodecPreferences::default(),
-            public_addresses: Vec::new(),
-            connect_timeout: SOON,
-            max_bitrate: 0,
-        };
-        Self { runtime: handle, config, _stop: stop }
-    }
-
-    fn answer(&self, offer: &str, tracks: Vec<Outgoing>, events: Arc<Events>) -> Result<Answered, SessionError> {
-        let (config, offer) = (self.config.clone(), offer.to_owned());
-        let sends = Sends { tracks, events, receives: false };
-        let answering = async move {
-            Box::pin(Session::exchange(&config, &offer, true, Some(sends), |_| Arc::new(Nowhere), ())).await
-        };
-        let (done, answered) = std::sync::mpsc::channel();
-        self.runtime.spawn(async move {
-            let _ = done.send(answering.await);
-        });
-        answered.recv_timeout(SOON).expect("an answer")
-    }
-}
-
-struct Nowhere;
-
-impl PacketSink for Nowhere {
-    fn rtp(&self, _: usize, _: RtpPacket) {}
-    fn sender_report(&self, _: usize, _: SenderReport) {}
-    fn state_changed(&self, _: ConnectionState) {}
-    fn ended(&self, _: EndReason) {}
-    fn resumed(&self) {}
-}
 
 #[derive(Default)]
 struct Events {
@@ -114,7 +62,9 @@ impl Pair {
         let viewer = Viewer::new(wants);
         let events = Arc::<Events>::default();
         let tracks = vec![Outgoing::of(Codec::Vp8, ""), Outgoing::of(Codec::Opus, "")];
-        let answered = media.answer(viewer.offer(), tracks, events.clone()).expect("an answer");
+        let answered = media
+            .exchange(viewer.offer(), Sends { tracks, events: events.clone(), receives: false })
+            .expect("an answer");
         let outlet = answered.outlet.clone().expect("an outlet");
         let history = Arc::<History>::default();
         outlet.keep_in(0, history.clone());
@@ -254,7 +204,7 @@ fn what_a_viewer_cannot_take_is_left_out_and_nothing_at_all_is_refused() {
     let viewer = Viewer::new(Wants::default());
     let answer = |codecs: &[Codec]| {
         let tracks = codecs.iter().map(|codec| Outgoing::of(*codec, "")).collect();
-        media.answer(viewer.offer(), tracks, Arc::default())
+        media.exchange(viewer.offer(), Sends { tracks, events: Arc::<Events>::default(), receives: false })
     };
     let answered = answer(&[Codec::Av1, Codec::Opus]).expect("an answer");
     assert_eq!(tracks(&answered.outgoing), [(1, Codec::Opus, OPUS)]);

@@ -98,10 +98,14 @@ pub trait KeyframeControl: Send + Sync + 'static {
     fn keyframe_arrived(&self, track: usize);
 
     /// A keyframe of one of the track's several layers is needed.
-    fn request_layer_keyframe(&self, track: usize, ssrc: u32);
+    fn request_layer_keyframe(&self, track: usize, _ssrc: u32) {
+        self.request_keyframe(track);
+    }
 
     /// A keyframe of one of the track's several layers has come.
-    fn layer_keyframe_arrived(&self, track: usize, ssrc: u32);
+    fn layer_keyframe_arrived(&self, track: usize, _ssrc: u32) {
+        self.keyframe_arrived(track);
+    }
 }
 
 /// An RTP packet without its header extensions (RFC 3550 section 5.1).

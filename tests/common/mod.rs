@@ -21,6 +21,7 @@ pub mod half_open;
 pub mod ingest;
 pub mod launch;
 pub mod lossy;
+pub mod media;
 pub mod nginx;
 pub mod peer;
 pub mod player;

@@ -112,7 +112,7 @@ fn layers_are_changed_at_the_keyframe_of_the_wanted_one() {
     room.joins(1);
     for step in 0..60 {
         room.picture(5, step == 0, true);
-        let big = room.packet(6, Bytes::from(vec![0x10; 500].iter().map(|_| 0x11).collect::<Vec<u8>>()));
+        let big = room.packet(6, Bytes::from(vec![0x11; 500]));
         room.state.rtp(room.publication, 0, big, true, &mut room.actions);
     }
     let numbers = room.got(0)[&1].clone();

@@ -31,6 +31,10 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// no picture.
 const PATIENCE: Duration = Duration::from_secs(2);
 const MOST_PATIENCE: Duration = Duration::from_secs(5);
+/// So much of what is of use is as good as all of it.
+const ENOUGH: f64 = 0.9;
+/// Packets that one report may be of: half a second of 50 Mbit/s. A few bytes can claim 65,535, and each costs memory.
+const MOST_REPORTED: u16 = 2048;
 /// Packets that nobody has reported on by then were lost, or their reports were.
 const FORGET: Duration = Duration::from_secs(2);
 
@@ -99,12 +103,13 @@ impl Estimator {
         self.has_reports.then_some(self.rate as u64)
     }
 
-    /// By how much the rate is above what is sent, in bit/s: so much could be found out by sending more. `None` while it does
-    /// not rise.
-    pub(super) fn unproven(&self, now: Instant, sent: f64) -> Option<f64> {
-        let is_rising = self.has_reports && self.loss < LOW_LOSS && self.rate < self.ceiling(now);
-        let surplus = self.rate.min(self.useful) - sent;
-        (is_rising && surplus > 0.0).then_some(surplus)
+    /// By how much the rate is above what is sent, in bit/s: whether the network carries that can be found out by sending
+    /// more. `None` while it does not rise, or is as high as is of use.
+    pub(super) fn unproven(&self, sent: f64, now: Instant) -> Option<f64> {
+        // Where nobody says how much is of use, nothing is sent for its own sake.
+        let rises = self.has_reports && self.useful < MOST && self.loss < LOW_LOSS && self.rate < self.ceiling(now);
+        let surplus = self.rate - sent;
+        (rises && self.rate < self.useful * ENOUGH && surplus > 0.0).then_some(surplus)
     }
 
     /// The share of packets that were lost of late.
@@ -112,7 +117,11 @@ impl Estimator {
         self.loss
     }
 
+    /// A report of the peer's.
     pub(super) fn report(&mut self, feedback: &TransportLayerCc, now: Instant) {
+        if feedback.packet_status_count > MOST_REPORTED {
+            return;
+        }
         for acknowledgement in convert_twcc(feedback) {
             self.departures.on_twcc_feedback(now, acknowledgement);
         }
@@ -185,6 +194,10 @@ impl Estimator {
 
 #[cfg(test)]
 mod tests {
+    use rtc::rtcp::transport_feedbacks::transport_layer_cc::{
+        PacketStatusChunk, RunLengthChunk, StatusChunkTypeTcc, SymbolTypeTcc,
+    };
+
     use super::*;
 
     struct Network {
@@ -252,6 +265,25 @@ mod tests {
         }
         assert!(network.estimator.rate < before / 4.0, "{}", network.estimator.rate);
         assert!(network.estimator.rate >= LEAST);
+    }
+
+    #[test]
+    fn a_report_of_more_than_can_have_been_sent_is_not_looked_at() {
+        let mut estimator = Estimator::new();
+        let now = Instant::now();
+        estimator.departs(1, 0, 1200, now);
+        let mut feedback = TransportLayerCc { packet_status_count: 65_535, ..TransportLayerCc::default() };
+        estimator.report(&feedback, now);
+        assert_eq!(estimator.rate(), None);
+        let run = RunLengthChunk {
+            type_tcc: StatusChunkTypeTcc::RunLengthChunk,
+            packet_status_symbol: SymbolTypeTcc::PacketReceivedWithoutDelta,
+            run_length: 1,
+        };
+        feedback.packet_status_count = 1;
+        feedback.packet_chunks = vec![PacketStatusChunk::RunLengthChunk(run)];
+        estimator.report(&feedback, now);
+        assert!(estimator.rate().is_some());
     }
 
     #[test]

@@ -115,9 +115,8 @@ impl Outlet {
 
     /// Which timestamp of a track is which time. Tracks of one clock stay in sync at the peer.
     pub fn set_clock(&self, track: usize, clock: ClockPoint) {
-        self.shared.lock().set_clock(track, clock);
         // No turn of its own: a report goes out with what is sent next.
-        self.shared.pending.store(true, Relaxed);
+        self.shared.lock().set_clock(track, clock);
     }
 
     /// Hands over packets of a track. Those of video may be dropped up to the next keyframe if the peer's network does not

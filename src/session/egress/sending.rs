@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use rtc::{
-    interceptor::Packet,
+    interceptor::{Packet, RateCalculator},
     rtcp::{
         payload_feedbacks::{full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication},
         receiver_report::ReceiverReport,
@@ -34,6 +34,8 @@ const MOST_WAIT: Duration = Duration::from_millis(600);
 const MOST_WAITING: usize = 2048;
 /// Repairs that wait at most.
 const MOST_REPAIRS: usize = 512;
+/// How often repeated packets go out while it is tried what the network carries.
+const PROBE: Duration = Duration::from_millis(10);
 /// Audio that waits for the connection's turn at most: a second.
 const MOST_AUDIO: usize = 64;
 
@@ -74,6 +76,8 @@ pub struct SendTrackStats {
     pub retransmitted: u64,
     /// Packets that the peer asked for when they were not there any more.
     pub unavailable: u64,
+    /// Packets sent once more to find out what the peer's network carries.
+    pub probes: u64,
     /// Picture Loss Indications that came.
     pub plis: u64,
     /// Full Intra Requests that came.
@@ -99,6 +103,8 @@ pub(super) struct Sending {
     is_open: bool,
     pacing: Pacing,
     estimator: Estimator,
+    departed: RateCalculator,
+    probed: Option<Instant>,
     /// By track and sequence number.
     repairs: VecDeque<(usize, u16)>,
     audio: VecDeque<(usize, OutgoingPacket)>,
@@ -129,6 +135,8 @@ impl Sending {
             is_open: false,
             pacing: Pacing::default(),
             estimator: Estimator::new(),
+            departed: RateCalculator::default(),
+            probed: None,
             repairs: VecDeque::new(),
             audio: VecDeque::new(),
             video: VecDeque::new(),
@@ -253,7 +261,31 @@ impl Sending {
         let reports = self.report(now, out);
         let waits = !self.video.is_empty() || !self.repairs.is_empty();
         let more = waits.then(|| self.pacing.next(estimate, now));
-        [more, reports].into_iter().flatten().min()
+        let probes = if waits { None } else { self.probe(now, out) };
+        [more, reports, probes].into_iter().flatten().min()
+    }
+
+    /// Fills up to the rate that is taken to be possible as long as that is not known; returns when there is more to send.
+    fn probe(&mut self, now: Instant, out: &mut Vec<Packet>) -> Option<Instant> {
+        let sent = self.departed.rate_bits_per_second(now).unwrap_or_default();
+        let Some(surplus) = self.estimator.unproven(sent, now) else {
+            self.probed = None;
+            return None;
+        };
+        let elapsed = self.probed.map_or(Duration::ZERO, |last| now.saturating_duration_since(last)).min(PROBE * 2);
+        if self.probed.is_some() && elapsed < PROBE {
+            return self.probed.map(|last| last + PROBE);
+        }
+        self.probed = Some(now);
+        let mut budget = surplus / 8.0 * elapsed.as_secs_f64();
+        let index =
+            self.tracks.iter().position(|track| track.as_ref().is_some_and(|track| track.stream.wire.rtx.is_some()))?;
+        while budget > 0.0 && self.pacing.may_send() {
+            let packet = self.tracks.get_mut(index)?.as_mut()?.stream.probe()?;
+            budget -= (packet.payload.len() + OVERHEAD) as f64;
+            self.depart(index, packet, now, out);
+        }
+        Some(now + PROBE)
     }
 
     fn emit(&mut self, index: usize, packet: &OutgoingPacket, now: Instant, out: &mut Vec<Packet>) {
@@ -267,6 +299,7 @@ impl Sending {
     fn depart(&mut self, index: usize, mut packet: rtp::Packet, now: Instant, out: &mut Vec<Packet>) {
         let size = packet.payload.len() + OVERHEAD;
         self.pacing.sent(size);
+        self.departed.add(now, size);
         if let Some(Some(track)) = self.tracks.get(index)
             && let Some(id) = track.stream.wire.transport_cc
         {
@@ -359,7 +392,8 @@ impl Sending {
 const OVERHEAD: usize = 12 + 8 + 16 + 28;
 
 fn stats(stream: &Stream) -> SendTrackStats {
-    let Counts { packets, bytes, retransmitted, nacked, unavailable, plis, firs, dropped, skips, .. } = stream.counts;
+    let Counts { packets, bytes, retransmitted, nacked, unavailable, probes, plis, firs, dropped, skips, .. } =
+        stream.counts;
     let Counts { fraction_lost, lost, jitter, round_trip, .. } = stream.counts;
     SendTrackStats {
         ssrc: stream.wire.ssrc,
@@ -368,6 +402,7 @@ fn stats(stream: &Stream) -> SendTrackStats {
         nacked,
         retransmitted,
         unavailable,
+        probes,
         plis,
         firs,
         dropped,

@@ -46,6 +46,7 @@ pub(super) struct Stream {
     history: Option<Arc<History>>,
     numbers: Numbers,
     rtx_sequence: u16,
+    last: Option<u16>,
     /// By sequence number modulo its length.
     sent: Vec<Option<Sent>>,
     clock: Option<ClockPoint>,
@@ -72,6 +73,7 @@ pub(super) struct Counts {
     pub(super) retransmitted: u64,
     pub(super) nacked: u64,
     pub(super) unavailable: u64,
+    pub(super) probes: u64,
     pub(super) plis: u64,
     pub(super) firs: u64,
     pub(super) dropped: u64,
@@ -92,6 +94,7 @@ impl Stream {
             history: None,
             numbers: Numbers::new(base),
             rtx_sequence: rtx_base,
+            last: None,
             clock: None,
             reported: None,
             counts: Counts::default(),
@@ -128,6 +131,7 @@ impl Stream {
         if let Some(place) = place(&mut self.sent, sequence) {
             *place = Some(sent);
         }
+        self.last = Some(sequence);
         self.counts.packets += 1;
         self.counts.bytes += payload.len() as u64;
         let Wire { ssrc, payload_type, .. } = self.wire;
@@ -148,17 +152,34 @@ impl Stream {
         }
         sent.repeated = Some(now);
         self.counts.retransmitted += 1;
-        let payload = patched(&payload, sent.renumbered);
-        let Some((ssrc, payload_type)) = self.wire.rtx else {
-            let Wire { ssrc, payload_type, .. } = self.wire;
-            return Some(rtp::Packet { header: header(ssrc, payload_type, sequence, sent), payload });
-        };
+        let (payload, sent) = (patched(&payload, sent.renumbered), *sent);
+        match self.wire.rtx {
+            Some(rtx) => Some(self.wrapped(rtx, &sent, &payload)),
+            None => {
+                let Wire { ssrc, payload_type, .. } = self.wire;
+                Some(rtp::Packet { header: header(ssrc, payload_type, sequence, &sent), payload })
+            }
+        }
+    }
+
+    /// The last packet once more though nobody has asked, to find out what the network carries; only by RTX, where a peer
+    /// takes no harm.
+    pub(super) fn probe(&mut self) -> Option<rtp::Packet> {
+        let rtx = self.wire.rtx?;
+        let sequence = self.last?;
+        let sent = (*place(&mut self.sent, sequence)?).filter(|sent| sent.sequence == sequence)?;
+        let payload = patched(&self.history.as_ref()?.get(sent.stored)?, sent.renumbered);
+        self.counts.probes += 1;
+        Some(self.wrapped(rtx, &sent, &payload))
+    }
+
+    fn wrapped(&mut self, (ssrc, payload_type): (u32, u8), sent: &Sent, payload: &[u8]) -> rtp::Packet {
         let mut wrapped = BytesMut::with_capacity(2 + payload.len());
-        wrapped.put_u16(sequence);
-        wrapped.extend_from_slice(&payload);
+        wrapped.put_u16(sent.sequence);
+        wrapped.extend_from_slice(payload);
         let header = header(ssrc, payload_type, self.rtx_sequence, sent);
         self.rtx_sequence = self.rtx_sequence.wrapping_add(1);
-        Some(rtp::Packet { header, payload: wrapped.freeze() })
+        rtp::Packet { header, payload: wrapped.freeze() }
     }
 
     /// When a sender report is due; `None` as long as there is nothing to report.
