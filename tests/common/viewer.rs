@@ -312,14 +312,15 @@ impl Heard {
         let mut out = Vec::new();
         for (payload_type, stream) in &mut self.streams {
             let Some(ssrc) = self.ssrcs.get(payload_type) else { continue };
-            if self.nack && self.repairs.values().any(|media| media == payload_type)
-                || self.nack && *payload_type != 111
-            {
+            let is_video = *payload_type != 111;
+            if self.nack && is_video {
                 let newest = stream.highest;
-                let missing = stream.missing().into_iter().filter(|number| newest - number < 500);
+                let oldest = stream.packets.keys().next().copied().unwrap_or(newest).max(newest - 500);
+                let missing = (oldest..newest).filter(|number| !stream.packets.contains_key(number));
+                let asked = &mut stream.asked;
                 let ask: Vec<u16> = missing
                     .filter(|number| {
-                        let asked = stream.asked.entry(*number).or_default();
+                        let asked = asked.entry(*number).or_default();
                         *asked += 1;
                         *asked < 50
                     })
