@@ -1,6 +1,5 @@
 //! Chromium plays what is forwarded: the browser offers to receive, pictures and sound arrive and are decoded.
 
-#[allow(dead_code, unreachable_pub)]
 mod common;
 
 use std::{sync::Arc, time::Duration};

@@ -1,6 +1,5 @@
 //! A publisher's media forwarded to viewers: every picture arrives as it was sent, whoever joins when, whatever is lost.
 
-#[allow(dead_code, unreachable_pub)]
 mod common;
 
 use std::{
@@ -174,12 +173,10 @@ fn a_viewer_gets_the_layer_that_its_network_carries_and_the_larger_one_back() {
     limit.store(400_000, SeqCst);
     let throttled = Instant::now();
     wait_until("a smaller layer", SOON, || matches!(layer(&viewer.viewer, &peer), Some("q" | "h")).then_some(()));
-    println!("smaller layer after {:?}", throttled.elapsed());
     assert!(throttled.elapsed() < Duration::from_secs(5), "{:?}", throttled.elapsed());
     limit.store(u64::MAX, SeqCst);
     let free = Instant::now();
     wait_until("the largest layer again", SOON, || (layer(&viewer.viewer, &peer) == Some("f")).then_some(()));
-    println!("largest layer after {:?}", free.elapsed());
     assert!(free.elapsed() < Duration::from_secs(10), "{:?}", free.elapsed());
     path.stop();
 }

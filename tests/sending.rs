@@ -1,6 +1,5 @@
 //! A session that sends: what is handed over arrives at a peer as it was, also through loss; what the peer asks for is told.
 
-#[allow(dead_code, unreachable_pub)]
 mod common;
 
 use std::{

@@ -2,7 +2,8 @@
 //!
 //! The floor is what cannot be left out: encrypting and handing to the kernel.
 
-#[allow(dead_code, unreachable_pub)]
+#![allow(clippy::print_stdout)]
+
 mod common;
 
 use std::{

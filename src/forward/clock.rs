@@ -33,7 +33,7 @@ impl PublisherClock {
 fn moved((ntp, at): (u64, Instant), to: u64) -> Option<Instant> {
     let by = to.wrapping_sub(ntp).cast_signed();
     let seconds = (by.unsigned_abs() >> 32) as u32;
-    let fraction = (by.unsigned_abs() & 0xFFFF_FFFF) * 1_000_000_000 >> 32;
+    let fraction = ((by.unsigned_abs() & 0xFFFF_FFFF) * 1_000_000_000) >> 32;
     let by_duration = Duration::new(u64::from(seconds), fraction as u32);
     if by < 0 { at.checked_sub(by_duration) } else { at.checked_add(by_duration) }
 }

@@ -37,11 +37,14 @@ struct Inner {
     queue: Mutex<VecDeque<Event>>,
     notify: Notify,
     /// Who is asked for keyframes.
-    control: Mutex<Option<(u64, Arc<OnceLock<Arc<dyn KeyframeControl>>>)>>,
+    control: Mutex<Option<Control>>,
     overflowed: AtomicU64,
     next_viewer: AtomicU64,
     closed: watch::Sender<bool>,
 }
+
+/// The publisher's session, once it is there.
+type Control = Arc<OnceLock<Arc<dyn KeyframeControl>>>;
 
 struct Place {
     outlet: Outlet,
@@ -95,8 +98,8 @@ impl Source {
     /// as well.
     pub fn publish(&self, tracks: &[Track], also: Option<Arc<dyn PacketSink>>) -> Arc<Publication> {
         let id = lock(&self.inner.state).publish(tracks);
-        let control = Arc::<OnceLock<Arc<dyn KeyframeControl>>>::default();
-        *lock(&self.inner.control) = Some((id, control.clone()));
+        let control = Control::default();
+        *lock(&self.inner.control) = Some(control.clone());
         let changed: Vec<u64> = {
             let state = lock(&self.inner.state);
             lock(&self.inner.outlets).keys().copied().filter(|viewer| !state.fits(*viewer)).collect()
@@ -131,7 +134,7 @@ impl Drop for Source {
 pub struct Publication {
     id: u64,
     source: Weak<Inner>,
-    control: Arc<OnceLock<Arc<dyn KeyframeControl>>>,
+    control: Control,
     also: Option<Arc<dyn PacketSink>>,
 }
 
@@ -310,7 +313,7 @@ impl Inner {
                 place.outlet.limit_estimate(useful);
             }
         }
-        let control = lock(&self.control).as_ref().and_then(|(_, control)| control.get().cloned());
+        let control = lock(&self.control).as_ref().and_then(|control| control.get().cloned());
         for action in actions.drain(..) {
             match (action, &control) {
                 (Action::Ask { track, ssrc: Some(ssrc) }, Some(control)) => control.request_layer_keyframe(track, ssrc),

@@ -321,7 +321,7 @@ impl Heard {
                 let ask: Vec<u16> = missing
                     .filter(|number| {
                         let asked = asked.entry(*number).or_default();
-                        *asked += 1;
+                        *asked = asked.saturating_add(1);
                         *asked < 50
                     })
                     .map(|number| number as u16)

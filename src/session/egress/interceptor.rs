@@ -102,8 +102,11 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for EgressTap {
 
     fn handle_write(&mut self, tagged: TaggedPacket) -> Result<(), Error> {
         // The stack sees none of the packets, so that its reports of them are wrong.
-        let is_report = |packet: &Box<dyn rtc::rtcp::Packet>| packet.as_any().is::<SenderReport>();
-        if !matches!(&tagged.message.packet, Packet::Rtcp(packets) if packets.iter().any(is_report)) {
+        let reports = match &tagged.message.packet {
+            Packet::Rtcp(packets) => packets.iter().any(|packet| packet.as_any().is::<SenderReport>()),
+            _ => false,
+        };
+        if !reports {
             self.write.push_back(tagged);
         }
         Ok(())
