@@ -33,6 +33,7 @@ pub mod backoff;
 pub mod channel;
 pub mod codec;
 pub mod flv;
+pub mod forward;
 pub mod session;
 pub mod signaling;
 

@@ -63,6 +63,45 @@ pub(super) fn answer(codec: Codec, offered: &str) -> String {
     kept.join(";")
 }
 
+/// How well a stream in this variant goes to a peer that offers to receive that one, 0 the best; `None` if not at all.
+pub(super) fn fit(codec: Codec, ours: &str, offered: &str) -> Option<u8> {
+    let same = |name, default: &str| {
+        let value = |fmtp| parameter(fmtp, name).unwrap_or(default);
+        value(ours).eq_ignore_ascii_case(value(offered))
+    };
+    match codec {
+        Codec::H264 => {
+            let mode = |fmtp| parameter(fmtp, "packetization-mode").unwrap_or("0").to_owned();
+            let modes = match (mode(ours).as_str(), mode(offered).as_str()) {
+                (ours, offered) if ours == offered => 0,
+                ("0", "1") => 1, // mode 1 has single units as well (RFC 6184 section 6.3)
+                _ => return None,
+            };
+            Some(modes + 2 * h264_profile_fit(ours, offered))
+        }
+        Codec::H265 => (same("profile-id", "1") && same("tx-mode", "SRST")).then_some(0),
+        Codec::Av1 => same("profile", "0").then_some(0),
+        Codec::Vp9 => same("profile-id", "0").then_some(0),
+        Codec::Vp8 | Codec::Opus | Codec::Pcmu | Codec::Pcma => Some(0),
+    }
+}
+
+/// 0 for the same profile, 1 for one that contains ours, 2 for another. That is no reason to send nothing: a browser names
+/// what its encoder makes, and its decoder takes more (Firefox names constrained baseline only, and plays High).
+fn h264_profile_fit(ours: &str, offered: &str) -> u8 {
+    // profile_idc, and constraint_set1_flag, which makes baseline "constrained" (RFC 6184 section 8.1).
+    let profile = |fmtp| {
+        let id =
+            parameter(fmtp, "profile-level-id").and_then(|id| u32::from_str_radix(id, 16).ok()).unwrap_or(0x42_0000);
+        (id >> 16 & 0xFF, id >> 14 & 1 == 1)
+    };
+    match (profile(ours), profile(offered)) {
+        (ours, offered) if ours == offered => 0,
+        ((0x42, true), (0x42 | 0x4D | 0x58 | 0x64, _)) | ((0x42, false), (0x58, _)) | ((0x4D, _), (0x64, _)) => 1,
+        _ => 2,
+    }
+}
+
 /// One parameter of an `a=fmtp` value such as `packetization-mode=1;profile-level-id=42e01f`. Names are read in any case
 /// (RFC 6838 section 4.3).
 fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
@@ -124,6 +163,23 @@ mod tests {
         assert_eq!(rank(Codec::Av1, "level-idx=5;profile=0;tier=0"), Some(0));
         assert_eq!(rank(Codec::Av1, "profile=1"), None);
         assert_eq!(answer(Codec::Av1, "level-idx=5;profile=0;tier=0"), "level-idx=5;profile=0;tier=0");
+    }
+
+    #[test]
+    fn a_stream_goes_to_the_format_that_is_nearest_to_it() {
+        let h264 = |mode: u8, profile: &str| format!("packetization-mode={mode};profile-level-id={profile}");
+        let fit = |ours: (u8, &str), offered: (u8, &str)| {
+            super::fit(Codec::H264, &h264(ours.0, ours.1), &h264(offered.0, offered.1))
+        };
+        let baseline = (1, "42e01f");
+        assert_eq!(fit(baseline, (1, "42e034")), Some(0), "the level binds nobody");
+        assert!(fit(baseline, (1, "42001f")) < fit(baseline, (1, "f4001f")));
+        assert!(fit(baseline, (1, "640c1f")) < fit((1, "640c1f"), (1, "42e01f")), "downwards only if need be");
+        assert_eq!(fit(baseline, (0, "42e01f")), None, "it cannot put fragments together");
+        assert_eq!(fit((0, "42e01f"), (1, "42e01f")), Some(1));
+        assert_eq!(super::fit(Codec::Vp9, "", "profile-id=2"), None);
+        assert_eq!(super::fit(Codec::Vp9, "profile-id=0", ""), Some(0));
+        assert_eq!(super::fit(Codec::Opus, "stereo=1", "minptime=10"), Some(0));
     }
 
     #[test]

@@ -7,10 +7,15 @@ mod fmtp;
 
 mod keyframe;
 mod picture_size;
+mod vp8;
 
 use std::{fmt, str::FromStr};
 
-pub use {keyframe::starts_keyframe, picture_size::picture_size};
+pub use {
+    keyframe::starts_keyframe,
+    picture_size::picture_size,
+    vp8::{Vp8Descriptor, renumber_vp8},
+};
 
 /// Audio or video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,6 +122,12 @@ impl Codec {
     /// How good this variant of the codec is for us, by its format parameters, 0 the best; `None` if it is of no use.
     pub fn variant_rank(self, fmtp: &str) -> Option<u8> {
         fmtp::rank(self, fmtp)
+    }
+
+    /// How well a stream with these format parameters goes to a peer that offers to receive those, 0 the best; `None` if
+    /// not at all.
+    pub fn fit(self, ours: &str, offered: &str) -> Option<u8> {
+        fmtp::fit(self, ours, offered)
     }
 
     /// The format parameters of an answer to an offer with these.

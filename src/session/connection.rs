@@ -16,16 +16,19 @@ use webrtc::peer_connection::{
 use super::{
     ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, LocalIce, PacketSink, RemoteIce,
     bandwidth, candidates,
+    egress::Outlet,
+    exchange::{Exchange, exchange},
     ice_side::IceSide,
     mux::{IceCredentials, Mux, MuxHandle},
     narrow::narrow,
-    negotiate::{CodecPreferences, NegotiationError, negotiate},
+    negotiate::{CodecPreferences, NegotiationError},
     red::{RedCounts, RedSink},
     remote_candidates::RemoteCandidates,
     restart::IceAgent,
     rtt,
     rtx::RtxUnwrap,
-    stack::{interceptors, media_engine, settings},
+    sender::{Sender, Sends},
+    stack::{interceptors, media_engine, sending_interceptors, settings, with_egress},
     stats::{self, SessionStats},
     tap::{MediaTap, TapState},
     track::Track,
@@ -76,6 +79,10 @@ pub struct Answered {
     pub sdp: String,
     /// What will be received.
     pub tracks: Vec<Track>,
+    /// What the peer takes of what there is to send; the index is that of [`Sends::tracks`].
+    pub outgoing: Vec<Track>,
+    /// Where packets are handed over, if there is something to send.
+    pub outlet: Option<Outlet>,
 }
 
 /// A handle on a session; the session itself lives on the media runtime until it ends.
@@ -88,6 +95,7 @@ struct Shared {
     tap: Arc<TapState>,
     red: Arc<RedCounts>,
     tracks: Vec<Track>,
+    outlet: Option<Outlet>,
     state: watch::Receiver<ConnectionState>,
     commands: mpsc::Sender<Command>,
 }
@@ -101,6 +109,7 @@ pub(super) struct Parts {
     pub(super) tap: Arc<TapState>,
     pub(super) red: Arc<RedCounts>,
     pub(super) tracks: Vec<Track>,
+    pub(super) outlet: Option<Outlet>,
 }
 
 impl Session {
@@ -115,21 +124,53 @@ impl Session {
         make_sink: impl FnOnce(&[Track]) -> Arc<dyn PacketSink>,
         guard: impl Send + 'static,
     ) -> Result<Answered, SessionError> {
-        let tracks = negotiate(offer, &config.codecs)?;
+        Self::exchange(config, offer, peer_is_local, None, make_sink, guard).await
+    }
+
+    /// Answers an offer to receive, or to do both: with `sends` what it has goes to the peer.
+    pub async fn exchange(
+        config: &SessionConfig,
+        offer: &str,
+        peer_is_local: bool,
+        sends: Option<Sends>,
+        make_sink: impl FnOnce(&[Track]) -> Arc<dyn PacketSink>,
+        guard: impl Send + 'static,
+    ) -> Result<Answered, SessionError> {
+        let receives = sends.as_ref().is_none_or(|sends| sends.receives);
+        let to_send = sends.as_ref().map_or(&[][..], |sends| &sends.tracks);
+        let agreed = exchange(offer, receives.then_some(&config.codecs), to_send)?;
+        let Exchange { incoming: tracks, outgoing, sections } = agreed;
         let mut remote_candidates = RemoteCandidates::new(peer_is_local);
-        let offer = &narrow(&remote_candidates.keep_admitted(offer), &tracks)?;
+        let offer = &narrow(&remote_candidates.keep_admitted(offer), &sections)?;
+        let sender = sends.filter(|_| !outgoing.is_empty()).map(|sends| Sender::new(sends, &outgoing));
         let red = Arc::<RedCounts>::default();
         let sink: Arc<dyn PacketSink> = Arc::new(RedSink::new(make_sink(&tracks), &tracks, red.clone()));
         let tap = Arc::new(TapState::new(tracks.len()));
         let (handler, events, gathered) = Handler::new();
-        let mut engine = media_engine(&tracks)?;
-        let tapping = MediaTap::new(offer, tracks.clone(), sink.clone(), tap.clone());
-        let registry = interceptors(&mut engine, RtxUnwrap::new(tapping.known()), tapping)?;
+        let mut engine = media_engine(tracks.iter().chain(&outgoing))?;
+        let registry = if tracks.is_empty() {
+            sending_interceptors(&mut engine)?
+        } else {
+            let tapping = MediaTap::new(offer, tracks.clone(), sink.clone(), tap.clone());
+            interceptors(&mut engine, RtxUnwrap::new(tapping.known()), tapping)?
+        };
+        let registry = with_egress(registry, sender.as_ref().map(Sender::outlet));
         let (connection, routes) =
             build(config, settings(offer, config.connect_timeout), engine, registry, handler).await?;
         routes.announce_ssrcs(tracks.iter().flat_map(|track| track.ssrcs.iter().copied()));
         tap.tell(routes.clone());
-        let sdp = match describe(&*connection, offer, gathered).await {
+        let described = async {
+            if let Some(sender) = &sender {
+                sender.outlet().wakes(routes.clone());
+                sender.add_to(&*connection).await?;
+            }
+            let sdp = describe(&*connection, offer, gathered).await?;
+            if let Some(sender) = &sender {
+                sender.described(&sdp);
+            }
+            Ok(sdp)
+        };
+        let sdp = match described.await {
             Ok(sdp) => sdp,
             Err(error) => {
                 let _ = connection.close().await;
@@ -142,19 +183,21 @@ impl Session {
         let Announced { sdp, candidates } = announce(config, &routes, &sdp, peer_is_local);
         let sdp = bandwidth::limit(&sdp, config.max_bitrate);
         let ice = IceAgent::new(offer, remote_candidates, routes, candidates);
-        let parts = Parts { connection, ice: IceSide::Answered(ice), sink, events, tap, red, tracks: tracks.clone() };
-        Ok(Answered { session: Self::watched(parts, config.connect_timeout, guard), sdp, tracks })
+        let outlet = sender.map(Sender::into_outlet);
+        let ice = IceSide::Answered(ice);
+        let parts = Parts { connection, ice, sink, events, tap, red, tracks: tracks.clone(), outlet: outlet.clone() };
+        Ok(Answered { session: Self::watched(parts, config.connect_timeout, guard), sdp, tracks, outgoing, outlet })
     }
 
     /// The session of a connection that has both descriptions: it runs from here on.
     pub(super) fn watched(parts: Parts, connect_timeout: Duration, guard: impl Send + 'static) -> Self {
-        let Parts { connection, ice, sink, events, tap, red, tracks } = parts;
+        let Parts { connection, ice, sink, events, tap, red, tracks, outlet } = parts;
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
         let (commands, commands_out) = mpsc::channel(4);
         tokio::spawn(rtt::measure(Arc::downgrade(&connection), tap.clone()));
         let watcher = Watcher { connection, ice, sink, state, events, commands: commands_out, connect_timeout };
         tokio::spawn(watcher.run(guard));
-        Self { shared: Arc::new(Shared { tap, red, tracks, state: state_out, commands }) }
+        Self { shared: Arc::new(Shared { tap, red, tracks, outlet, state: state_out, commands }) }
     }
 
     /// Ends the session; returns when it has ended.
@@ -211,6 +254,11 @@ impl Session {
         }
     }
 
+    /// Where packets are handed over to be sent to the peer, if it takes any.
+    pub fn outlet(&self) -> Option<&Outlet> {
+        self.shared.outlet.as_ref()
+    }
+
     /// What it has received so far.
     pub fn stats(&self) -> SessionStats {
         stats::snapshot(&self.shared.tap, &self.shared.red, &self.shared.tracks, Instant::now())
@@ -232,6 +280,14 @@ impl KeyframeControl for TapState {
     fn keyframe_arrived(&self, track: usize) {
         self.with_keyframes(track, KeyframePolicy::arrived);
     }
+
+    fn request_layer_keyframe(&self, track: usize, ssrc: u32) {
+        self.with_layer(track, ssrc, KeyframePolicy::want);
+    }
+
+    fn layer_keyframe_arrived(&self, track: usize, ssrc: u32) {
+        self.with_layer(track, ssrc, KeyframePolicy::arrived);
+    }
 }
 
 impl KeyframeControl for Session {
@@ -241,6 +297,14 @@ impl KeyframeControl for Session {
 
     fn keyframe_arrived(&self, track: usize) {
         self.shared.tap.with_keyframes(track, KeyframePolicy::arrived);
+    }
+
+    fn request_layer_keyframe(&self, track: usize, ssrc: u32) {
+        self.shared.tap.request_layer_keyframe(track, ssrc);
+    }
+
+    fn layer_keyframe_arrived(&self, track: usize, ssrc: u32) {
+        self.shared.tap.layer_keyframe_arrived(track, ssrc);
     }
 }
 

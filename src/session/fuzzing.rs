@@ -11,14 +11,16 @@ use bytes::Bytes;
 use super::{
     CodecPreferences, RemoteCandidate, RemoteIce, RtpPacket, Track,
     accepted::{Choice, accepted},
-    candidates, ice,
+    candidates,
+    exchange::{Exchange, Outgoing, exchange},
+    ice,
     mux::{IceCredentials, fuzzing as mux},
     narrow::narrow,
-    negotiate,
     red::Unwrap,
     remote_candidates::RemoteCandidates,
     restart,
 };
+use crate::codec::Codec;
 
 /// Answers an offer as far as that goes without the stack: what the stack gets to see means the same tracks.
 pub fn offer(sdp: &str) {
@@ -29,11 +31,19 @@ pub fn offer(sdp: &str) {
         let _ = ice::restarted(sdp, credentials.ufrag(), credentials.password(), &[]);
     }
     let preferences = CodecPreferences::default();
-    let Ok(tracks) = negotiate(sdp, &preferences) else { return };
-    let Ok(narrowed) = narrow(sdp, &tracks) else { panic!("what was negotiated is not narrowed") };
-    match negotiate(&narrowed, &preferences) {
-        Ok(seen) => assert!(tracks.iter().map(essence).eq(seen.iter().map(essence)), "{tracks:?} became {seen:?}"),
-        Err(error) => panic!("the stack would get {narrowed:?}: {error}"),
+    let to_send = [Codec::H264, Codec::Vp8, Codec::Opus].map(|codec| Outgoing::of(codec, ""));
+    for (incoming, outgoing) in [(Some(&preferences), &[][..]), (Some(&preferences), &to_send), (None, &to_send)] {
+        let Ok(Exchange { incoming: taken, outgoing: sent, sections }) = exchange(sdp, incoming, outgoing) else {
+            continue;
+        };
+        let Ok(narrowed) = narrow(sdp, &sections) else { panic!("what was negotiated is not narrowed") };
+        match exchange(&narrowed, incoming, outgoing) {
+            Ok(seen) => {
+                assert!(taken.iter().map(essence).eq(seen.incoming.iter().map(essence)), "{taken:?} became {seen:?}");
+                assert!(sent.iter().map(essence).eq(seen.outgoing.iter().map(essence)), "{sent:?} became {seen:?}");
+            }
+            Err(error) => panic!("the stack would get {narrowed:?}: {error}"),
+        }
     }
 }
 

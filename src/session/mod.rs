@@ -1,7 +1,7 @@
-//! One peer connection: from an SDP offer to RTP packets, and its end.
+//! One peer connection: from an SDP offer to RTP packets, in and out, and its end.
 //!
-//! A session answers one offer, receives what it negotiated, asks for keyframes, and ends by itself when its peer goes,
-//! never comes or is told to. It hands everything to a [`PacketSink`] and knows nothing of what becomes of it; it speaks
+//! A session answers one offer, receives and sends what it negotiated, asks for keyframes, and ends by itself when its peer
+//! goes, never comes or is told to. What it sends it is handed through an [`Outlet`] (`egress`). It hands everything to a [`PacketSink`] and knows nothing of what becomes of it; it speaks
 //! no HTTP. What the WebRTC stack below does not do well by itself is done here: one UDP port for all sessions and the
 //! repeating of lost handshake flights (`mux`), retransmissions before loss detection (`rtx`), an answer with the codecs
 //! that we choose (`narrow`), redundant audio (`red`).
@@ -11,6 +11,8 @@ mod bandwidth;
 mod caller_ice;
 mod candidates;
 mod connection;
+mod egress;
+mod exchange;
 mod feedback;
 #[doc(hidden)]
 #[cfg(any(test, fuzzing))]
@@ -34,6 +36,7 @@ mod restart;
 mod rtt;
 mod rtx;
 mod seen;
+mod sender;
 mod splice;
 mod ssrcs;
 mod stack;
@@ -50,11 +53,14 @@ use bytes::Bytes;
 pub use {
     candidates::local_addresses,
     connection::{Answered, Session, SessionConfig, SessionError},
+    egress::{ClockPoint, History, OutgoingPacket, Outlet, SendEvents, SendStats, SendTrackStats},
+    exchange::{Outgoing, OutgoingFormat},
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
     mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
     negotiate::{CodecPreferences, NegotiationError, negotiate},
     offerer::Offering,
+    sender::Sends,
     stats::{LayerStats, SessionStats, TrackStats},
     track::Track,
 };
@@ -64,6 +70,13 @@ pub use {
 pub trait PacketSink: Send + Sync + 'static {
     /// One RTP packet of the track with this index, as it came: duplicates are gone, order is not restored.
     fn rtp(&self, track: usize, packet: RtpPacket);
+
+    /// A packet of one of a track's several layers, as it came; one layer of them comes by [`rtp`](Self::rtp) as well. For
+    /// whoever makes its own choice.
+    fn layer_rtp(&self, _track: usize, _packet: &RtpPacket) {}
+
+    /// A sender report of one of a track's several layers.
+    fn layer_report(&self, _track: usize, _report: SenderReport) {}
 
     /// A sender report: which RTP time of the track was which time of the sender's clock (RFC 3550 section 6.4.1).
     fn sender_report(&self, track: usize, report: SenderReport);
@@ -85,6 +98,16 @@ pub trait KeyframeControl: Send + Sync + 'static {
 
     /// A whole keyframe of this track has come.
     fn keyframe_arrived(&self, track: usize);
+
+    /// A keyframe of one of the track's several layers is needed.
+    fn request_layer_keyframe(&self, track: usize, _ssrc: u32) {
+        self.request_keyframe(track);
+    }
+
+    /// A keyframe of one of the track's several layers has come.
+    fn layer_keyframe_arrived(&self, track: usize, _ssrc: u32) {
+        self.keyframe_arrived(track);
+    }
 }
 
 /// An RTP packet without its header extensions (RFC 3550 section 5.1).

@@ -1,24 +1,38 @@
-//! The offer as the stack gets to see it: of each section that we take only the formats that the answer shall name.
+//! The offer as the stack gets to see it: of each section that we use only the formats that the answer shall name, and only
+//! the directions that it shall have.
 //!
 //! The stack matches codecs by name and parameters, loosely where it finds no equal, and would answer one format for
 //! another of the same codec; it also wants an rtpmap where RFC 3551 needs none. With nothing else to choose from it
-//! answers what [`negotiate`](super::negotiate()) decided.
+//! answers what [`exchange`](super::exchange) decided.
 
 use rtc::sdp::{MediaDescription, description::common::Attribute};
 
 use super::{
     Track,
-    negotiate::{NegotiationError, parse, sent_kind},
+    exchange::Section,
+    negotiate::{NegotiationError, parse},
 };
 
-/// The offer with the formats of these tracks, which were negotiated from it, and no other.
-pub(super) fn narrow(offer: &str, tracks: &[Track]) -> Result<String, NegotiationError> {
+/// The offer with the formats and directions of these sections, which were negotiated from it, and no other.
+pub(super) fn narrow(offer: &str, sections: &[Section]) -> Result<String, NegotiationError> {
     let mut description = parse(offer)?;
-    let sending = description.media_descriptions.iter_mut().filter(|section| sent_kind(section).is_some());
-    for (section, track) in sending.zip(tracks) {
-        keep(section, track);
+    for (media, section) in description.media_descriptions.iter_mut().zip(sections) {
+        match section {
+            Section::AsItIs => {}
+            Section::Silent => direct(media, "inactive"),
+            Section::Carries { track, direction } => {
+                keep(media, track);
+                direct(media, direction);
+            }
+        }
     }
     Ok(description.marshal())
+}
+
+fn direct(section: &mut MediaDescription, direction: &str) {
+    let is_direction = |key: &str| matches!(key, "sendrecv" | "sendonly" | "recvonly" | "inactive");
+    section.attributes.retain(|attribute| !is_direction(&attribute.key));
+    section.attributes.push(Attribute { key: direction.to_owned(), value: None });
 }
 
 fn keep(section: &mut MediaDescription, track: &Track) {

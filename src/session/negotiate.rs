@@ -4,11 +4,9 @@ use std::io::Cursor;
 
 use rtc::sdp::{MediaDescription, SessionDescription};
 
-use super::Track;
+use super::{Track, exchange::exchange};
 use crate::codec::{Codec, MediaKind};
 
-/// Media sections of one offer that are looked at: a camera, a screen and their sounds, with room to spare.
-const MOST_TRACKS: usize = 8;
 /// SSRCs of one section: three simulcast layers and their retransmissions, and FEC.
 const MOST_SSRCS: usize = 16;
 
@@ -39,38 +37,14 @@ pub enum NegotiationError {
     Unacceptable(String),
 }
 
-/// Reads an offer and decides which tracks and codecs the answer will have.
+/// Reads an offer and decides which tracks and codecs the answer will have, of a session that only receives.
 pub fn negotiate(offer: &str, preferences: &CodecPreferences) -> Result<Vec<Track>, NegotiationError> {
-    let description = parse(offer)?;
-    check_transport(&description)?;
-    let mut tracks = Vec::new();
-    for section in &description.media_descriptions {
-        let Some(kind) = sent_kind(section) else { continue };
-        if tracks.len() >= MOST_TRACKS {
-            return Err(NegotiationError::Unacceptable(format!("more than {MOST_TRACKS} tracks are offered")));
-        }
-        tracks.push(track(tracks.len(), kind, section, preferences)?);
-    }
-    if tracks.is_empty() {
-        return Err(NegotiationError::Unacceptable("the offer sends neither audio nor video".into()));
-    }
-    Ok(tracks)
+    exchange(offer, Some(preferences), &[]).map(|exchange| exchange.incoming)
 }
 
 pub(super) fn parse(offer: &str) -> Result<SessionDescription, NegotiationError> {
     SessionDescription::unmarshal(&mut Cursor::new(offer.as_bytes()))
         .map_err(|error| NegotiationError::Malformed(format!("the SDP cannot be parsed: {error}")))
-}
-
-/// What the peer sends in this section; `None` for data channels and sections that only receive.
-pub(super) fn sent_kind(section: &MediaDescription) -> Option<MediaKind> {
-    let kind = match section.media_name.media.as_str() {
-        "audio" => MediaKind::Audio,
-        "video" => MediaKind::Video,
-        _ => return None,
-    };
-    let receives = ["recvonly", "inactive"].into_iter().any(|direction| section.has_attribute(direction));
-    (!receives).then_some(kind)
 }
 
 /// ICE credentials and a fingerprint must be there, at session or media level (RFC 8839 section 5.4, RFC 8122 section 5).
@@ -96,14 +70,15 @@ pub(super) fn check_transport(description: &SessionDescription) -> Result<(), Ne
 #[derive(Debug, Default)]
 pub(super) struct Format<'a> {
     pub(super) payload_type: u8,
-    encoding: &'a str,
+    pub(super) encoding: &'a str,
     clock_rate: u32,
     channels: u16,
     pub(super) fmtp: &'a str,
     feedback: Vec<(&'a str, &'a str)>,
 }
 
-fn track(
+/// The track that is taken of a section which the peer sends.
+pub(super) fn track(
     index: usize,
     kind: MediaKind,
     section: &MediaDescription,

@@ -130,6 +130,7 @@ impl Offering {
             tap: tap.clone(),
             red: Arc::default(),
             tracks,
+            outlet: None,
         };
         let session = Session::watched(parts, self.config.connect_timeout, guard);
         // In time for the first packet: keys are agreed upon after what is on its way now.

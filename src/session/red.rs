@@ -52,6 +52,14 @@ impl PacketSink for RedSink {
         };
     }
 
+    fn layer_rtp(&self, track: usize, packet: &RtpPacket) {
+        self.inner.layer_rtp(track, packet); // of video, which has no redundancy of this kind
+    }
+
+    fn layer_report(&self, track: usize, report: SenderReport) {
+        self.inner.layer_report(track, report);
+    }
+
     fn sender_report(&self, track: usize, report: SenderReport) {
         self.inner.sender_report(track, report);
     }

@@ -1,6 +1,6 @@
 //! How the WebRTC stack is set up for one session: its codecs, its interceptors, its times.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use rtc::{
     ice::mdns::MulticastDnsMode,
@@ -15,6 +15,7 @@ use webrtc::peer_connection::{
 
 use super::{
     connection::SessionError,
+    egress::{self, Outlet},
     rtx::{self, RtxUnwrap},
     tap,
     track::Track,
@@ -33,9 +34,14 @@ const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
 const NACK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The codecs of the tracks and nothing else, so that the answer names one for each.
-pub(super) fn media_engine(tracks: &[Track]) -> Result<MediaEngine, SessionError> {
+pub(super) fn media_engine<'a>(tracks: impl IntoIterator<Item = &'a Track>) -> Result<MediaEngine, SessionError> {
     let mut engine = MediaEngine::default();
+    let mut known = HashSet::new();
     for track in tracks {
+        // A section that carries both directions has one track for each.
+        if !known.insert((track.kind(), track.payload_type)) {
+            continue;
+        }
         let kind = match track.kind() {
             MediaKind::Audio => RtpCodecKind::Audio,
             MediaKind::Video => RtpCodecKind::Video,
@@ -53,15 +59,36 @@ pub(super) fn interceptors(
     unwrap: RtxUnwrap,
     tap: impl Interceptor + 'static,
 ) -> Result<Registry, SessionError> {
+    header_extensions(engine)?;
+    let registry = configure_twcc_receiver_only(configure_rtcp_reports(Registry::new()), engine)?;
+    let nack = NackGeneratorBuilder::new().with_interval(NACK_INTERVAL).with_size(1024).with_max_nacks_per_packet(20);
+    Ok(registry.with(nack_slot(), nack.build()).with(rtx::slot(), unwrap).with(tap::slot(), tap))
+}
+
+/// For a session that only sends: nothing comes that would have to be recovered or measured.
+pub(super) fn sending_interceptors(engine: &mut MediaEngine) -> Result<Registry, SessionError> {
+    header_extensions(engine)?;
+    // The receiver is left out again; what it registers in the engine is what a sender needs to be reported to.
+    configure_twcc_receiver_only(Registry::new(), engine)?;
+    Ok(Registry::new())
+}
+
+/// With what sends, next to the wire.
+pub(super) fn with_egress(registry: Registry, egress: Option<&Outlet>) -> Registry {
+    match egress {
+        Some(outlet) => registry.with(egress::slot(), outlet.tap()),
+        None => registry,
+    }
+}
+
+fn header_extensions(engine: &mut MediaEngine) -> Result<(), SessionError> {
     configure_simulcast_extension_headers(engine)?;
     engine.register_header_extension(
         RTCRtpHeaderExtensionCapability { uri: rtc::sdp::extmap::SDES_MID_URI.to_owned() },
         RtpCodecKind::Audio,
         None,
     )?;
-    let registry = configure_twcc_receiver_only(configure_rtcp_reports(Registry::new()), engine)?;
-    let nack = NackGeneratorBuilder::new().with_interval(NACK_INTERVAL).with_size(1024).with_max_nacks_per_packet(20);
-    Ok(registry.with(nack_slot(), nack.build()).with(rtx::slot(), unwrap).with(tap::slot(), tap))
+    Ok(())
 }
 
 /// Application-ward of what unwraps retransmissions, not at its usual place (7000): see [`rtx::slot`].

@@ -24,7 +24,7 @@ use super::{
     PacketSink, RtpPacket, SenderReport,
     feedback::Requests,
     identity::Identity,
-    keyframe::{KeyframePolicy, Means},
+    keyframe::{Ask, KeyframePolicy, Means},
     mux::MuxHandle,
     record::{MOST_STREAMS, Record},
     rtx::Known,
@@ -57,6 +57,8 @@ pub(super) struct TapState {
     keyframe_wanted: AtomicBool,
     /// One for each track, used for video only.
     keyframes: Vec<Mutex<KeyframePolicy>>,
+    /// By SSRC, with its track: layers that somebody needs although another one goes out here.
+    layers: Mutex<HashMap<u32, (usize, KeyframePolicy)>>,
     record: Mutex<Record>,
     /// Who is told what has come whole through SRTP; filled once the connection is there.
     routes: OnceLock<MuxHandle>,
@@ -72,6 +74,7 @@ impl TapState {
             ignored: AtomicU64::new(0),
             keyframe_wanted: AtomicBool::new(false),
             keyframes: (0..tracks).map(|_| Mutex::default()).collect(),
+            layers: Mutex::default(),
             record: Mutex::new(Record::new(tracks)),
             routes: OnceLock::new(),
         }
@@ -104,6 +107,32 @@ impl TapState {
         if wanted == Some(true) {
             self.keyframe_wanted.store(true, Relaxed);
         }
+    }
+
+    /// Changes the policy of one layer of a track.
+    pub(super) fn with_layer(&self, track: usize, ssrc: u32, change: impl FnOnce(&mut KeyframePolicy)) {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        if layers.len() >= MOST_STREAMS && !layers.contains_key(&ssrc) {
+            layers.retain(|_, (_, policy)| policy.is_waiting());
+            if layers.len() >= MOST_STREAMS {
+                return;
+            }
+        }
+        let (_, policy) = layers.entry(ssrc).or_insert_with(|| (track, KeyframePolicy::default()));
+        change(policy);
+        if policy.is_waiting() {
+            self.keyframe_wanted.store(true, Relaxed);
+        }
+    }
+
+    /// The requests that are due for single layers, by track and SSRC, and whether there will be more.
+    fn due_layers(&self, means: impl Fn(usize) -> Means, now: Instant) -> (Vec<(usize, u32, Ask)>, bool) {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = layers
+            .iter_mut()
+            .filter_map(|(ssrc, (track, policy))| policy.poll(means(*track), now).map(|ask| (*track, *ssrc, ask)));
+        let due = due.collect();
+        (due, layers.values().any(|(_, policy)| policy.is_waiting()))
     }
 
     /// Looks at a track's policy.
@@ -202,6 +231,9 @@ impl MediaTap {
             payload: packet.payload.clone(),
             arrival: now,
         };
+        if self.identity.layers(index) > 1 {
+            self.sink.layer_rtp(index, &incoming);
+        }
         let before = switch.active();
         if !switch.take(incoming, &mut self.out) {
             self.streams.remove(&header.ssrc);
@@ -234,6 +266,9 @@ impl MediaTap {
         let Some(track) = self.tracks.get_mut(index) else { return };
         let RtcpReport { ssrc, ntp_time, rtp_time, .. } = *report;
         let sent = SenderReport { ssrc, ntp_time, rtp_time, arrival: now };
+        if self.identity.layers(index) > 1 {
+            self.sink.layer_report(index, sent);
+        }
         if let Some(outgoing) = track.switch.report(report.ssrc, sent) {
             self.sink.sender_report(index, outgoing);
         }
@@ -264,7 +299,20 @@ impl MediaTap {
                 self.write.push_back(TaggedPacket { now, transport: TransportContext::default(), message });
             }
         }
-        if still_wanted {
+        let means = |track: usize| self.tracks.get(track).map(|track| track.means).unwrap_or_default();
+        let (due, more) = self.state.due_layers(means, now);
+        for (track, ssrc, ask) in due {
+            if !self.streams.contains_key(&ssrc) {
+                continue;
+            }
+            let request = self.requests.message(ssrc, ask);
+            if let Some(record) = self.state.record().tracks.get_mut(track) {
+                record.count(ask);
+            }
+            let message = AttributedPacket::new(Packet::Rtcp(vec![request]));
+            self.write.push_back(TaggedPacket { now, transport: TransportContext::default(), message });
+        }
+        if still_wanted || more {
             self.state.keyframe_wanted.store(true, Relaxed);
         }
     }

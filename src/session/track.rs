@@ -4,10 +4,11 @@ use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecPar
 
 use crate::codec::{Codec, MediaKind};
 
-/// One media section that the peer sends and we take, with the one codec that the answer names.
+/// One media section that is used in one direction, with the one codec that the answer names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Track {
-    /// Its place among the accepted tracks; what [`PacketSink`](super::PacketSink) is told.
+    /// Its place: of what comes, among the accepted tracks, which is what [`PacketSink`](super::PacketSink) is told; of what
+    /// goes, among the tracks that we have to send.
     pub index: usize,
     /// The media identification tag (RFC 8843), if the offer has one.
     pub mid: Option<String>,

@@ -90,6 +90,11 @@ impl MuxHandle {
         }
     }
 
+    /// Makes the connection take a turn now, to send what there is.
+    pub(super) fn nudge(&self) {
+        self.channel.nudge();
+    }
+
     /// The session calls a server, which may do no more than answer.
     pub(super) fn calls(&self) {
         if let Some(shared) = self.shared.upgrade() {
@@ -216,15 +221,21 @@ impl Shared {
     }
 
     /// Sends one datagram or drops it; a session never waits for the kernel's buffer.
-    fn send(&self, destination: SocketAddr, source: Option<IpAddr>, contents: &[u8]) {
+    fn send(&self, destination: SocketAddr, source: Option<IpAddr>, datagram: &[u8]) {
+        self.transmit(destination, source, datagram, None);
+    }
+
+    /// Sends one datagram, or several of this size.
+    fn transmit(&self, destination: SocketAddr, source: Option<IpAddr>, contents: &[u8], size: Option<usize>) {
         let destination = match destination.ip() {
             IpAddr::V4(v4) if self.dual_stack => SocketAddr::from((v4.to_ipv6_mapped(), destination.port())),
             _ => destination,
         };
-        let transmit = Transmit { destination, ecn: None, contents, segment_size: None, src_ip: source };
-        self.counters.sent.fetch_add(1, Relaxed);
+        let transmit = Transmit { destination, ecn: None, contents, segment_size: size, src_ip: source };
+        let count = size.map_or(1, |size| contents.len().div_ceil(size.max(1))) as u64;
+        self.counters.sent.fetch_add(count, Relaxed);
         if let Err(error) = self.state.try_send(UdpSockRef::from(&self.io), &transmit) {
-            self.counters.send_dropped.fetch_add(1, Relaxed);
+            self.counters.send_dropped.fetch_add(count, Relaxed);
             tracing::trace!(%destination, %error, "datagram not sent");
         }
     }

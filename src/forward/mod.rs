@@ -1,0 +1,21 @@
+//! A publisher's media to any number of viewers: packets go from one session to others, without GStreamer and without being
+//! encoded again.
+//!
+//! ```text
+//!   publisher's session ── Publication (a PacketSink) ──▶ Source ── Rewrite ──▶ Outlet of a viewer's session
+//!                                                           │  ╰── Rewrite ──▶ …
+//!                                                        History: what repairs come from, once for all
+//! ```
+//!
+//! A [`Source`] outlives its publishers: when one goes or another takes its place, its viewers stay and go on at the next
+//! keyframe. Which layer a viewer gets is decided in `select`, how its packets are numbered in `rewrite`; both are pure. How
+//! packets are paced, repeated and reported is the session's business.
+
+mod clock;
+mod rewrite;
+mod select;
+mod source;
+mod state;
+mod streams;
+
+pub use source::{Joining, Publication, Source, SourceStats, Viewer, ViewerChange};

@@ -1,0 +1,357 @@
+//! The shell around [`State`](super::state): sessions hand over, one task on the media runtime does the rest, a batch at a
+//! time.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
+
+use super::state::{Action, State};
+use crate::session::{
+    Answered, ConnectionState, EndReason, KeyframeControl, Outgoing, Outlet, PacketSink, RtpPacket, SendEvents,
+    SenderReport, Track,
+};
+
+/// Packets that wait for the task at most: a second of 20 Mbit/s. It runs where they come from, so that hardly any do.
+const MOST_WAITING: usize = 4096;
+/// Layers are decided anew although nothing comes.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What is published on one channel, and everybody who views it. Its viewers outlive its publishers.
+pub struct Source {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    outlets: Mutex<HashMap<u64, Place>>,
+    queue: Mutex<VecDeque<Event>>,
+    notify: Notify,
+    /// Who is asked for keyframes.
+    control: Mutex<Option<Control>>,
+    overflowed: AtomicU64,
+    next_viewer: AtomicU64,
+    closed: watch::Sender<bool>,
+}
+
+/// The publisher's session, once it is there.
+type Control = Arc<OnceLock<Arc<dyn KeyframeControl>>>;
+
+struct Place {
+    outlet: Outlet,
+    change: watch::Sender<ViewerChange>,
+}
+
+enum Event {
+    Rtp { publication: u64, track: usize, packet: RtpPacket, layered: bool },
+    Report { publication: u64, track: usize, report: SenderReport },
+    Ready { viewer: u64 },
+    Wants { viewer: u64, slot: usize },
+}
+
+/// What a viewer's session has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ViewerChange {
+    /// Nothing.
+    #[default]
+    None,
+    /// What is published now is of another codec: the session must be negotiated anew.
+    Renegotiate,
+}
+
+/// Counters of a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceStats {
+    /// Viewers that have joined and not left.
+    pub viewers: usize,
+    /// Packets dropped because they came faster than they could be handed on.
+    pub overflowed: u64,
+}
+
+impl Source {
+    /// A source without a publisher. `media` is the runtime of the sessions.
+    pub fn new(media: &Handle) -> Self {
+        let inner = Arc::new(Inner {
+            state: Mutex::default(),
+            outlets: Mutex::default(),
+            queue: Mutex::default(),
+            notify: Notify::new(),
+            control: Mutex::default(),
+            overflowed: AtomicU64::new(0),
+            next_viewer: AtomicU64::new(0),
+            closed: watch::Sender::new(false),
+        });
+        media.spawn(run(inner.clone()));
+        Self { inner }
+    }
+
+    /// A publisher begins, with the tracks that its session takes; it takes over from the one before. `also` gets everything
+    /// as well.
+    pub fn publish(&self, tracks: &[Track], also: Option<Arc<dyn PacketSink>>) -> Arc<Publication> {
+        let id = lock(&self.inner.state).publish(tracks);
+        let control = Control::default();
+        *lock(&self.inner.control) = Some(control.clone());
+        let changed: Vec<u64> = {
+            let state = lock(&self.inner.state);
+            lock(&self.inner.outlets).keys().copied().filter(|viewer| !state.fits(*viewer)).collect()
+        };
+        for viewer in changed {
+            if let Some(place) = lock(&self.inner.outlets).get(&viewer) {
+                place.change.send_replace(ViewerChange::Renegotiate);
+            }
+        }
+        Arc::new(Publication { id, source: Arc::downgrade(&self.inner), control, also })
+    }
+
+    /// What a viewer can get, now or from the last publisher.
+    pub fn join(&self) -> Joining {
+        let id = self.inner.next_viewer.fetch_add(1, Relaxed);
+        Joining { id, source: Arc::downgrade(&self.inner), tracks: lock(&self.inner.state).outgoing() }
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> SourceStats {
+        SourceStats { viewers: lock(&self.inner.state).viewers(), overflowed: self.inner.overflowed.load(Relaxed) }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.inner.closed.send_replace(true);
+    }
+}
+
+/// A publisher's session, as its [`PacketSink`].
+pub struct Publication {
+    id: u64,
+    source: Weak<Inner>,
+    control: Control,
+    also: Option<Arc<dyn PacketSink>>,
+}
+
+impl Publication {
+    /// The session is there: it is asked for keyframes.
+    pub fn begin(&self, control: Arc<dyn KeyframeControl>) {
+        let _ = self.control.set(control);
+    }
+
+    fn push(&self, event: Event) {
+        if let Some(source) = self.source.upgrade() {
+            source.push(event);
+        }
+    }
+}
+
+impl PacketSink for Publication {
+    fn rtp(&self, track: usize, packet: RtpPacket) {
+        if let Some(also) = &self.also {
+            also.rtp(track, packet.clone());
+        }
+        self.push(Event::Rtp { publication: self.id, track, packet, layered: false });
+    }
+
+    fn layer_rtp(&self, track: usize, packet: &RtpPacket) {
+        self.push(Event::Rtp { publication: self.id, track, packet: packet.clone(), layered: true });
+    }
+
+    fn sender_report(&self, track: usize, report: SenderReport) {
+        if let Some(also) = &self.also {
+            also.sender_report(track, report);
+        }
+        self.push(Event::Report { publication: self.id, track, report });
+    }
+
+    fn layer_report(&self, track: usize, report: SenderReport) {
+        self.push(Event::Report { publication: self.id, track, report });
+    }
+
+    fn state_changed(&self, state: ConnectionState) {
+        if let Some(also) = &self.also {
+            also.state_changed(state);
+        }
+    }
+
+    fn ended(&self, reason: EndReason) {
+        if let Some(also) = &self.also {
+            also.ended(reason);
+        }
+    }
+
+    fn resumed(&self) {
+        if let Some(also) = &self.also {
+            also.resumed();
+        }
+    }
+}
+
+/// A viewer whose session is just being made.
+pub struct Joining {
+    id: u64,
+    source: Weak<Inner>,
+    tracks: Vec<Outgoing>,
+}
+
+impl Joining {
+    /// What there is for it; empty before the first publisher.
+    pub fn tracks(&self) -> &[Outgoing] {
+        &self.tracks
+    }
+
+    /// Who hears what its session wants.
+    pub fn events(&self) -> Arc<dyn SendEvents> {
+        Arc::new(Wishes { viewer: self.id, source: self.source.clone() })
+    }
+
+    /// The session is there: from its connection on it gets what it has agreed to. `None` if it takes nothing, or the source
+    /// is gone.
+    pub fn begin(self, answered: &Answered) -> Option<Viewer> {
+        let (source, outlet) = (self.source.upgrade()?, answered.outlet.clone()?);
+        let (change, changes) = watch::channel(ViewerChange::None);
+        let mut state = lock(&source.state);
+        for track in &answered.outgoing {
+            if let Some(slot) = state.slots.get(track.index) {
+                outlet.keep_in(track.index, slot.history.clone());
+            }
+        }
+        state.join(self.id, &answered.outgoing);
+        if !state.fits(self.id) {
+            change.send_replace(ViewerChange::Renegotiate);
+        }
+        drop(state);
+        let is_ready = outlet.is_ready();
+        lock(&source.outlets).insert(self.id, Place { outlet, change });
+        if is_ready {
+            source.push(Event::Ready { viewer: self.id });
+        }
+        Some(Viewer { id: self.id, source: self.source, changes })
+    }
+}
+
+/// A viewer; it gets nothing more once this is dropped.
+pub struct Viewer {
+    id: u64,
+    source: Weak<Inner>,
+    changes: watch::Receiver<ViewerChange>,
+}
+
+impl Viewer {
+    /// What its session has to do.
+    pub fn changes(&self) -> watch::Receiver<ViewerChange> {
+        self.changes.clone()
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        if let Some(source) = self.source.upgrade() {
+            lock(&source.state).leave(self.id);
+            lock(&source.outlets).remove(&self.id);
+        }
+    }
+}
+
+/// Passes on what a viewer's session wants.
+struct Wishes {
+    viewer: u64,
+    source: Weak<Inner>,
+}
+
+impl SendEvents for Wishes {
+    fn ready(&self) {
+        if let Some(source) = self.source.upgrade() {
+            source.push(Event::Ready { viewer: self.viewer });
+        }
+    }
+
+    fn keyframe_wanted(&self, track: usize) {
+        if let Some(source) = self.source.upgrade() {
+            source.push(Event::Wants { viewer: self.viewer, slot: track });
+        }
+    }
+}
+
+impl Inner {
+    fn push(&self, event: Event) {
+        let mut queue = lock(&self.queue);
+        if queue.len() >= MOST_WAITING && matches!(event, Event::Rtp { .. }) {
+            self.overflowed.fetch_add(1, Relaxed);
+            return;
+        }
+        queue.push_back(event);
+        drop(queue);
+        self.notify.notify_one();
+    }
+
+    /// Does what has come since the last time.
+    fn turn(&self, events: &mut VecDeque<Event>, actions: &mut Vec<Action>) {
+        std::mem::swap(events, &mut *lock(&self.queue));
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        for event in events.drain(..) {
+            match event {
+                Event::Rtp { publication, track, packet, layered } => {
+                    state.rtp(publication, track, packet, layered, actions);
+                }
+                Event::Report { publication, track, report } => state.report(publication, track, report, actions),
+                Event::Ready { viewer } => state.ready(viewer, now, actions),
+                Event::Wants { viewer, slot } => state.wants(viewer, slot, actions),
+            }
+        }
+        let outlets = lock(&self.outlets);
+        for (viewer, place) in outlets.iter() {
+            let estimate = *place.outlet.estimate().borrow();
+            if let Some(useful) = state.decide(*viewer, estimate, now, actions) {
+                place.outlet.limit_estimate(useful);
+            }
+        }
+        let control = lock(&self.control).as_ref().and_then(|control| control.get().cloned());
+        for action in actions.drain(..) {
+            match (action, &control) {
+                (Action::Ask { track, ssrc: Some(ssrc) }, Some(control)) => control.request_layer_keyframe(track, ssrc),
+                (Action::Ask { track, ssrc: None }, Some(control)) => control.request_keyframe(track),
+                (Action::Arrived { track, ssrc: Some(ssrc) }, Some(control)) => {
+                    control.layer_keyframe_arrived(track, ssrc)
+                }
+                (Action::Arrived { track, ssrc: None }, Some(control)) => control.keyframe_arrived(track),
+                (Action::Clock { viewer, slot, clock }, _) => {
+                    if let Some(place) = outlets.get(&viewer) {
+                        place.outlet.set_clock(slot, clock);
+                    }
+                }
+                (Action::Ask { .. } | Action::Arrived { .. }, None) => {}
+            }
+        }
+        state.drain(|viewer, slot, packets| {
+            if let Some(place) = outlets.get(&viewer) {
+                place.outlet.send(slot, packets);
+            }
+        });
+    }
+}
+
+/// Hands on what comes, until the source is dropped.
+async fn run(inner: Arc<Inner>) {
+    let mut closed = inner.closed.subscribe();
+    let (mut events, mut actions) = (VecDeque::new(), Vec::new());
+    loop {
+        tokio::select! {
+            () = inner.notify.notified() => {}
+            () = tokio::time::sleep(TICK) => {}
+            _ = closed.wait_for(|closed| *closed) => return,
+        }
+        inner.turn(&mut events, &mut actions);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

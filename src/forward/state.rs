@@ -1,0 +1,299 @@
+//! Who publishes, who views, and what each viewer gets of a packet. Pure but for the outlets' names; time is an argument.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    clock::PublisherClock,
+    rewrite::Rewrite,
+    select::Selection,
+    streams::{SourcePacket, Streams},
+};
+use crate::{
+    codec::{Codec, MediaKind},
+    session::{ClockPoint, History, Outgoing, OutgoingPacket, RtpPacket, SenderReport, Track},
+};
+
+/// How often a viewer's layer is decided anew.
+const DECIDE: Duration = Duration::from_millis(100);
+
+/// One track, whoever publishes it.
+pub(super) struct Slot {
+    pub(super) codec: Codec,
+    fmtp: String,
+    pub(super) history: Arc<History>,
+    streams: Streams,
+    /// Its index in the publisher's session; `None` if the present one has none.
+    track: Option<usize>,
+    /// Several layers come: the session's own choice of one is of no use.
+    layered: bool,
+}
+
+/// A viewer's tracks, by slot.
+pub(super) struct Viewer {
+    tracks: BTreeMap<usize, ViewerTrack>,
+    is_ready: bool,
+    decided: Option<Instant>,
+}
+
+struct ViewerTrack {
+    codec: Codec,
+    rewrite: Rewrite,
+    selection: Selection,
+    /// Whose packets went out last, and whether their capture times were known.
+    of: Option<(u64, bool)>,
+    /// It cannot go on without a keyframe.
+    waits: bool,
+    batch: Vec<OutgoingPacket>,
+}
+
+/// What is to be done outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Ask the publisher for a keyframe of a track, of one layer if there are several.
+    Ask { track: usize, ssrc: Option<u32> },
+    /// A keyframe of it has come.
+    Arrived { track: usize, ssrc: Option<u32> },
+    /// Tell a viewer's session the time of a track.
+    Clock { viewer: u64, slot: usize, clock: ClockPoint },
+}
+
+/// The state of a source.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) slots: Vec<Slot>,
+    /// The present publication; 0 if there was none.
+    publication: u64,
+    clock: PublisherClock,
+    viewers: HashMap<u64, Viewer>,
+    next_stream: u64,
+    next_id: u64,
+}
+
+impl State {
+    /// A publisher begins with these tracks; it takes over from the one before. Returns its number.
+    pub(super) fn publish(&mut self, tracks: &[Track]) -> u64 {
+        self.next_id += 1;
+        self.publication = self.next_id;
+        self.clock = PublisherClock::default();
+        for slot in &mut self.slots {
+            (slot.track, slot.layered) = (None, false);
+        }
+        for track in tracks {
+            let free = self.slots.iter_mut().find(|slot| slot.codec.kind() == track.kind() && slot.track.is_none());
+            let streams = Streams::new(track.codec);
+            match free {
+                Some(slot) => {
+                    (slot.codec, slot.track, slot.streams) = (track.codec, Some(track.index), streams);
+                    slot.fmtp.clone_from(&track.fmtp);
+                }
+                None => self.slots.push(Slot {
+                    codec: track.codec,
+                    fmtp: track.fmtp.clone(),
+                    history: Arc::default(),
+                    streams,
+                    track: Some(track.index),
+                    layered: false,
+                }),
+            }
+        }
+        self.publication
+    }
+
+    /// What there is for viewers, by slot.
+    pub(super) fn outgoing(&self) -> Vec<Outgoing> {
+        self.slots.iter().map(|slot| Outgoing::of(slot.codec, &slot.fmtp)).collect()
+    }
+
+    /// A viewer that takes these tracks, whose index is that of the slot.
+    pub(super) fn join(&mut self, viewer: u64, tracks: &[Track]) {
+        let tracks = tracks.iter().map(|track| {
+            let rewrite = Rewrite::new(track.codec.clock_rate());
+            let selection = Selection::default();
+            let waits = track.kind() == MediaKind::Video;
+            (track.index, ViewerTrack { codec: track.codec, rewrite, selection, of: None, waits, batch: Vec::new() })
+        });
+        self.viewers.insert(viewer, Viewer { tracks: tracks.collect(), is_ready: false, decided: None });
+    }
+
+    pub(super) fn leave(&mut self, viewer: u64) {
+        self.viewers.remove(&viewer);
+    }
+
+    pub(super) fn viewers(&self) -> usize {
+        self.viewers.len()
+    }
+
+    /// Whether the viewer's answer is for what there is now.
+    pub(super) fn fits(&self, viewer: u64) -> bool {
+        self.viewers.get(&viewer).is_none_or(|viewer| {
+            viewer
+                .tracks
+                .iter()
+                .all(|(slot, track)| self.slots.get(*slot).is_some_and(|slot| slot.codec == track.codec))
+        })
+    }
+
+    /// The viewer can be sent to.
+    pub(super) fn ready(&mut self, viewer: u64, now: Instant, actions: &mut Vec<Action>) {
+        let Some(viewer) = self.viewers.get_mut(&viewer) else { return };
+        viewer.is_ready = true;
+        for (&index, track) in &mut viewer.tracks {
+            let Some(slot) = self.slots.get(index) else { continue };
+            if slot.codec.kind() == MediaKind::Video {
+                track.selection.decide(&slot.streams.live(now), None, now);
+                actions.extend(slot.ask(track));
+            }
+        }
+    }
+
+    /// The viewer needs a keyframe.
+    pub(super) fn wants(&mut self, viewer: u64, index: usize, actions: &mut Vec<Action>) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let track = self.viewers.get(&viewer).and_then(|viewer| viewer.tracks.get(&index));
+        if slot.codec.kind() == MediaKind::Video {
+            actions.extend(track.and_then(|track| slot.ask(track)));
+        }
+    }
+
+    /// A packet of a publisher's track; `layered` if it is of one of several layers.
+    pub(super) fn rtp(
+        &mut self,
+        publication: u64,
+        track: usize,
+        packet: RtpPacket,
+        layered: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((index, slot)) = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.track == Some(track)) else {
+            return;
+        };
+        if publication != self.publication || (slot.layered && !layered) {
+            return;
+        }
+        slot.layered = layered;
+        let (history, ssrc) = (&slot.history, packet.ssrc);
+        let store = |payload| history.store(payload);
+        let Some(packet) = slot.streams.take(packet, &mut self.next_stream, store) else { return };
+        let is_video = slot.codec.kind() == MediaKind::Video;
+        if packet.starts_keyframe && is_video {
+            actions.push(Action::Arrived { track, ssrc: layered.then_some(ssrc) });
+        }
+        let stream = slot.streams.get(packet.stream);
+        let clock = stream.and_then(|stream| stream.clock);
+        for (&id, viewer) in self.viewers.iter_mut().filter(|(_, viewer)| viewer.is_ready) {
+            let Some(track) = viewer.tracks.get_mut(&index).filter(|track| track.codec == slot.codec) else { continue };
+            if track.take(&packet, is_video && layered, publication, clock.is_some()) {
+                let clock = clock.unwrap_or(ClockPoint { rtp_time: packet.timestamp, at: packet.arrival });
+                actions.extend(track.clock(clock).map(|clock| Action::Clock { viewer: id, slot: index, clock }));
+            }
+        }
+    }
+
+    /// A sender report of a publisher's track.
+    pub(super) fn report(&mut self, publication: u64, track: usize, report: SenderReport, actions: &mut Vec<Action>) {
+        let Some((index, slot)) = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.track == Some(track)) else {
+            return;
+        };
+        if publication != self.publication {
+            return;
+        }
+        let clock = self.clock.report(&report);
+        let Some(stream) = slot.streams.set_clock(report.ssrc, clock) else { return };
+        for (&id, viewer) in &mut self.viewers {
+            let track = viewer.tracks.get(&index).filter(|track| track.rewrite.stream() == Some(stream));
+            let clock = track.and_then(|track| track.clock(clock));
+            actions.extend(clock.map(|clock| Action::Clock { viewer: id, slot: index, clock }));
+        }
+    }
+
+    /// Decides which layer a viewer gets, by what its network carries; returns what is of use to be known of that.
+    pub(super) fn decide(
+        &mut self,
+        viewer: u64,
+        estimate: Option<u64>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Option<u64> {
+        let viewer = self.viewers.get_mut(&viewer)?;
+        let is_due = viewer.decided.is_none_or(|last| now.saturating_duration_since(last) >= DECIDE);
+        if !is_due || !viewer.is_ready {
+            return None;
+        }
+        viewer.decided = Some(now);
+        let mut useful = None;
+        for (&index, track) in &mut viewer.tracks {
+            let Some(slot) = self.slots.get(index).filter(|slot| slot.codec.kind() == MediaKind::Video) else {
+                continue;
+            };
+            let layers = slot.streams.live(now);
+            let wanted = track.selection.decide(&layers, estimate, now);
+            useful = track.selection.useful(&layers).or(useful);
+            // Asked again until it comes: the session asks the publisher no more often than it should.
+            if wanted.is_some() && (track.waits || wanted != track.rewrite.stream()) {
+                actions.extend(slot.ask(track));
+            }
+        }
+        useful
+    }
+
+    /// What goes out to each viewer, by slot.
+    pub(super) fn drain(&mut self, mut send: impl FnMut(u64, usize, std::vec::Drain<'_, OutgoingPacket>)) {
+        for (&id, viewer) in &mut self.viewers {
+            for (&slot, track) in &mut viewer.tracks {
+                if !track.batch.is_empty() {
+                    send(id, slot, track.batch.drain(..));
+                }
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// The request for the layer that a viewer shall get.
+    fn ask(&self, track: &ViewerTrack) -> Option<Action> {
+        let wanted = track.selection.wanted().or(track.rewrite.stream());
+        let ssrc = wanted.and_then(|wanted| self.streams.get(wanted)).map(|stream| stream.ssrc);
+        Some(Action::Ask { track: self.track?, ssrc: ssrc.filter(|_| self.layered) })
+    }
+}
+
+impl ViewerTrack {
+    /// Queues a packet if it is for this viewer; true if with it another stream begins.
+    fn take(&mut self, packet: &SourcePacket, layered: bool, publication: u64, has_clock: bool) -> bool {
+        let current = self.rewrite.stream();
+        let is_other = current != Some(packet.stream);
+        let is_wanted = !layered || current.is_none() || self.selection.wanted() == Some(packet.stream);
+        let begins = is_other && packet.starts_keyframe && is_wanted;
+        if begins {
+            let by_capture = has_clock && self.of == Some((publication, true));
+            self.rewrite.begin(packet, by_capture);
+        }
+        let Some(rewritten) = self.rewrite.rewrite(packet) else { return false };
+        if self.rewrite.stream() == Some(packet.stream) {
+            self.of = Some((publication, has_clock));
+        }
+        self.waits &= !packet.starts_keyframe;
+        self.batch.push(OutgoingPacket {
+            number: rewritten.number,
+            timestamp: rewritten.timestamp,
+            marker: packet.marker,
+            starts_keyframe: packet.starts_keyframe,
+            payload: packet.payload.clone(),
+            stored: packet.stored,
+            renumbered: rewritten.renumbered,
+        });
+        begins
+    }
+
+    fn clock(&self, clock: ClockPoint) -> Option<ClockPoint> {
+        let offset = self.rewrite.timestamp_offset()?;
+        Some(ClockPoint { rtp_time: clock.rtp_time.wrapping_add(offset), ..clock })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Tests of who gets what.
+
+use bytes::Bytes;
+
+use super::*;
+
+fn track(index: usize, codec: Codec) -> Track {
+    Track {
+        index,
+        mid: None,
+        codec,
+        payload_type: 96,
+        channels: 0,
+        fmtp: String::new(),
+        rtx: None,
+        red: None,
+        ssrcs: Vec::new(),
+        feedback: Vec::new(),
+    }
+}
+
+struct Room {
+    state: State,
+    now: Instant,
+    publication: u64,
+    sequence: u16,
+    actions: Vec<Action>,
+}
+
+impl Room {
+    fn new() -> Self {
+        let mut state = State::default();
+        let publication = state.publish(&[track(0, Codec::Vp8), track(1, Codec::Opus)]);
+        Self { state, now: Instant::now(), publication, sequence: 0, actions: Vec::new() }
+    }
+
+    fn joins(&mut self, viewer: u64) {
+        self.state.join(viewer, &[track(0, Codec::Vp8), track(1, Codec::Opus)]);
+        self.state.ready(viewer, self.now, &mut self.actions);
+    }
+
+    fn picture(&mut self, ssrc: u32, is_key: bool, layered: bool) {
+        let payload = Bytes::from(vec![0x10, u8::from(!is_key)]);
+        let packet = self.packet(ssrc, payload);
+        self.state.rtp(self.publication, 0, packet, layered, &mut self.actions);
+    }
+
+    fn packet(&mut self, ssrc: u32, payload: Bytes) -> RtpPacket {
+        self.now += Duration::from_millis(33);
+        self.sequence += 1;
+        let (sequence_number, arrival) = (self.sequence, self.now);
+        let timestamp = u32::from(self.sequence) * 2970;
+        RtpPacket { marker: true, payload_type: 96, sequence_number, timestamp, ssrc, payload, arrival }
+    }
+
+    fn sound(&mut self) {
+        let packet = self.packet(9, Bytes::from_static(&[1]));
+        self.state.rtp(self.publication, 1, packet, false, &mut self.actions);
+    }
+
+    /// How many packets each viewer got of a slot.
+    fn got(&mut self, slot: usize) -> HashMap<u64, Vec<u64>> {
+        let mut got: HashMap<u64, Vec<u64>> = HashMap::new();
+        self.state.drain(|viewer, of, packets| {
+            let numbers = packets.map(|packet| packet.number);
+            if of == slot {
+                got.entry(viewer).or_default().extend(numbers);
+            }
+        });
+        got
+    }
+}
+
+#[test]
+fn a_viewer_that_joins_asks_once_and_begins_with_the_keyframe_and_hears_at_once() {
+    let mut room = Room::new();
+    room.picture(5, true, false);
+    room.actions.clear();
+    room.joins(1);
+    assert_eq!(room.actions, [Action::Ask { track: 0, ssrc: None }]);
+    room.picture(5, false, false);
+    assert!(room.got(0).is_empty());
+    room.sound();
+    assert_eq!(room.got(1)[&1].len(), 1);
+    room.picture(5, true, false);
+    room.picture(5, false, false);
+    assert_eq!(room.got(0)[&1].len(), 2);
+}
+
+#[test]
+fn viewers_go_on_with_the_next_publisher_of_the_same_codec() {
+    let mut room = Room::new();
+    room.joins(1);
+    room.picture(5, true, false);
+    let before = room.got(0)[&1].clone();
+    room.publication = room.state.publish(&[track(3, Codec::Opus), track(0, Codec::Vp8)]);
+    room.picture(77, false, false);
+    assert!(room.got(0).is_empty(), "not without a keyframe");
+    room.picture(77, true, false);
+    assert_eq!(room.got(0)[&1], [before[0] + 1]);
+    assert!(room.state.fits(1));
+    let late = room.packet(77, Bytes::from_static(&[0x10, 0]));
+    room.state.rtp(1, 0, late, false, &mut room.actions);
+    assert!(room.got(0).is_empty(), "the former publisher's");
+    room.state.publish(&[track(0, Codec::H264)]);
+    assert!(!room.state.fits(1), "another codec has to be agreed upon");
+}
+
+#[test]
+fn layers_are_changed_at_the_keyframe_of_the_wanted_one() {
+    let mut room = Room::new();
+    room.joins(1);
+    for step in 0..60 {
+        room.picture(5, step == 0, true);
+        let big = room.packet(6, Bytes::from(vec![0x11; 500]));
+        room.state.rtp(room.publication, 0, big, true, &mut room.actions);
+    }
+    let numbers = room.got(0)[&1].clone();
+    assert!(numbers.windows(2).all(|pair| pair[1] - pair[0] <= 2), "of one layer only");
+    room.actions.clear();
+    room.state.decide(1, Some(10_000_000), room.now, &mut room.actions);
+    room.now += Duration::from_secs(1);
+    let now = room.now;
+    room.picture(5, false, true);
+    room.picture(6, false, true);
+    room.actions.clear();
+    room.state.decide(1, Some(10_000_000), now, &mut room.actions);
+    room.state.decide(1, Some(10_000_000), now + Duration::from_secs(1), &mut room.actions);
+    assert!(room.actions.contains(&Action::Ask { track: 0, ssrc: Some(6) }), "{:?}", room.actions);
+    room.got(0);
+    room.picture(6, true, true);
+    room.picture(5, false, true);
+    assert_eq!(room.got(0)[&1].len(), 1, "the larger layer, and the smaller no more");
+}
+
+#[test]
+fn a_slow_viewer_and_one_that_left_disturb_nobody() {
+    let mut room = Room::new();
+    room.joins(1);
+    room.joins(2);
+    room.picture(5, true, false);
+    room.state.leave(2);
+    room.picture(5, false, false);
+    let got = room.got(0);
+    assert_eq!((got[&1].len(), got.get(&2), room.state.viewers()), (2, None, 1));
+}

@@ -1,0 +1,131 @@
+//! How what we send appears in the stack and in our description: one stream for each track, under one name.
+//!
+//! The stack is given the tracks for the description's sake; packets go past them (`egress`).
+
+use std::{io::Cursor, sync::Arc};
+
+use rtc::{
+    media_stream::MediaStreamTrack,
+    rtp_transceiver::rtp_sender::{
+        RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
+    },
+    sdp::{SessionDescription, extmap::TRANSPORT_CC_URI},
+};
+use webrtc::{media_stream::track_local::static_rtp::TrackLocalStaticRTP, peer_connection::PeerConnection};
+
+use super::{
+    connection::SessionError,
+    egress::{Outlet, SendEvents, Wire},
+    exchange::Outgoing,
+    track::Track,
+};
+use crate::codec::MediaKind;
+
+/// What a session has to send.
+pub struct Sends {
+    /// The tracks.
+    pub tracks: Vec<Outgoing>,
+    /// Who is told what the peer wants.
+    pub events: Arc<dyn SendEvents>,
+    /// Whether what the peer sends is taken as well.
+    pub receives: bool,
+}
+
+/// The streams of one session.
+pub(super) struct Sender {
+    outlet: Outlet,
+    /// The media stream's id, which is the CNAME as well: tracks with the same one are played in sync.
+    name: String,
+    streams: Vec<(Track, Wire)>,
+}
+
+impl Sender {
+    /// For the tracks that the peer takes.
+    pub(super) fn new(sends: Sends, taken: &[Track]) -> Self {
+        let name = format!("bridge-{:08x}", rand::random::<u32>());
+        let streams: Vec<(Track, Wire)> = taken.iter().map(|track| (track.clone(), wire(track))).collect();
+        let mut wires: Vec<Option<Wire>> = vec![None; sends.tracks.len()];
+        for (track, wire) in &streams {
+            if let Some(place) = wires.get_mut(track.index) {
+                *place = Some(wire.clone());
+            }
+        }
+        let outlet = Outlet::new(wires, &name, sends.events);
+        Self { outlet, name, streams }
+    }
+
+    pub(super) fn outlet(&self) -> &Outlet {
+        &self.outlet
+    }
+
+    pub(super) fn into_outlet(self) -> Outlet {
+        self.outlet
+    }
+
+    /// Makes the connection describe the streams; before it gets the offer, whose sections they go to in order.
+    pub(super) async fn add_to(&self, connection: &dyn PeerConnection) -> Result<(), SessionError> {
+        for (track, wire) in &self.streams {
+            let codec = track.codec_parameters().into_iter().next().map(|parameters| parameters.rtp_codec);
+            let rtp_coding_parameters = RTCRtpCodingParameters {
+                ssrc: Some(wire.ssrc),
+                rtx: wire.rtx.map(|(ssrc, _)| RTCRtpRtxParameters { ssrc }),
+                ..RTCRtpCodingParameters::default()
+            };
+            let encoding = RTCRtpEncodingParameters {
+                rtp_coding_parameters,
+                codec: codec.unwrap_or_default(),
+                ..RTCRtpEncodingParameters::default()
+            };
+            let id = format!("{}-{}", track.kind(), track.index);
+            let kind = match track.kind() {
+                MediaKind::Audio => RtpCodecKind::Audio,
+                MediaKind::Video => RtpCodecKind::Video,
+            };
+            let track = MediaStreamTrack::new(self.name.clone(), id.clone(), id, kind, vec![encoding]);
+            connection.add_track(Arc::new(TrackLocalStaticRTP::new(track))).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes from our description what is agreed upon there: the numbers of header extensions.
+    pub(super) fn described(&self, description: &str) {
+        let Ok(description) = SessionDescription::unmarshal(&mut Cursor::new(description.as_bytes())) else { return };
+        let extensions = self.streams.iter().filter(|(track, _)| is_reported(track)).filter_map(|(track, _)| {
+            let mid = track.mid.as_deref();
+            let mut sections = description.media_descriptions.iter();
+            let section = sections.find(|section| section.attribute("mid").flatten() == mid)?;
+            let extension = section.attributes.iter().filter(|attribute| attribute.key == "extmap");
+            let id = extension.filter_map(|attribute| attribute.value.as_deref()?.split_once(' ')).find_map(
+                |(id, uri)| {
+                    let is_wanted = uri.split_ascii_whitespace().next() == Some(TRANSPORT_CC_URI);
+                    is_wanted.then(|| id.split('/').next()?.parse::<u8>().ok()).flatten()
+                },
+            )?;
+            (1..=14).contains(&id).then_some((track.index, id))
+        });
+        self.outlet.number_transport(extensions);
+    }
+}
+
+/// Whether the peer reports on arrivals.
+fn is_reported(track: &Track) -> bool {
+    track.feedback.iter().any(|(typ, _)| typ == "transport-cc")
+}
+
+fn wire(track: &Track) -> Wire {
+    let nack = track.feedback.iter().any(|(typ, parameter)| typ == "nack" && parameter.is_empty());
+    Wire {
+        kind: track.kind(),
+        clock_rate: track.codec.clock_rate(),
+        ssrc: ssrc(),
+        payload_type: track.payload_type,
+        rtx: track.rtx.filter(|_| nack).map(|payload_type| (ssrc(), payload_type)),
+        nack,
+        transport_cc: None,
+    }
+}
+
+/// Not 0, which some take for "none".
+fn ssrc() -> u32 {
+    rand::random_range(1..=u32::MAX)
+}
