@@ -6,6 +6,7 @@
 //!                                                   │ SessionBuilder           its pipeline, on the server's clock
 //!                                                   │    description: parsed, {channel} and {session} filled in
 //!                                                   │    peer: a GstContext by which elements find the connection
+//!                                                   │    sending: what they have for the way back
 //!                                                   │ Session::answer          its connection
 //!                                                   └ Observer                 what is told of it
 //! ```
@@ -24,6 +25,7 @@ mod placeholders;
 pub(crate) mod properties;
 mod report;
 mod run;
+mod sending;
 mod server;
 mod sessions;
 mod signaled;
@@ -34,6 +36,7 @@ pub use {
     embed::{ServerHandle, WebRtcServer},
     peer::{Peer, PeerError},
     report::{Observer, SessionChange, SessionState, SessionView, Totals},
+    sending::Sending,
     server::{ServerConfig, ServerError},
     sessions::SessionBuilder,
 };

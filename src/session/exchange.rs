@@ -110,6 +110,13 @@ pub(super) fn exchange(
     Ok(found)
 }
 
+/// Whether an offer is of a peer that sends nothing and wants something.
+pub fn only_receives(offer: &str) -> bool {
+    let Ok(description) = parse(offer) else { return false };
+    let mut sections = description.media_descriptions.iter().filter_map(Directions::of).peekable();
+    sections.peek().is_some() && sections.all(|section| section.peer_receives && !section.peer_sends)
+}
+
 /// What flows in a section, as the peer has it.
 struct Directions {
     kind: MediaKind,
