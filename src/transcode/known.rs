@@ -308,7 +308,9 @@ pub(super) fn spoken(codec: Codec) -> &'static str {
 pub(super) fn conversation(factory: &str) -> &'static [(&'static str, &'static str)] {
     match factory {
         "x264enc" => &[("vbv-buf-capacity", "400")],
-        "vp8enc" | "vp9enc" => &[("buffer-size", "400"), ("buffer-initial-size", "200"), ("buffer-optimal-size", "300")],
+        "vp8enc" | "vp9enc" => {
+            &[("buffer-size", "400"), ("buffer-initial-size", "200"), ("buffer-optimal-size", "300")]
+        }
         "av1enc" => &[("buf-sz", "400"), ("buf-initial-sz", "200"), ("buf-optimal-sz", "300")],
         _ => &[],
     }
