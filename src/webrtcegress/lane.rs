@@ -1,6 +1,5 @@
 //! A track on its way out: what comes in on its pad, in which formats it could be sent, and in which one it is. Pure.
 
-
 use crate::{
     codec::{Codec, MediaKind},
     session::{OutgoingFormat, Track},
