@@ -8,12 +8,16 @@
 //!                                                   │    peer: a GstContext by which elements find the connection
 //!                                                   │    sending: what they have for the way back
 //!                                                   │ Session::answer          its connection
+//!                                                   │ channels                 the source that viewers watch
 //!                                                   └ Observer                 what is told of it
 //! ```
+//!
+//! Those who watch are `viewers`: no pipeline, a connection each.
 //!
 //! `webrtcbridgebin` is this with properties; [`WebRtcServer`] is it for Rust programs. Both hold no logic.
 
 mod admission;
+mod channels;
 mod connection_state;
 mod description;
 mod embed;
@@ -30,6 +34,7 @@ mod sending;
 mod server;
 mod sessions;
 mod signaled;
+mod viewers;
 mod words;
 
 pub use {
@@ -41,6 +46,7 @@ pub use {
     sending::Sending,
     server::{ServerConfig, ServerError},
     sessions::SessionBuilder,
+    viewers::{Sources, ViewerView, Viewers, ViewersConfig},
 };
 pub(crate) use {
     server::Server,

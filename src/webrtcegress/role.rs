@@ -5,16 +5,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::AbortHandle};
 
 use super::{
-    answerer::{Answerer, Viewers, Watch},
+    answerer::{Answerer, Only, Watch, follow},
     fanout::Fanout,
     settings::ResolvedRole,
 };
 use crate::{
-    session::{EndReason, Session, SessionConfig},
-    signaling::{Mount, mount},
+    bridge::{Viewers, ViewersConfig},
+    session::SessionConfig,
+    signaling::{Mount, mount_viewers},
 };
 
 /// What all roles are made of.
@@ -29,7 +30,7 @@ pub(super) struct Parts {
 /// What a started element does.
 pub(super) enum Role {
     /// Serves.
-    Server { mount: Mount, viewers: Arc<Viewers>, media: Handle },
+    Server { mount: Mount, viewers: Viewers, http: Handle, following: AbortHandle },
 }
 
 /// How long stopping waits for sessions to close, which takes the network's part 100 ms at most.
@@ -41,11 +42,13 @@ impl Role {
         let Parts { media, http, config, fanout, watch } = parts;
         match resolved {
             ResolvedRole::Server { endpoint, max_viewers } => {
-                let viewers = Arc::new(Viewers::default());
-                let answerer =
-                    Answerer { media: media.clone(), config, fanout, max_viewers, viewers: viewers.clone(), watch };
-                let mount = mount(&http, endpoint, Arc::new(answerer)).map_err(|error| error.to_string())?;
-                Ok(Self::Server { mount, viewers, media })
+                let config = ViewersConfig { session: config, media, http: http.clone() };
+                let viewers = Viewers::new(config, Arc::new(Only(fanout.clone())));
+                let answerer = Answerer { fanout, viewers: viewers.clone() };
+                let mount = mount_viewers(&http, endpoint, Arc::new(answerer), max_viewers)
+                    .map_err(|error| error.to_string())?;
+                let following = http.spawn(follow(viewers.clone(), watch)).abort_handle();
+                Ok(Self::Server { mount, viewers, http, following })
             }
             ResolvedRole::Client(_) => Err("whip:// is not there yet".into()),
         }
@@ -68,31 +71,26 @@ impl Role {
     /// Viewers that are there, and how many there have been.
     pub(super) fn viewers(&self) -> (usize, u64) {
         match self {
-            Self::Server { viewers, .. } => viewers.counts(),
+            Self::Server { viewers, .. } => (viewers.count(), viewers.started()),
         }
     }
 
     /// Ends the sessions that are there, in the background, and lets no other follow.
     pub(super) fn end(&self) -> Ending {
         match self {
-            Self::Server { viewers, media, .. } => Ending(closing(media, viewers.end())),
+            Self::Server { viewers, http, following, .. } => {
+                following.abort();
+                viewers.close();
+                let (done, closed) = mpsc::channel::<()>();
+                let viewers = viewers.clone();
+                http.spawn(async move {
+                    viewers.emptied().await;
+                    drop(done);
+                });
+                Ending(closed)
+            }
         }
     }
-}
-
-fn closing(media: &Handle, sessions: Vec<Session>) -> mpsc::Receiver<()> {
-    let (done, closed) = mpsc::channel::<()>();
-    media.spawn(async move {
-        let closing: Vec<_> = sessions
-            .into_iter()
-            .map(|session| tokio::spawn(async move { session.close(EndReason::Shutdown).await }))
-            .collect();
-        for session in closing {
-            let _ = session.await;
-        }
-        drop(done);
-    });
-    closed
 }
 
 /// An end under way: the receiver is disconnected when all sessions have closed.

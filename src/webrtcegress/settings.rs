@@ -81,7 +81,7 @@ pub(super) struct ResolvedConnection {
 /// What connections of its own are to.
 pub(super) enum ResolvedRole {
     /// To whoever watches here.
-    Server { endpoint: EndpointConfig, max_viewers: Option<usize> },
+    Server { endpoint: EndpointConfig, max_viewers: u32 },
     /// To a WHIP server.
     Client(ClientConfig),
 }
@@ -111,8 +111,7 @@ impl Settings {
                 let tls = self.server_tls(uri.scheme)?;
                 let ice_servers = properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?;
                 let endpoint = EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token, ice_servers };
-                let max_viewers = usize::try_from(self.max_viewers).ok().filter(|most| *most > 0);
-                ResolvedRole::Server { endpoint, max_viewers }
+                ResolvedRole::Server { endpoint, max_viewers: self.max_viewers }
             }
             EgressUri::Call(server) => {
                 let trusted = self.trusted(&server)?;
