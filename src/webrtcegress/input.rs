@@ -395,7 +395,8 @@ impl Input {
         self.requests.fetch_add(1, Relaxed);
         // What is in front of us may take its time to hear of it.
         element.call_async(move |_| {
-            let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build();
+            // Headers come with each keyframe: the payloader sees to that.
+            let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(false).build();
             let heard = pad.push_event(event);
             gst::debug!(CAT, obj = pad, "asked for a keyframe, {}", if heard { "heard" } else { "unheard" });
         });

@@ -27,7 +27,14 @@ impl Egress {
         gst::init().expect("GStreamer");
         gstwebrtcbridge::plugin_register_static().expect("the plugin");
         let description = format!("webrtcegress name=out uri={uri} {properties} {sources}");
-        let pipeline = gst::parse::launch(&description).expect("a pipeline").downcast::<gst::Pipeline>().expect("one");
+        let pipeline = match gst::parse::launch(&description).expect("a pipeline").downcast::<gst::Pipeline>() {
+            Ok(pipeline) => pipeline,
+            Err(alone) => {
+                let pipeline = gst::Pipeline::new();
+                pipeline.add(&alone).expect("one element");
+                pipeline
+            }
+        };
         let element = pipeline.by_name("out").expect("the element");
         pipeline.set_state(gst::State::Playing).expect("playing");
         Self { pipeline, element }
