@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{SOON, browser::Browser, http, server::BridgeServer};
+use common::{SOON, browser::Browser, http, painted, server::BridgeServer};
 use serde_json::{Value, json};
 
 /// What a machine with two cores may take for several encoders and decoders.
@@ -14,6 +14,11 @@ const PATIENCE: Duration = Duration::from_secs(40);
 fn broadcast(browser: &Browser, server: &BridgeServer, title: &str) -> String {
     browser.open(&format!("{}/?broadcaster=true&codec=vp8", server.url()));
     browser.wait_state("idle", SOON);
+    // Each viewer costs an encoder and a decoder.
+    browser.eval(
+        "const devices = navigator.mediaDevices; const open = devices.getUserMedia.bind(devices); \
+         devices.getUserMedia = ({ audio }) => open({ audio, video: { width: 320, height: 240, frameRate: 15 } });",
+    );
     browser.fill("#title", title);
     browser.click("#start");
     browser.wait_state("live", PATIENCE);
@@ -78,23 +83,23 @@ fn sent_by_server(server: &BridgeServer) -> f64 {
 
 #[test]
 fn viewers_watch_directly_and_the_server_sends_them_nothing() {
-    let server = BridgeServer::start(&[("p2p-viewers", "3")]);
+    let server = BridgeServer::start(&[("p2p-viewers", "5")]);
     let browser = Browser::start();
     let broadcaster = browser.window();
     let link = broadcast(&browser, &server, "Cats <b>live</b>");
     assert!(link.contains("?viewer=true&channel="), "{link}");
-    let viewers: Vec<String> = (0..3).map(|_| browser.open_window(&link)).collect();
+    let viewers: Vec<String> = (0..5).map(|_| browser.open_window(&link)).collect();
     for viewer in &viewers {
         browser.switch_to(viewer);
         wait_watching(&browser);
         assert_eq!(text(&browser, "document.body.dataset.way"), "p2p");
         assert_eq!(text(&browser, "document.querySelector('#now').textContent"), "Cats <b>live</b>");
         wait_sound(&browser);
-        wait_viewers(&browser, 3);
+        wait_viewers(&browser, 5);
     }
     browser.switch_to(&broadcaster);
-    wait_peers(&browser, 3);
-    wait_viewers(&browser, 3);
+    wait_peers(&browser, 5);
+    wait_viewers(&browser, 5);
 
     // Reports and checks to the publisher are all that it sends; each viewer gets some 100 datagrams a second or more.
     let (before, since) = (sent_by_server(&server), Instant::now());
@@ -107,22 +112,24 @@ fn viewers_watch_directly_and_the_server_sends_them_nothing() {
 
     browser.close_window();
     browser.switch_to(&broadcaster);
-    wait_peers(&browser, 2);
-    wait_viewers(&browser, 2);
+    wait_peers(&browser, 4);
+    wait_viewers(&browser, 4);
     browser.switch_to(&viewers[1]);
     browser.click("#leave");
     assert_eq!(browser.state(), "idle");
     browser.switch_to(&broadcaster);
-    wait_peers(&browser, 1);
+    wait_peers(&browser, 3);
     browser.screenshot("broadcaster");
 
     browser.click("#stop");
     browser.wait_state("ended", SOON);
     wait_peers(&browser, 0);
-    browser.switch_to(&viewers[2]);
-    browser.wait_state("ended", SOON);
-    assert!(text(&browser, "document.querySelector('#status').textContent").contains("ended"));
-    assert_eq!(browser.eval("return document.querySelector('#player').srcObject"), Value::Null);
+    for viewer in &viewers[2..] {
+        browser.switch_to(viewer);
+        browser.wait_state("ended", SOON);
+        assert!(text(&browser, "document.querySelector('#status').textContent").contains("ended"));
+        assert_eq!(browser.eval("return document.querySelector('#player').srcObject"), Value::Null);
+    }
 }
 
 #[test]
@@ -151,6 +158,11 @@ fn broadcaster_and_viewers_chat_by_name_and_nothing_said_becomes_markup() {
     browser.click("#send");
     browser.wait_for("return document.querySelector('#chat-error').innerText.includes('500 characters')", SOON);
     say(&browser, "still here");
+    browser.eval(
+        "for (let count = 0; count < 40; count += 1) { \
+           document.querySelector('#text').value = `flood ${count}`; document.querySelector('#chat-form').requestSubmit(); }",
+    );
+    browser.wait_for("return document.querySelector('#chat-error').innerText.includes('Too many messages')", SOON);
     browser.click("#leave");
     browser.switch_to(&broadcaster);
     wait_heard(&browser, "Ann is now Anna");
@@ -211,7 +223,7 @@ fn who_finds_no_room_with_the_broadcaster_is_told_and_gets_it_when_there_is() {
 
 #[test]
 fn the_page_says_in_words_what_is_wrong() {
-    let server = BridgeServer::start(&[("view-token", "s3cret"), ("p2p-viewers", "1")]);
+    let server = BridgeServer::start(&[("view-token", "s3cret"), ("p2p-viewers", "1"), ("max-channels", "1")]);
     let browser = Browser::start();
     let page = |query: &str| format!("{}/{query}", server.url());
     let wait_error = |code: &str, words: &str| {
@@ -246,6 +258,12 @@ fn the_page_says_in_words_what_is_wrong() {
     let visible =
         "[...document.querySelectorAll('#start, #stop')].filter((button) => button.offsetParent !== null).length";
     assert_eq!(browser.eval(&format!("return {visible}")), 1);
+
+    broadcast(&browser, &server, "The one that there is room for");
+    browser.open_window(&page("?broadcaster=true"));
+    browser.wait_state("idle", SOON);
+    browser.click("#start");
+    wait_error("server-full", "no room");
 }
 
 #[test]
@@ -274,6 +292,23 @@ fn a_lost_websocket_is_made_again_on_both_sides_and_the_picture_goes_on() {
     wait_watching(&browser);
     browser.switch_to(&broadcaster);
     wait_peers(&browser, 2);
+}
+
+#[test]
+fn what_is_shown_to_a_viewer_is_fresh() {
+    let server = BridgeServer::start(&[("p2p-viewers", "1")]);
+    let browser = Browser::start();
+    browser.open(&format!("{}/?broadcaster=true&channel=clock&codec=vp8", server.url()));
+    browser.wait_state("idle", SOON);
+    painted::send(&browser, 440.0);
+    browser.click("#start");
+    browser.wait_state("live", PATIENCE);
+    browser.open_window(&format!("{}/?viewer=true&channel=clock", server.url()));
+    wait_watching(&browser);
+    let shown = painted::shown(&browser, "#player", 90);
+    println!("directly: {shown:?}");
+    shown.assert_true();
+    assert!(shown.median() < 60.0, "{shown:?}");
 }
 
 #[test]
@@ -328,14 +363,14 @@ fn addresses_and_numbers_are_read() {
     browser.open(&server.url());
     let read = browser.eval_async(
         "const { readAddress, linkFor, socketAddress } = await import('/page/address.js'); \
-         const modes = ['', '?viewer=true', '?broadcaster=true', '?broadcaster=false', '?channel=a', '?playback=http://x/'] \
+         const modes = ['', '?viewer=true', '?broadcaster=true', '?broadcaster=false', '?channel=a', '?playback=http://x/', '?echo=true'] \
            .map((search) => readAddress(search).mode[0]).join(''); \
          const { channel, badChannel } = readAddress('?channel=a%20b'); \
          return [modes, channel, badChannel, linkFor('a', 'https://h:1/x/?broadcaster=true#token=t'), \
            socketAddress('https://h/x/?a#b', 't&'), socketAddress('http://h/', '')];",
     );
     let expected =
-        json!(["vvbvvb", null, "a b", "https://h:1/x/?viewer=true&channel=a", "wss://h/x/ws?token=t%26", "ws://h/ws"]);
+        json!(["vvbvvbe", null, "a b", "https://h:1/x/?viewer=true&channel=a", "wss://h/x/ws?token=t%26", "ws://h/ws"]);
     assert_eq!(read, expected);
     let numbers = browser.eval_async(
         "const { received } = await import('/page/numbers.js'); \
@@ -349,4 +384,15 @@ fn addresses_and_numbers_are_read() {
          return [first.rate ?? null, rate, loss, width, codec, rtt];",
     );
     assert_eq!(numbers, json!([null, 1_000_000, 0.1, 640, "VP8", 0.02]));
+    let pings = browser.eval_async(
+        "const { Pings } = await import('/page/pings.js'); const pings = new Pings(); \
+         const [text, bytes, third] = [pings.next(0), pings.next(0), pings.next(10)]; \
+         const spoilt = bytes.slice(); spoilt[9] ^= 1; \
+         const heard = [pings.hear(text, 4), pings.hear(text, 5), pings.hear(spoilt.buffer, 6), \
+           pings.hear(bytes.buffer, 8), pings.hear('something else', 9)]; \
+         pings.next(5010); \
+         return [heard, typeof text, bytes.length, pings.summary(), pings.hear(third, 5011)];",
+    );
+    let summary = json!({ "returned": 2, "lost": 1, "median": 8 });
+    assert_eq!(pings, json!([[true, false, false, true, false], "string", 64, summary, false]));
 }
