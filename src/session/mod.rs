@@ -1,8 +1,8 @@
 //! One peer connection: from an SDP offer to RTP packets, in and out, and its end.
 //!
 //! A session answers one offer, receives and sends what it negotiated, asks for keyframes, and ends by itself when its peer
-//! goes, never comes or is told to. What it sends it is handed through an [`Outlet`] (`egress`). It hands everything to a [`PacketSink`] and knows nothing of what becomes of it; it speaks
-//! no HTTP. What the WebRTC stack below does not do well by itself is done here: one UDP port for all sessions and the
+//! goes, never comes or is told to. What it sends it is handed through an [`Outlet`] (`egress`). It hands everything that
+//! comes to a [`PacketSink`] and knows nothing of what becomes of it; it speaks no HTTP. What the WebRTC stack below does not do well by itself is done here: one UDP port for all sessions and the
 //! repeating of lost handshake flights (`mux`), retransmissions before loss detection (`rtx`), an answer with the codecs
 //! that we choose (`narrow`), redundant audio (`red`).
 
