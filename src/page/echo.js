@@ -72,10 +72,7 @@ export class Echo {
 
   async #changeTo(stream, before) {
     if (kinds(stream) === kinds(before)) await this.#loop?.replace(stream);
-    else if (this.#loop) {
-      this.#socket.send({ type: "leave" });
-      this.#again();
-    }
+    else if (this.#loop) this.#again();
   }
 
   async #connect() {
@@ -160,7 +157,7 @@ export class Echo {
     // It would come out of the loudspeakers and into the microphone again: somebody with headphones has to want it.
     player.muted = true;
     $("hear-echo").hidden = !stream?.getAudioTracks().length;
-    say($("hear-echo"), "Turn the sound on");
+    say($("hear-echo"), "Hear the echo");
     $("echo-hint").textContent = stream ? "" : "What the server makes of it shows here.";
     if (stream) player.play().catch((error) => console.warn("the browser does not play:", error));
   }
@@ -170,7 +167,7 @@ export class Echo {
     const report = await loop?.report();
     if (!report || loop !== this.#loop) return;
     this.#numbers = received(report, this.#numbers, performance.now());
-    showNumbers([["Way back", ""], ...rowsOf(this.#numbers)]);
+    showNumbers(rowsOf(this.#numbers));
   }
 
   // --- data ---
@@ -201,9 +198,10 @@ export class Echo {
     label.textContent = way === "back" ? "came back" : "sent";
     label.className = "tag";
     item.append(label, " ", text);
-    $("data-log").append(item);
-    while ($("data-log").childElementCount > MOST_LINES) $("data-log").firstElementChild.remove();
-    item.scrollIntoView({ block: "nearest" });
+    const log = $("data-log");
+    log.append(item);
+    while (log.childElementCount > MOST_LINES) log.firstElementChild.remove();
+    log.scrollTop = log.scrollHeight;
   }
 
   // --- wiring ---
@@ -223,7 +221,7 @@ export class Echo {
     $("stop").addEventListener("click", () => this.stop());
     $("hear-echo").addEventListener("click", () => {
       $("echo").muted = !$("echo").muted;
-      say($("hear-echo"), $("echo").muted ? "Turn the sound on" : "Turn the sound off");
+      say($("hear-echo"), $("echo").muted ? "Hear the echo" : "Mute the echo");
     });
     $("data-form").addEventListener("submit", (event) => {
       event.preventDefault();
