@@ -23,6 +23,8 @@ export class Broadcaster {
   #studio = new Studio({ onchange: (stream, before) => this.#changeTo(stream, before) });
   #hosting;
   #publication = null;
+  /** How many watch, as far as the server has told. */
+  #viewers = 0;
   /** Viewers are served from here. */
   #isDirect = false;
   #playback = null;
@@ -110,7 +112,8 @@ export class Broadcaster {
     });
     this.#publication = publication;
     try {
-      await publication.start({ url: `whip/${this.#channel.id}`, stream: this.#studio.stream, codec: this.#address.codec });
+      await publication.start({ url: `whip/${this.#channel.id}`, stream: this.#studio.stream, codec: this.#address.codec, layers: true });
+      await this.#serveServed();
     } catch (error) {
       if (mine === this.#turn) this.#interrupted(mine, error);
     }
@@ -121,6 +124,11 @@ export class Broadcaster {
     if (what === "interrupted") return this.#showLive("The connection to the server is interrupted…");
     this.#showLive();
     this.#playback?.start(this.#channel.id);
+  }
+
+  /** Who does not watch directly gets the size that fits from the server. */
+  #serveServed() {
+    return this.#publication?.sendLayers(this.#viewers > this.#hosting.count);
   }
 
   /** The server is tried again and again; viewers who are served from here do not notice. */
@@ -175,7 +183,7 @@ export class Broadcaster {
     this.#studio.close();
     this.#channel.leave();
     this.#chat.leave();
-    [this.#publication, this.#isDirect, this.#numbers, this.#liveSince] = [null, false, null, 0];
+    [this.#publication, this.#isDirect, this.#viewers, this.#numbers, this.#liveSince] = [null, false, 0, null, 0];
     $("details").hidden = $("share").hidden = true;
     showViewers(null);
     this.#showBusy(false);
@@ -200,7 +208,11 @@ export class Broadcaster {
     this.#socket.addEventListener("peer-joined", ({ data }) => this.#hosting.add(data.peer));
     this.#socket.addEventListener("peer-left", ({ data }) => this.#hosting.remove(data.peer));
     for (const type of ["answer", "candidate"]) this.#socket.addEventListener(type, hear);
-    this.#socket.addEventListener("viewers", ({ data }) => this.#channel.id && showViewers(data.count));
+    this.#socket.addEventListener("viewers", ({ data: { count } }) => {
+      this.#viewers = count;
+      if (this.#channel.id) showViewers(count);
+      this.#serveServed();
+    });
     this.#socket.addEventListener("closed", ({ data }) => {
       if (this.#channel.id && data.id === undefined && data.reason === "stopped") this.#fail(new Problem("channel-gone"));
     });
@@ -225,6 +237,7 @@ export class Broadcaster {
 
   #showPeers() {
     document.body.dataset.peers = String(this.#hosting.count);
+    this.#serveServed();
     // Who is watched is live, also while the server is not reached.
     if (document.body.dataset.state === "connecting" && this.#isWatched) this.#showLive("Not connected to the server");
   }

@@ -17,6 +17,14 @@ const REFUSED_AT_ONCE_MS = 1_000;
 const MOST_REFUSALS = 3;
 const VIDEO_BITRATE = 2_500_000;
 const AUDIO_BITRATE = 128_000;
+/** Sizes of the picture, the smallest first: a server that passes it on has something for viewers with little bandwidth. */
+const LAYERS = [
+  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
+  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 600_000 },
+  { rid: "f", scaleResolutionDownBy: 1, maxBitrate: VIDEO_BITRATE },
+];
+/** Browsers make of several encodings in others what servers do not take apart. */
+const LAYERED = ["h264", "vp8"];
 
 /**
  * One published stream. `onchange` hears "connected", "interrupted" or, once and last, a Problem.
@@ -36,6 +44,9 @@ export class Publication {
   #online = () => this.#restart();
   #last = null;
   #connected = false;
+  /** Of the picture in several sizes. */
+  #layered = null;
+  #layering = Promise.resolve();
 
   constructor({ token, onchange }) {
     this.#token = token;
@@ -43,9 +54,9 @@ export class Publication {
   }
 
   /** Offers the stream; returns when the server has answered, which is before media flows. */
-  async start({ url, stream, codec }) {
+  async start({ url, stream, codec, layers = false }) {
     try {
-      await this.#offer(stream, codec);
+      await this.#offer(stream, codec, layers && LAYERED.includes(codec ?? LAYERED[0]));
       const told = candidatesOf(this.#pc.localDescription);
       this.#answer = await this.#post(url);
       this.#pc.addEventListener("connectionstatechange", () => this.#changed());
@@ -80,6 +91,22 @@ export class Publication {
     return Promise.all(this.#pc.getSenders().map(swap));
   }
 
+  /** Sends the smaller sizes too, or not: they cost the browser something. */
+  sendLayers(all) {
+    // One after the other, as parameters that were read before others were set do not count.
+    this.#layering = this.#layering.then(() => this.#setLayers(all)).catch((error) => console.warn("layers:", error));
+    return this.#layering;
+  }
+
+  async #setLayers(all) {
+    const parameters = this.#layered?.getParameters();
+    const { length } = parameters?.encodings ?? [];
+    const wanted = (index) => all || index === length - 1;
+    if (!parameters?.encodings.some(({ active }, index) => active !== wanted(index))) return;
+    parameters.encodings.forEach((encoding, index) => (encoding.active = wanted(index)));
+    await this.#layered.setParameters(parameters);
+  }
+
   /** What the browser knows of the connection. */
   report() {
     return this.#pc.getStats();
@@ -98,11 +125,14 @@ export class Publication {
     return { rate, codec, width: video?.frameWidth, height: video?.frameHeight, fps: video?.framesPerSecond };
   }
 
-  async #offer(stream, codec) {
+  async #offer(stream, codec, layers) {
     for (const track of stream.getTracks()) {
-      const maxBitrate = track.kind === "video" ? VIDEO_BITRATE : AUDIO_BITRATE;
-      const transceiver = this.#pc.addTransceiver(track, { direction: "sendonly", streams: [stream], sendEncodings: [{ maxBitrate }] });
-      if (track.kind === "video") {
+      const isVideo = track.kind === "video";
+      const one = { maxBitrate: isVideo ? VIDEO_BITRATE : AUDIO_BITRATE };
+      const sendEncodings = isVideo && layers ? LAYERS : [one];
+      const transceiver = this.#pc.addTransceiver(track, { direction: "sendonly", streams: [stream], sendEncodings });
+      if (isVideo) {
+        if (layers) this.#layered = transceiver.sender;
         preferCodec(transceiver, codec);
         await keepResolution(transceiver.sender);
       }
