@@ -7,12 +7,16 @@
 //!                                                   │    description: parsed, {channel} and {session} filled in
 //!                                                   │    peer: a GstContext by which elements find the connection
 //!                                                   │ Session::answer          its connection
+//!                                                   │ channels                 the source that viewers watch
 //!                                                   └ Observer                 what is told of it
 //! ```
+//!
+//! Those who watch are `viewers`: no pipeline, a connection each.
 //!
 //! `webrtcbridgebin` is this with properties; [`WebRtcServer`] is it for Rust programs. Both hold no logic.
 
 mod admission;
+mod channels;
 mod description;
 mod embed;
 mod hearing;
@@ -27,6 +31,7 @@ mod run;
 mod server;
 mod sessions;
 mod signaled;
+mod viewers;
 mod words;
 
 pub use {
@@ -36,6 +41,7 @@ pub use {
     report::{Observer, SessionChange, SessionState, SessionView, Totals},
     server::{ServerConfig, ServerError},
     sessions::SessionBuilder,
+    viewers::{Sources, ViewerView, Viewers, ViewersConfig},
 };
 pub(crate) use {
     server::Server,

@@ -29,7 +29,8 @@ use super::{
 };
 use crate::{
     channel::{ChannelId, Claim, Credential, Displaced, PublishError, PublisherLease, SILENCE},
-    session::{EndReason, PacketSink, Session, SessionError, negotiate},
+    forward::Publication,
+    session::{EndReason, PacketSink, Session, SessionError, Track, negotiate},
     signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, SignaledSession, abbreviate},
 };
 
@@ -81,7 +82,8 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
     let place = shared.admission.admit(offer.remote.ip())?;
     let channel = offer.channel.clone().unwrap_or_else(ChannelId::random);
     let names = Names { channel: channel.to_string(), session: offer.id.to_string() };
-    let peer = Peer::new(names, shared.config.media.clone(), shared.config.session.mux.clone());
+    let source = shared.channels.obtain(&channel);
+    let peer = Peer::new(names, shared.config.media.clone(), shared.config.session.mux.clone(), source);
     let ended = Arc::new(OnceLock::new());
     let claim = claim(&peer, offer.credential, &ended);
     let lease = shared.config.registry.publish(&channel, claim).await?;
@@ -98,7 +100,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
             return Err(AnswerError::Internal("the session's pipeline does not start".into()));
         }
     };
-    match answer(shared, offer, &peer, &member).await {
+    match answer(shared, offer, &peer, &member, pipeline.is_some()).await {
         Ok((session, sdp, heard)) => {
             let signaled = Signaled::new(session.clone(), id.clone());
             let published = Published { signaled, gone: member.gone(), ended: ended.clone() };
@@ -157,24 +159,45 @@ async fn start_pipeline(shared: &Arc<Shared>, member: &mut Member, timing: &Timi
 
 type Answered = (Session, String, watch::Receiver<Heard>);
 
-async fn answer(shared: &Shared, offer: Offer, peer: &Peer, member: &Member) -> Result<Answered, AnswerError> {
+async fn answer(
+    shared: &Shared,
+    offer: Offer,
+    peer: &Peer,
+    member: &Member,
+    has_pipeline: bool,
+) -> Result<Answered, AnswerError> {
     let feed = peer.feed(offer.id.as_str());
-    let to: Arc<dyn PacketSink> = match &feed {
-        Some(feed) => Arc::new(feed.clone()),
-        None => Arc::new(Discard(member.entry.discarded.clone())),
+    let to: Option<Arc<dyn PacketSink>> = match &feed {
+        Some(feed) => Some(Arc::new(feed.clone())),
+        None if has_pipeline => Some(Arc::new(Discard(member.entry.discarded.clone()))),
+        None => None,
     };
-    let (hearing, heard) = Hearing::new(to);
-    let sink: Arc<dyn PacketSink> = Arc::new(hearing);
+    // What viewers get is the publisher's own, or made of it by its pipeline.
+    let source = (!peer.feeds_viewers()).then(|| peer.source()).flatten();
+    let (told, heard) = watch::channel(Heard::default());
+    let published = Arc::<OnceLock<Arc<Publication>>>::default();
+    let publishing = published.clone();
+    let sink = move |tracks: &[Track]| -> Arc<dyn PacketSink> {
+        let to = match source {
+            Some(source) => {
+                let publication = source.publish(tracks, to);
+                Some(publishing.get_or_init(|| publication).clone() as Arc<dyn PacketSink>)
+            }
+            None => to,
+        };
+        Arc::new(Hearing::new(to, told))
+    };
     let config = shared.config.session.clone();
     let is_local = offer.remote.ip().to_canonical().is_loopback();
     let Offer { sdp, lease, .. } = offer;
     // Everything of a connection runs on the media thread.
-    let answering = shared
-        .config
-        .media
-        .spawn(async move { Box::pin(Session::answer(&config, &sdp, is_local, |_| sink, lease)).await });
+    let answering =
+        shared.config.media.spawn(async move { Box::pin(Session::answer(&config, &sdp, is_local, sink, lease)).await });
     let answered = answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))??;
     peer.set_session(Some(answered.session.clone()));
+    if let Some(publication) = published.get() {
+        publication.begin(answered.session.keyframes());
+    }
     if let Some(feed) = feed {
         // The pads are on their way before the peer can read the answer.
         feed.begin(answered.session.keyframes(), answered.tracks);

@@ -15,7 +15,11 @@ use tokio::{
     sync::{Notify, watch},
 };
 
-use super::state::{Action, State};
+use super::{
+    program::Program,
+    select::LayerLimits,
+    state::{Action, State},
+};
 use crate::session::{
     Answered, ConnectionState, EndReason, KeyframeControl, Outgoing, Outlet, PacketSink, RtpPacket, SendEvents,
     SenderReport, Track,
@@ -25,6 +29,8 @@ use crate::session::{
 const MOST_WAITING: usize = 4096;
 /// Layers are decided anew although nothing comes.
 const TICK: Duration = Duration::from_millis(200);
+/// What is on is looked at no more often.
+const SURVEY: Duration = Duration::from_millis(500);
 
 /// What is published on one channel, and everybody who views it. Its viewers outlive its publishers.
 pub struct Source {
@@ -41,6 +47,7 @@ struct Inner {
     overflowed: AtomicU64,
     next_viewer: AtomicU64,
     closed: watch::Sender<bool>,
+    program: watch::Sender<Program>,
 }
 
 /// The publisher's session, once it is there.
@@ -89,6 +96,7 @@ impl Source {
             overflowed: AtomicU64::new(0),
             next_viewer: AtomicU64::new(0),
             closed: watch::Sender::new(false),
+            program: watch::Sender::default(),
         });
         media.spawn(run(inner.clone()));
         Self { inner }
@@ -109,6 +117,7 @@ impl Source {
                 place.change.send_replace(ViewerChange::Renegotiate);
             }
         }
+        self.inner.survey(Instant::now());
         Arc::new(Publication { id, source: Arc::downgrade(&self.inner), control, also })
     }
 
@@ -116,6 +125,11 @@ impl Source {
     pub fn join(&self) -> Joining {
         let id = self.inner.next_viewer.fetch_add(1, Relaxed);
         Joining { id, source: Arc::downgrade(&self.inner), tracks: lock(&self.inner.state).outgoing() }
+    }
+
+    /// What is on.
+    pub fn program(&self) -> watch::Receiver<Program> {
+        self.inner.program.subscribe()
     }
 
     /// Its counters.
@@ -149,6 +163,20 @@ impl Publication {
             source.push(event);
         }
     }
+
+    fn set_live(&self, is_live: bool) {
+        if let Some(source) = self.source.upgrade() {
+            lock(&source.state).set_live(self.id, is_live);
+            source.survey(Instant::now());
+        }
+    }
+}
+
+/// Whoever has it is the publisher's session.
+impl Drop for Publication {
+    fn drop(&mut self) {
+        self.set_live(false);
+    }
 }
 
 impl PacketSink for Publication {
@@ -181,12 +209,14 @@ impl PacketSink for Publication {
     }
 
     fn ended(&self, reason: EndReason) {
+        self.set_live(false);
         if let Some(also) = &self.also {
             also.ended(reason);
         }
     }
 
     fn resumed(&self) {
+        self.set_live(true);
         if let Some(also) = &self.also {
             also.resumed();
         }
@@ -244,6 +274,13 @@ pub struct Viewer {
 }
 
 impl Viewer {
+    /// What it wants at most.
+    pub fn limit_layers(&self, limits: LayerLimits) {
+        if let Some(source) = self.source.upgrade() {
+            lock(&source.state).limit(self.id, limits);
+        }
+    }
+
     /// What its session has to do.
     pub fn changes(&self) -> watch::Receiver<ViewerChange> {
         self.changes.clone()
@@ -289,6 +326,18 @@ impl Inner {
         queue.push_back(event);
         drop(queue);
         self.notify.notify_one();
+    }
+
+    /// Sees what is on.
+    fn survey(&self, now: Instant) {
+        let program = lock(&self.state).program(now);
+        self.program.send_if_modified(|told| {
+            let is_news = told.differs(&program);
+            if is_news {
+                *told = program;
+            }
+            is_news
+        });
     }
 
     /// Does what has come since the last time.
@@ -342,6 +391,7 @@ impl Inner {
 async fn run(inner: Arc<Inner>) {
     let mut closed = inner.closed.subscribe();
     let (mut events, mut actions) = (VecDeque::new(), Vec::new());
+    let mut surveyed = Instant::now();
     loop {
         tokio::select! {
             () = inner.notify.notified() => {}
@@ -349,6 +399,11 @@ async fn run(inner: Arc<Inner>) {
             _ = closed.wait_for(|closed| *closed) => return,
         }
         inner.turn(&mut events, &mut actions);
+        let now = Instant::now();
+        if now.saturating_duration_since(surveyed) >= SURVEY {
+            surveyed = now;
+            inner.survey(now);
+        }
     }
 }
 
