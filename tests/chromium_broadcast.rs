@@ -12,13 +12,17 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Starts a broadcast in the window that is spoken to; the link for viewers.
 fn broadcast(browser: &Browser, server: &BridgeServer, title: &str) -> String {
+    broadcast_in(browser, server, title, (320, 240))
+}
+
+fn broadcast_in(browser: &Browser, server: &BridgeServer, title: &str, (width, height): (u32, u32)) -> String {
     browser.open(&format!("{}/?broadcaster=true&codec=vp8", server.url()));
     browser.wait_state("idle", SOON);
     // Each viewer costs an encoder and a decoder.
-    browser.eval(
+    browser.eval(&format!(
         "const devices = navigator.mediaDevices; const open = devices.getUserMedia.bind(devices); \
-         devices.getUserMedia = ({ audio }) => open({ audio, video: { width: 320, height: 240, frameRate: 15 } });",
-    );
+         devices.getUserMedia = ({{ audio }}) => open({{ audio, video: {{ width: {width}, height: {height}, frameRate: 15 }} }});"
+    ));
     browser.fill("#title", title);
     browser.click("#start");
     browser.wait_state("live", PATIENCE);
@@ -204,21 +208,78 @@ fn the_list_follows_what_is_live_and_who_waits_for_a_channel_is_there_when_it_be
 }
 
 #[test]
-fn who_finds_no_room_with_the_broadcaster_is_told_and_gets_it_when_there_is() {
+fn who_finds_no_room_with_the_broadcaster_watches_through_the_server_in_the_size_of_his_choice() {
     let server = BridgeServer::start(&[("p2p-viewers", "1")]);
     let browser = Browser::start();
-    let link = broadcast(&browser, &server, "Small");
-    let first = browser.open_window(&link);
+    let broadcaster = browser.window();
+    let link = broadcast_in(&browser, &server, "Small", (640, 360));
+    let viewers: Vec<String> = (0..5).map(|_| browser.open_window(&link)).collect();
+    for (viewer, way) in viewers.iter().zip(["p2p", "forward", "forward", "forward", "forward"]) {
+        browser.switch_to(viewer);
+        wait_watching(&browser);
+        assert_eq!(text(&browser, "document.body.dataset.way"), way);
+        wait_sound(&browser);
+        wait_viewers(&browser, 5);
+    }
+    assert!(text(&browser, "document.querySelector('#status').textContent").contains("through the server"));
+    browser.switch_to(&broadcaster);
+    wait_peers(&browser, 1);
+
+    browser.switch_to(&viewers[4]);
+    let sizes = "[...document.querySelectorAll('#quality option')].map((option) => option.textContent)";
+    browser.wait_for(&format!("return {sizes}.join() === 'Automatic,180p,360p'"), PATIENCE);
+    browser.screenshot("forwarded");
+    let width = |wanted: u32| {
+        browser.wait_for(&format!("return document.querySelector('#player').videoWidth === {wanted}"), PATIENCE);
+    };
+    choose(&browser, 1);
+    width(320);
+    choose(&browser, 0);
+    width(640);
+    call_oneself(&browser, "Eve");
+    say(&browser, "hello from afar");
+    browser.switch_to(&viewers[0]);
+    wait_heard(&browser, "hello from afar");
+
+    browser.switch_to(&broadcaster);
+    browser.click("#stop");
+    for viewer in &viewers {
+        browser.switch_to(viewer);
+        browser.wait_state("ended", SOON);
+    }
+}
+
+/// Chooses from the menu of sizes.
+fn choose(browser: &Browser, index: u32) {
+    browser.eval(&format!(
+        "const menu = document.querySelector('#quality'); menu.selectedIndex = {index}; menu.dispatchEvent(new Event('change'));"
+    ));
+}
+
+#[test]
+fn who_cannot_be_reached_directly_watches_through_the_server_after_five_seconds() {
+    let server = BridgeServer::start(&[("p2p-viewers", "3")]);
+    let browser = Browser::start();
+    let broadcaster = browser.window();
+    let link = broadcast(&browser, &server, "Behind walls");
+    browser.open_window(&format!("{}/", server.url()));
+    browser.wait_state("idle", SOON);
+    // No answer ever gets to the broadcaster, and the server's is heard.
+    browser.eval(
+        "const { prototype } = RTCPeerConnection; const real = prototype.setRemoteDescription; \
+         prototype.setRemoteDescription = function (description) { \
+           return description.type === 'offer' ? new Promise(() => {}) : real.call(this, description); };",
+    );
+    browser.fill("#watch-channel", link.rsplit('=').next().unwrap_or_default());
+    let since = Instant::now();
+    browser.click("#watch-form button");
+    browser.wait_for("return document.body.dataset.way === 'p2p'", SOON);
+    browser.wait_for("return document.body.dataset.way === 'forward'", SOON);
+    assert!(since.elapsed() > Duration::from_secs(4), "{:?}", since.elapsed());
     wait_watching(&browser);
-    let second = browser.open_window(&link);
-    browser.wait_for("return document.body.dataset.error === 'unsupported'", SOON);
-    assert_eq!(text(&browser, "document.body.dataset.way"), "forward");
-    browser.switch_to(&first);
-    browser.close_window();
-    browser.switch_to(&second);
-    wait_watching(&browser);
-    assert_eq!(text(&browser, "document.body.dataset.way"), "p2p");
-    assert_eq!(browser.eval("return document.querySelector('#error').hidden"), true);
+    assert!(text(&browser, "document.querySelector('#status').textContent").contains("through the server"));
+    browser.switch_to(&broadcaster);
+    wait_peers(&browser, 0);
 }
 
 #[test]

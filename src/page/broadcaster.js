@@ -84,7 +84,7 @@ export class Broadcaster {
 
   async #changeTo(stream, before) {
     const direct = this.#isDirect ? this.#hosting.serve(stream) : undefined;
-    if (kinds(stream) === kinds(before)) await this.#publication?.replace(stream);
+    if (kinds(stream) === kinds(before) && this.#publication?.fits(stream)) await this.#publication.replace(stream);
     else if (this.#publication) this.#publish(this.#turn);
     await direct;
   }

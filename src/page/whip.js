@@ -23,6 +23,8 @@ const LAYERS = [
   { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 600_000 },
   { rid: "f", scaleResolutionDownBy: 1, maxBitrate: VIDEO_BITRATE },
 ];
+/** With this many pixels so many of them: of small pictures Chromium leaves out the largest, not the smallest. */
+const ENOUGH = [[960 * 540, 3], [480 * 270, 2]];
 /** Browsers make of several encodings in others what servers do not take apart. */
 const LAYERED = ["h264", "vp8"];
 
@@ -56,7 +58,7 @@ export class Publication {
   /** Offers the stream; returns when the server has answered, which is before media flows. */
   async start({ url, stream, codec, layers = false }) {
     try {
-      await this.#offer(stream, codec, layers && LAYERED.includes(codec ?? LAYERED[0]));
+      await this.#offer(stream, codec, layers && LAYERED.includes(codec ?? LAYERED[0]) ? layersOf(stream) : []);
       const told = candidatesOf(this.#pc.localDescription);
       this.#answer = await this.#post(url);
       this.#pc.addEventListener("connectionstatechange", () => this.#changed());
@@ -83,6 +85,11 @@ export class Publication {
     this.#session = null;
     // keepalive lets the request outlive the page.
     return session && fetch(session, { method: "DELETE", headers: this.#authorization(), keepalive: true }).catch(() => {});
+  }
+
+  /** Whether a stream can take the place of what is sent, as far as sizes go. */
+  fits(stream) {
+    return !this.#layered || this.#layered.getParameters().encodings.length === layersOf(stream).length;
   }
 
   /** Sends other tracks of the same kinds from now on. */
@@ -129,10 +136,10 @@ export class Publication {
     for (const track of stream.getTracks()) {
       const isVideo = track.kind === "video";
       const one = { maxBitrate: isVideo ? VIDEO_BITRATE : AUDIO_BITRATE };
-      const sendEncodings = isVideo && layers ? LAYERS : [one];
+      const sendEncodings = isVideo && layers.length > 0 ? layers : [one];
       const transceiver = this.#pc.addTransceiver(track, { direction: "sendonly", streams: [stream], sendEncodings });
       if (isVideo) {
-        if (layers) this.#layered = transceiver.sender;
+        if (layers.length > 0) this.#layered = transceiver.sender;
         preferCodec(transceiver, codec);
         await keepResolution(transceiver.sender);
       }
@@ -252,6 +259,13 @@ export class Publication {
     this.stop();
     onchange(new Problem(code));
   }
+}
+
+/** The sizes that a stream is sent in; none: only as it is. */
+function layersOf(stream) {
+  const { width = 0, height = 0 } = stream.getVideoTracks()[0]?.getSettings() ?? {};
+  const [, count] = ENOUGH.find(([pixels]) => width * height >= pixels) ?? [];
+  return count ? LAYERS.slice(-count) : [];
 }
 
 function ufragOf(pc) {
