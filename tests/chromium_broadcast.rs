@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{SOON, browser::Browser, http, server::BridgeServer};
+use common::{SOON, browser::Browser, http, painted, server::BridgeServer};
 use serde_json::{Value, json};
 
 /// What a machine with two cores may take for several encoders and decoders.
@@ -12,8 +12,17 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Starts a broadcast in the window that is spoken to; the link for viewers.
 fn broadcast(browser: &Browser, server: &BridgeServer, title: &str) -> String {
+    broadcast_in(browser, server, title, (320, 240))
+}
+
+fn broadcast_in(browser: &Browser, server: &BridgeServer, title: &str, (width, height): (u32, u32)) -> String {
     browser.open(&format!("{}/?broadcaster=true&codec=vp8", server.url()));
     browser.wait_state("idle", SOON);
+    // Each viewer costs an encoder and a decoder.
+    browser.eval(&format!(
+        "const devices = navigator.mediaDevices; const open = devices.getUserMedia.bind(devices); \
+         devices.getUserMedia = ({{ audio }}) => open({{ audio, video: {{ width: {width}, height: {height}, frameRate: 15 }} }});"
+    ));
     browser.fill("#title", title);
     browser.click("#start");
     browser.wait_state("live", PATIENCE);
@@ -78,23 +87,23 @@ fn sent_by_server(server: &BridgeServer) -> f64 {
 
 #[test]
 fn viewers_watch_directly_and_the_server_sends_them_nothing() {
-    let server = BridgeServer::start(&[("p2p-viewers", "3")]);
+    let server = BridgeServer::start(&[("p2p-viewers", "5")]);
     let browser = Browser::start();
     let broadcaster = browser.window();
     let link = broadcast(&browser, &server, "Cats <b>live</b>");
     assert!(link.contains("?viewer=true&channel="), "{link}");
-    let viewers: Vec<String> = (0..3).map(|_| browser.open_window(&link)).collect();
+    let viewers: Vec<String> = (0..5).map(|_| browser.open_window(&link)).collect();
     for viewer in &viewers {
         browser.switch_to(viewer);
         wait_watching(&browser);
         assert_eq!(text(&browser, "document.body.dataset.way"), "p2p");
         assert_eq!(text(&browser, "document.querySelector('#now').textContent"), "Cats <b>live</b>");
         wait_sound(&browser);
-        wait_viewers(&browser, 3);
+        wait_viewers(&browser, 5);
     }
     browser.switch_to(&broadcaster);
-    wait_peers(&browser, 3);
-    wait_viewers(&browser, 3);
+    wait_peers(&browser, 5);
+    wait_viewers(&browser, 5);
 
     // Reports and checks to the publisher are all that it sends; each viewer gets some 100 datagrams a second or more.
     let (before, since) = (sent_by_server(&server), Instant::now());
@@ -107,22 +116,24 @@ fn viewers_watch_directly_and_the_server_sends_them_nothing() {
 
     browser.close_window();
     browser.switch_to(&broadcaster);
-    wait_peers(&browser, 2);
-    wait_viewers(&browser, 2);
+    wait_peers(&browser, 4);
+    wait_viewers(&browser, 4);
     browser.switch_to(&viewers[1]);
     browser.click("#leave");
     assert_eq!(browser.state(), "idle");
     browser.switch_to(&broadcaster);
-    wait_peers(&browser, 1);
+    wait_peers(&browser, 3);
     browser.screenshot("broadcaster");
 
     browser.click("#stop");
     browser.wait_state("ended", SOON);
     wait_peers(&browser, 0);
-    browser.switch_to(&viewers[2]);
-    browser.wait_state("ended", SOON);
-    assert!(text(&browser, "document.querySelector('#status').textContent").contains("ended"));
-    assert_eq!(browser.eval("return document.querySelector('#player').srcObject"), Value::Null);
+    for viewer in &viewers[2..] {
+        browser.switch_to(viewer);
+        browser.wait_state("ended", SOON);
+        assert!(text(&browser, "document.querySelector('#status').textContent").contains("ended"));
+        assert_eq!(browser.eval("return document.querySelector('#player').srcObject"), Value::Null);
+    }
 }
 
 #[test]
@@ -151,6 +162,11 @@ fn broadcaster_and_viewers_chat_by_name_and_nothing_said_becomes_markup() {
     browser.click("#send");
     browser.wait_for("return document.querySelector('#chat-error').innerText.includes('500 characters')", SOON);
     say(&browser, "still here");
+    browser.eval(
+        "for (let count = 0; count < 40; count += 1) { \
+           document.querySelector('#text').value = `flood ${count}`; document.querySelector('#chat-form').requestSubmit(); }",
+    );
+    browser.wait_for("return document.querySelector('#chat-error').innerText.includes('Too many messages')", SOON);
     browser.click("#leave");
     browser.switch_to(&broadcaster);
     wait_heard(&browser, "Ann is now Anna");
@@ -192,26 +208,83 @@ fn the_list_follows_what_is_live_and_who_waits_for_a_channel_is_there_when_it_be
 }
 
 #[test]
-fn who_finds_no_room_with_the_broadcaster_is_told_and_gets_it_when_there_is() {
+fn who_finds_no_room_with_the_broadcaster_watches_through_the_server_in_the_size_of_his_choice() {
     let server = BridgeServer::start(&[("p2p-viewers", "1")]);
     let browser = Browser::start();
-    let link = broadcast(&browser, &server, "Small");
-    let first = browser.open_window(&link);
+    let broadcaster = browser.window();
+    let link = broadcast_in(&browser, &server, "Small", (640, 360));
+    let viewers: Vec<String> = (0..5).map(|_| browser.open_window(&link)).collect();
+    for (viewer, way) in viewers.iter().zip(["p2p", "forward", "forward", "forward", "forward"]) {
+        browser.switch_to(viewer);
+        wait_watching(&browser);
+        assert_eq!(text(&browser, "document.body.dataset.way"), way);
+        wait_sound(&browser);
+        wait_viewers(&browser, 5);
+    }
+    assert!(text(&browser, "document.querySelector('#status').textContent").contains("through the server"));
+    browser.switch_to(&broadcaster);
+    wait_peers(&browser, 1);
+
+    browser.switch_to(&viewers[4]);
+    let sizes = "[...document.querySelectorAll('#quality option')].map((option) => option.textContent)";
+    browser.wait_for(&format!("return {sizes}.join() === 'Automatic,180p,360p'"), PATIENCE);
+    browser.screenshot("forwarded");
+    let width = |wanted: u32| {
+        browser.wait_for(&format!("return document.querySelector('#player').videoWidth === {wanted}"), PATIENCE);
+    };
+    choose(&browser, 1);
+    width(320);
+    choose(&browser, 0);
+    width(640);
+    call_oneself(&browser, "Eve");
+    say(&browser, "hello from afar");
+    browser.switch_to(&viewers[0]);
+    wait_heard(&browser, "hello from afar");
+
+    browser.switch_to(&broadcaster);
+    browser.click("#stop");
+    for viewer in &viewers {
+        browser.switch_to(viewer);
+        browser.wait_state("ended", SOON);
+    }
+}
+
+/// Chooses from the menu of sizes.
+fn choose(browser: &Browser, index: u32) {
+    browser.eval(&format!(
+        "const menu = document.querySelector('#quality'); menu.selectedIndex = {index}; menu.dispatchEvent(new Event('change'));"
+    ));
+}
+
+#[test]
+fn who_cannot_be_reached_directly_watches_through_the_server_after_five_seconds() {
+    let server = BridgeServer::start(&[("p2p-viewers", "3")]);
+    let browser = Browser::start();
+    let broadcaster = browser.window();
+    let link = broadcast(&browser, &server, "Behind walls");
+    browser.open_window(&format!("{}/", server.url()));
+    browser.wait_state("idle", SOON);
+    // No answer ever gets to the broadcaster, and the server's is heard.
+    browser.eval(
+        "const { prototype } = RTCPeerConnection; const real = prototype.setRemoteDescription; \
+         prototype.setRemoteDescription = function (description) { \
+           return description.type === 'offer' ? new Promise(() => {}) : real.call(this, description); };",
+    );
+    browser.fill("#watch-channel", link.rsplit('=').next().unwrap_or_default());
+    let since = Instant::now();
+    browser.click("#watch-form button");
+    browser.wait_for("return document.body.dataset.way === 'p2p'", SOON);
+    browser.wait_for("return document.body.dataset.way === 'forward'", SOON);
+    assert!(since.elapsed() > Duration::from_secs(4), "{:?}", since.elapsed());
     wait_watching(&browser);
-    let second = browser.open_window(&link);
-    browser.wait_for("return document.body.dataset.error === 'unsupported'", SOON);
-    assert_eq!(text(&browser, "document.body.dataset.way"), "forward");
-    browser.switch_to(&first);
-    browser.close_window();
-    browser.switch_to(&second);
-    wait_watching(&browser);
-    assert_eq!(text(&browser, "document.body.dataset.way"), "p2p");
-    assert_eq!(browser.eval("return document.querySelector('#error').hidden"), true);
+    assert!(text(&browser, "document.querySelector('#status').textContent").contains("through the server"));
+    browser.switch_to(&broadcaster);
+    wait_peers(&browser, 0);
 }
 
 #[test]
 fn the_page_says_in_words_what_is_wrong() {
-    let server = BridgeServer::start(&[("view-token", "s3cret"), ("p2p-viewers", "1")]);
+    let server = BridgeServer::start(&[("view-token", "s3cret"), ("p2p-viewers", "1"), ("max-channels", "1")]);
     let browser = Browser::start();
     let page = |query: &str| format!("{}/{query}", server.url());
     let wait_error = |code: &str, words: &str| {
@@ -246,6 +319,12 @@ fn the_page_says_in_words_what_is_wrong() {
     let visible =
         "[...document.querySelectorAll('#start, #stop')].filter((button) => button.offsetParent !== null).length";
     assert_eq!(browser.eval(&format!("return {visible}")), 1);
+
+    broadcast(&browser, &server, "The one that there is room for");
+    browser.open_window(&page("?broadcaster=true"));
+    browser.wait_state("idle", SOON);
+    browser.click("#start");
+    wait_error("server-full", "no room");
 }
 
 #[test]
@@ -274,6 +353,20 @@ fn a_lost_websocket_is_made_again_on_both_sides_and_the_picture_goes_on() {
     wait_watching(&browser);
     browser.switch_to(&broadcaster);
     wait_peers(&browser, 2);
+}
+
+#[test]
+fn what_is_shown_to_a_viewer_is_fresh() {
+    let server = BridgeServer::start(&[("p2p-viewers", "1")]);
+    let browser = Browser::start();
+    browser.open(&format!("{}/?broadcaster=true&channel=clock&codec=vp8", server.url()));
+    browser.wait_state("idle", SOON);
+    painted::send(&browser, 440.0);
+    browser.click("#start");
+    browser.wait_state("live", PATIENCE);
+    browser.open_window(&format!("{}/?viewer=true&channel=clock", server.url()));
+    wait_watching(&browser);
+    println!("directly: {} ms", painted::wait_fresh(&browser, "#player", 60.0).median());
 }
 
 #[test]
@@ -328,14 +421,14 @@ fn addresses_and_numbers_are_read() {
     browser.open(&server.url());
     let read = browser.eval_async(
         "const { readAddress, linkFor, socketAddress } = await import('/page/address.js'); \
-         const modes = ['', '?viewer=true', '?broadcaster=true', '?broadcaster=false', '?channel=a', '?playback=http://x/'] \
+         const modes = ['', '?viewer=true', '?broadcaster=true', '?broadcaster=false', '?channel=a', '?playback=http://x/', '?echo=true'] \
            .map((search) => readAddress(search).mode[0]).join(''); \
          const { channel, badChannel } = readAddress('?channel=a%20b'); \
          return [modes, channel, badChannel, linkFor('a', 'https://h:1/x/?broadcaster=true#token=t'), \
            socketAddress('https://h/x/?a#b', 't&'), socketAddress('http://h/', '')];",
     );
     let expected =
-        json!(["vvbvvb", null, "a b", "https://h:1/x/?viewer=true&channel=a", "wss://h/x/ws?token=t%26", "ws://h/ws"]);
+        json!(["vvbvvbe", null, "a b", "https://h:1/x/?viewer=true&channel=a", "wss://h/x/ws?token=t%26", "ws://h/ws"]);
     assert_eq!(read, expected);
     let numbers = browser.eval_async(
         "const { received } = await import('/page/numbers.js'); \
@@ -349,4 +442,15 @@ fn addresses_and_numbers_are_read() {
          return [first.rate ?? null, rate, loss, width, codec, rtt];",
     );
     assert_eq!(numbers, json!([null, 1_000_000, 0.1, 640, "VP8", 0.02]));
+    let pings = browser.eval_async(
+        "const { Pings } = await import('/page/pings.js'); const pings = new Pings(); \
+         const [text, bytes, third] = [pings.next(0), pings.next(0), pings.next(10)]; \
+         const spoilt = bytes.slice(); spoilt[9] ^= 1; \
+         const heard = [pings.hear(text, 4), pings.hear(text, 5), pings.hear(spoilt.buffer, 6), \
+           pings.hear(bytes.buffer, 8), pings.hear('something else', 9)]; \
+         pings.next(5010); \
+         return [heard, typeof text, bytes.length, pings.summary(), pings.hear(third, 5011)];",
+    );
+    let summary = json!({ "returned": 2, "lost": 1, "median": 8 });
+    assert_eq!(pings, json!([[true, false, false, true, false], "string", 64, summary, false]));
 }

@@ -25,6 +25,7 @@ pub mod launch;
 pub mod lossy;
 pub mod media;
 pub mod nginx;
+pub mod painted;
 pub mod peer;
 pub mod player;
 pub mod publisher;
