@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     CodecPreferences, RemoteCandidate, RemoteIce, RtpPacket, Track,
-    accepted::{Choice, accepted},
+    accepted::{Choice, Offered, accepted},
     candidates,
     exchange::{Exchange, Outgoing, exchange},
     ice,
@@ -33,12 +33,12 @@ pub fn offer(sdp: &str) {
     let preferences = CodecPreferences::default();
     let to_send = [Codec::H264, Codec::Vp8, Codec::Opus].map(|codec| Outgoing::of(codec, ""));
     for (incoming, outgoing) in [(Some(&preferences), &[][..]), (Some(&preferences), &to_send), (None, &to_send)] {
-        let Ok(Exchange { incoming: taken, outgoing: sent, sections }) = exchange(sdp, incoming, outgoing) else {
-            continue;
-        };
+        let Ok(exchanged) = exchange(sdp, incoming, outgoing, true) else { continue };
+        let Exchange { incoming: taken, outgoing: sent, sections, data } = exchanged;
         let Ok(narrowed) = narrow(sdp, &sections) else { panic!("what was negotiated is not narrowed") };
-        match exchange(&narrowed, incoming, outgoing) {
+        match exchange(&narrowed, incoming, outgoing, true) {
             Ok(seen) => {
+                assert_eq!(data, seen.data, "what is said of data channels");
                 assert!(taken.iter().map(essence).eq(seen.incoming.iter().map(essence)), "{taken:?} became {seen:?}");
                 assert!(sent.iter().map(essence).eq(seen.outgoing.iter().map(essence)), "{sent:?} became {seen:?}");
             }
@@ -55,7 +55,16 @@ fn essence(track: &Track) -> impl PartialEq + use<> {
 
 /// Reads an answer, and hears one packet of each payload type.
 pub fn answer(sdp: &str) {
-    let Ok(sections) = accepted(sdp, &CodecPreferences::default()) else { return };
+    let preferences = CodecPreferences::default();
+    let to_send = [Codec::H264, Codec::Vp8, Codec::Opus].map(|codec| Outgoing::of(codec, ""));
+    for outgoing in [&[][..], &to_send] {
+        let offered = Offered { incoming: Some(&preferences), outgoing, data: true };
+        let Ok(sections) = accepted(sdp, &offered).map(|accepted| accepted.incoming) else { continue };
+        hear(sections);
+    }
+}
+
+fn hear(sections: Vec<Vec<Track>>) {
     let count = sections.len();
     let (mut choice, now) = (Choice::new(sections), Instant::now());
     assert_eq!(choice.first_formats().len(), count, "a section without a format");
