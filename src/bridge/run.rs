@@ -77,7 +77,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
     // An offer that cannot be answered leaves the publisher that is there alone.
     let incoming = match negotiate(&offer.sdp, &shared.config.session.codecs) {
         Ok(incoming) => incoming,
-        Err(_) if shared.config.builder.may_send() && only_receives(&offer.sdp) => Vec::new(),
+        Err(_) if offer.both_ways && shared.config.builder.may_send() && only_receives(&offer.sdp) => Vec::new(),
         Err(error) => return Err(SessionError::from(error).into()),
     };
     let orders = shared.orders.subscribe();
@@ -171,8 +171,9 @@ async fn answer(
     let feed = peer.feed(offer.id.as_str());
     let sending = peer.sending();
     // What comes is of no use to a pipeline that only sends.
-    let receives = feed.is_some() || sending.is_none();
+    let receives = feed.is_some() || sending.is_none() || !offer.both_ways;
     let sends = sending.as_ref().map(|sending| Sends { receives, ..sending.sends(incoming) });
+    let sends = sends.filter(|_| offer.both_ways);
     let to: Arc<dyn PacketSink> = match &feed {
         Some(feed) => Arc::new(feed.clone()),
         None => Arc::new(Discard(member.entry.discarded.clone())),

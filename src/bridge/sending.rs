@@ -23,8 +23,8 @@ pub trait Sending: Send + Sync + 'static {
     /// be the first of those that can be sent. Whether the session receives is not for this to say.
     fn sends(&self, incoming: &[Track]) -> Sends;
 
-    /// What the peer takes of it: the index of `answered.outgoing` is that of what [`sends`](Self::sends) has told. Comes
-    /// before any media does.
+    /// What the peer takes of it: the index of `answered.outgoing` is that of what [`sends`](Self::sends) has told. Nothing,
+    /// if it came by WHIP, which goes one way. Comes before any media does.
     fn answered(&self, answered: &Answered);
 
     /// Where the same is to be had for others: the channel's viewers get this in place of what the peer publishes.

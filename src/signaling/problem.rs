@@ -78,6 +78,8 @@ pub(crate) enum Refusal {
     Body(String),
     #[error("the offer is malformed: {0}")]
     Sdp(#[from] SdpError),
+    #[error("the body is no session description: {0}; send {{\"type\":\"offer\",\"sdp\":\"v=0…\"}}")]
+    Description(String),
     #[error("this endpoint has {0} sessions already")]
     TooManySessions(usize),
     #[error("a PATCH needs If-Match: the session's ETag, or * for an ICE restart")]
@@ -108,7 +110,7 @@ impl Refusal {
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Body(_) | Self::Sdp(_) | Self::Fragment(_) => StatusCode::BAD_REQUEST,
+            Self::Body(_) | Self::Sdp(_) | Self::Description(_) | Self::Fragment(_) => StatusCode::BAD_REQUEST,
             Self::NoCondition => StatusCode::PRECONDITION_REQUIRED,
             Self::ConditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::TooOften { .. } | Self::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,

@@ -18,7 +18,8 @@ use super::{
     connection::Peer,
     limits::Limits,
     problem::Refusal,
-    rules, sdp,
+    rules::{self, Terms},
+    sdp,
     table::{Place, Table, Target},
     uri::normalise_path,
     whip_session::{self, etag},
@@ -85,7 +86,7 @@ async fn post(place: Place, remote: SocketAddr, credential: Credential, request:
     body::must_be(SDP, request.headers())?;
     let body = body::read(request).await?;
     let sdp = sdp::check(&body)?.to_owned();
-    let Accepted { id, sdp, session } = accept(&place, sdp, remote, credential, |lease| lease).await?;
+    let Accepted { id, sdp, session } = accept(&place, sdp, remote, credential, Terms::Ingest, |lease| lease).await?;
     let etag = etag(&*session);
     let location = format!("{}/{id}", place.path());
     let headers = [
@@ -116,12 +117,15 @@ pub(crate) async fn accept(
     sdp: String,
     remote: SocketAddr,
     credential: Credential,
+    terms: Terms,
     around: impl FnOnce(SessionLease) -> SessionLease,
 ) -> Result<Accepted, Refusal> {
-    rules::check_offer(&sdp)?;
+    rules::check_offer(&sdp, terms)?;
     let Place { endpoint, channel } = place;
     let (id, lease) = endpoint.reserve(channel.clone())?;
-    let offer = Offer { sdp, id: id.clone(), remote, channel: channel.clone(), credential, lease: around(lease) };
+    let both_ways = terms == Terms::BothWays;
+    let (channel, lease) = (channel.clone(), around(lease));
+    let offer = Offer { sdp, id: id.clone(), remote, channel, credential, both_ways, lease };
     let Answer { sdp, session } = answer(&endpoint.answerer, offer).await?;
     let sdp = match rules::complete_answer(&sdp) {
         Ok(sdp) => sdp,

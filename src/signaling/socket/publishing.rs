@@ -15,6 +15,7 @@ use crate::{
     signaling::{
         answerer::{IceUpdated, SessionId, SessionLease, SignaledSession},
         fragment::{IceCandidate, IceCredentials, IceFragment},
+        rules::Terms,
         table::{Endpoint, Place},
         whip::{self, Accepted},
     },
@@ -80,7 +81,8 @@ impl Publisher {
                 let _ = over.send(()); // nobody waits once the connection is closed
             })
         };
-        let accepted = whip::accept(&self.place, sdp.clone(), self.remote, self.credential, watched).await?;
+        let accepted =
+            whip::accept(&self.place, sdp.clone(), self.remote, self.credential, Terms::BothWays, watched).await?;
         let Accepted { id, sdp: answer, session } = accepted;
         let answered = Answered::new(answer.clone());
         self.live = Some(Live { id, session, offer: sdp, answer, ended });
