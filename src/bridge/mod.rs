@@ -14,6 +14,7 @@
 //! `webrtcbridgebin` is this with properties; [`WebRtcServer`] is it for Rust programs. Both hold no logic.
 
 mod admission;
+mod call;
 mod description;
 mod embed;
 mod hearing;
@@ -32,6 +33,7 @@ mod signaled;
 mod words;
 
 pub use {
+    call::{CallConfig, CallCounts, CallObserver, CallState, Seat},
     description::{Description, DescriptionError},
     embed::{ServerHandle, WebRtcServer},
     peer::{Peer, PeerError},

@@ -5,7 +5,7 @@
 //! told `notices`'.
 
 mod attempt;
-mod notices;
+pub(super) mod notices;
 mod reconnect;
 mod upkeep;
 
@@ -23,11 +23,12 @@ use tokio::{runtime::Handle, sync::watch};
 
 use self::{
     attempt::attempt,
-    notices::{Notices, State},
+    notices::Notices,
     reconnect::{Next, Outcome, Reconnect},
     upkeep::{Request, Upkeep},
 };
 use crate::{
+    bridge::CallState as State,
     rtp::Crossing,
     session::{ConnectionState, EndReason, Session, SessionConfig},
     signaling::client::{Resource, WhepClient},

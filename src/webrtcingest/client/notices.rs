@@ -1,40 +1,13 @@
 //! What a client's user is told: element messages at each change, a warning where something is wrong that is new.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use gst::prelude::*;
 
-/// How things are between client and server.
-#[derive(Clone, Debug)]
-pub(super) enum State {
-    Connecting,
-    Live,
-    Retrying { reason: String, after: Duration },
-    Refused { reason: String },
-    Stopped { reason: String },
-}
-
-impl State {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Live => "live",
-            Self::Retrying { .. } => "retrying",
-            Self::Refused { .. } => "refused",
-            Self::Stopped { .. } => "stopped",
-        }
-    }
-
-    fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Connecting | Self::Live => None,
-            Self::Retrying { reason, .. } | Self::Refused { reason } | Self::Stopped { reason } => Some(reason),
-        }
-    }
-}
+use crate::bridge::{CallObserver, CallState as State};
 
 /// Tells the element's bus.
-pub(super) struct Notices {
+pub(in crate::webrtcingest) struct Notices {
     element: gst::glib::WeakRef<crate::webrtcingest::WebrtcIngest>,
     url: String,
     /// The last reason that was warned of: a server that stays away is not worth a warning every few seconds.
@@ -42,7 +15,7 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    pub(super) fn new(element: gst::glib::WeakRef<crate::webrtcingest::WebrtcIngest>, url: String) -> Self {
+    pub(in crate::webrtcingest) fn new(element: gst::glib::WeakRef<crate::webrtcingest::WebrtcIngest>, url: String) -> Self {
         Self { element, url, warned: None }
     }
 
@@ -75,6 +48,18 @@ impl Notices {
     }
 }
 
+/// The same for a call to another peer.
+impl CallObserver for Mutex<Notices> {
+    fn changed(&self, state: &State) {
+        let mut notices = self.lock().unwrap_or_else(PoisonError::into_inner);
+        let (warning, element, url) = (notices.warning(state), notices.element.clone(), notices.url.clone());
+        drop(notices);
+        if let Some(element) = element.upgrade() {
+            post(&element, &url, state, warning);
+        }
+    }
+}
+
 fn post(element: &crate::webrtcingest::WebrtcIngest, url: &str, state: &State, warning: Option<String>) {
     let reason = state.reason().unwrap_or_default();
     gst::info!(crate::webrtcingest::imp::CAT, obj = element, "{url}: {} {reason}", state.name());
@@ -96,6 +81,8 @@ fn post(element: &crate::webrtcingest::WebrtcIngest, url: &str, state: &State, w
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
