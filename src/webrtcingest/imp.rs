@@ -414,7 +414,8 @@ impl WebrtcIngest {
     /// A client's query may hold a key.
     fn redacted_uri(&self) -> Option<String> {
         let uri = self.settings().uri.clone()?;
-        let query = matches!(parse_uri(&uri), Ok(IngestUri::Call(_) | IngestUri::Meet(_))).then(|| uri.find('?')).flatten();
+        let query =
+            matches!(parse_uri(&uri), Ok(IngestUri::Call(_) | IngestUri::Meet(_))).then(|| uri.find('?')).flatten();
         Some(query.map_or(uri.clone(), |query| format!("{}?…", uri.get(..query).unwrap_or_default())))
     }
 

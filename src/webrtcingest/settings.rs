@@ -234,7 +234,9 @@ impl Settings {
     /// The file of certificates to trust as a client.
     fn trusted(&self, is_secure: bool, secure: &str) -> Result<Option<PathBuf>, String> {
         match (is_secure, &self.tls_certificate, &self.tls_key) {
-            (_, _, Some(_)) => Err("tls-key is set, but a server that is called asks for no certificate of ours".into()),
+            (_, _, Some(_)) => {
+                Err("tls-key is set, but a server that is called asks for no certificate of ours".into())
+            }
             (false, Some(_), _) => Err(format!("tls-certificate is set, but uri is without TLS: use {secure}")),
             (_, certificate, None) => Ok(certificate.as_ref().map(PathBuf::from)),
         }

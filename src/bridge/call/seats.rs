@@ -116,7 +116,9 @@ fn check(there: &CallConfig, new: &CallConfig) -> Result<(), String> {
     } else {
         return Ok(());
     };
-    Err(format!("another element of this pipeline has the same uri with another {other}: they share one connection; give both the same"))
+    Err(format!(
+        "another element of this pipeline has the same uri with another {other}: they share one connection; give both the same"
+    ))
 }
 
 fn outermost(element: &gst::Element) -> gst::Object {

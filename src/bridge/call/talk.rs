@@ -8,8 +8,8 @@ use super::CallConfig;
 use crate::{
     bridge::{Peer, hearing::Discard},
     session::{
-        ConnectionState, EndReason, Offering, Outlet, PacketSink, RemoteCandidate, RemoteIce, Sends, Session, SessionConfig,
-        SessionError, negotiate,
+        ConnectionState, EndReason, Offering, Outlet, PacketSink, RemoteCandidate, RemoteIce, Sends, Session,
+        SessionConfig, SessionError, negotiate,
     },
     signaling::{SessionId, client::socket::SocketCandidate},
 };
@@ -56,9 +56,9 @@ impl Talk {
         let sends = sending.as_ref().map(|sending| Sends { receives, ..sending.sends(&incoming) });
         let sink = sink(feed.clone());
         let offer = offer.to_owned();
-        let answering = call.media.spawn(async move {
-            Box::pin(Session::exchange(&config, &offer, is_local, sends, |_| sink, ())).await
-        });
+        let answering = call
+            .media
+            .spawn(async move { Box::pin(Session::exchange(&config, &offer, is_local, sends, |_| sink, ())).await });
         let answered = answering.await?.map_err(TalkError::Offer)?;
         peer.set_session(Some(answered.session.clone()));
         if let Some(sending) = sending {

@@ -111,8 +111,10 @@ impl Http {
 
     async fn exchange(&self, url: &ServerUrl, outgoing: Outgoing, with_token: bool) -> Result<Reply, ClientError> {
         let unusable = |why: String| ClientError::Reply { server: url.clone(), why };
-        let mut request =
-            self.request(url, outgoing.method, with_token).uri(url.path_and_query()).header(header::CONNECTION, "close");
+        let mut request = self
+            .request(url, outgoing.method, with_token)
+            .uri(url.path_and_query())
+            .header(header::CONNECTION, "close");
         if let Some(content_type) = outgoing.content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
         }

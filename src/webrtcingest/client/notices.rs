@@ -15,7 +15,10 @@ pub(in crate::webrtcingest) struct Notices {
 }
 
 impl Notices {
-    pub(in crate::webrtcingest) fn new(element: gst::glib::WeakRef<crate::webrtcingest::WebrtcIngest>, url: String) -> Self {
+    pub(in crate::webrtcingest) fn new(
+        element: gst::glib::WeakRef<crate::webrtcingest::WebrtcIngest>,
+        url: String,
+    ) -> Self {
         Self { element, url, warned: None }
     }
 

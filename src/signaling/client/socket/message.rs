@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn what_is_heard_is_read_whatever_else_is_in_it() {
         let read = FromServer::of_json;
-        let joined = r#"{"type":"joined","channel":"c","peer":"p","mode":"p2p","iceServers":[{"urls":"stun:h"}],"id":1}"#;
+        let joined =
+            r#"{"type":"joined","channel":"c","peer":"p","mode":"p2p","iceServers":[{"urls":"stun:h"}],"id":1}"#;
         assert_eq!(read(joined), FromServer::Joined { peer: "p".into() });
         assert_eq!(read(r#"{"type":"peer-joined","peer":"q"}"#), FromServer::PeerJoined { peer: "q".into() });
         let candidate = SocketCandidate {

@@ -156,16 +156,17 @@ impl SocketClient {
             .body(())
             .map_err(|error| unusable(server, format!("there is no request to make for it: {error}")))?;
         let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-        let (socket, _) = client_async_with_config(request, stream, Some(limits)).await.map_err(|error| match error {
-            WsError::Http(reply) => {
-                let (head, body) = reply.into_parts();
-                let reply = Reply { status: head.status, headers: head.headers, body: body.unwrap_or_default().into() };
-                self.http.refused(server, &reply, true)
-            }
-            other => broke(server, &other),
-        })?;
-        let mut room =
-            Room { socket, server: server.clone(), me: String::new(), heard: Instant::now(), pinged: false };
+        let (socket, _) =
+            client_async_with_config(request, stream, Some(limits)).await.map_err(|error| match error {
+                WsError::Http(reply) => {
+                    let (head, body) = reply.into_parts();
+                    let reply =
+                        Reply { status: head.status, headers: head.headers, body: body.unwrap_or_default().into() };
+                    self.http.refused(server, &reply, true)
+                }
+                other => broke(server, &other),
+            })?;
+        let mut room = Room { socket, server: server.clone(), me: String::new(), heard: Instant::now(), pinged: false };
         room.say(&ToServer::Join { channel: self.url.channel(), role: "peer" }).await?;
         loop {
             match room.hear().await? {
