@@ -66,9 +66,8 @@ async fn beyond_the_number_and_without_a_page_viewers_are_the_servers() {
     let (_ann, first) = viewer(&site, "show").await;
     let (mut bob, second) = viewer(&site, "show").await;
     assert_eq!((&first["mode"], &second["mode"]), (&json!("p2p"), &json!("forward")));
-    let (code, words) = bob.refused(json!({"type": "offer", "sdp": offer(0)})).await;
-    assert_eq!(code, "unsupported");
-    assert!(words.contains("does not send media to viewers"), "{words}");
+    let answer = bob.ask(json!({"type": "offer", "sdp": offer(0)})).await;
+    assert_eq!((&answer["type"], &answer["from"]), (&json!("answer"), &Value::Null), "{answer}");
 
     let _whip = publishing(&site, "plain").await;
     let (_eve, third) = viewer(&site, "plain").await;
@@ -82,7 +81,7 @@ async fn a_viewer_who_asks_the_server_is_not_the_pages_any_more() {
     let site = site(1);
     let (mut host, _) = site.joined("show", "publisher").await;
     let (mut ann, joined) = viewer(&site, "show").await;
-    assert_eq!(ann.refused(json!({"type": "offer", "sdp": offer(0)})).await.0, "unsupported");
+    assert_eq!(ann.ask(json!({"type": "offer", "sdp": offer(0)})).await["type"], "answer");
     assert_eq!(host.hear_type("peer-left").await["peer"], joined["peer"]);
     let (_bob, second) = viewer(&site, "show").await;
     assert_eq!(second["mode"], "p2p", "his place is free");

@@ -4,13 +4,17 @@
 //! so too ([`Sending`]), is asked what there is to send when an offer has come, and hears what the peer takes of it.
 //! Elements whose getters hide secrets fill in their own placeholders, as nobody else can see them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use gst::{glib, prelude::*};
 use tokio::runtime::Handle;
 
 use super::{placeholders::Names, sending::Sending};
 use crate::{
+    forward::Source,
     rtp::{Crossing, SessionFeed},
     session::{EndReason, Mux, Session},
 };
@@ -32,11 +36,14 @@ struct Inner {
     crossing: Mutex<Option<Arc<Crossing>>>,
     sending: Mutex<Option<Arc<dyn Sending>>>,
     session: Mutex<Option<Session>>,
+    feeds_viewers: AtomicBool,
 }
 
 struct Connection {
     media: Handle,
     mux: Arc<Mux>,
+    /// What viewers of the channel watch.
+    source: Arc<Source>,
 }
 
 /// A placeholder that means nothing, and where it stands.
@@ -63,8 +70,8 @@ pub enum PeerError {
 
 impl Peer {
     /// Of a session that an offer has come for.
-    pub(super) fn new(names: Names, media: Handle, mux: Arc<Mux>) -> Self {
-        Self::with(names, Some(Connection { media, mux }))
+    pub(super) fn new(names: Names, media: Handle, mux: Arc<Mux>, source: Arc<Source>) -> Self {
+        Self::with(names, Some(Connection { media, mux, source }))
     }
 
     /// Of no session: to see whether everything can be filled in.
@@ -73,8 +80,8 @@ impl Peer {
     }
 
     fn with(names: Names, connection: Option<Connection>) -> Self {
-        let (unknown, crossing, sending, session) = Default::default();
-        Self(Arc::new(Inner { names, connection, unknown, crossing, sending, session }))
+        let (unknown, crossing, sending, session, feeds_viewers) = Default::default();
+        Self(Arc::new(Inner { names, connection, unknown, crossing, sending, session, feeds_viewers }))
     }
 
     /// As a context for a pipeline.
@@ -149,6 +156,23 @@ impl Peer {
     /// Whoever sends to the peer, if anybody.
     pub fn sending(&self) -> Option<Arc<dyn Sending>> {
         lock(&self.0.sending).clone()
+    }
+
+    /// Viewers of the channel shall get what the caller publishes at the source that this returns, in place of what the
+    /// publisher sends. `None` for a description that is only tried.
+    pub fn feed_viewers(&self) -> Option<Arc<Source>> {
+        self.0.feeds_viewers.store(true, Relaxed);
+        self.source()
+    }
+
+    /// Whether an element of the session does.
+    pub(super) fn feeds_viewers(&self) -> bool {
+        self.0.feeds_viewers.load(Relaxed)
+    }
+
+    /// What viewers of the channel watch.
+    pub(super) fn source(&self) -> Option<Arc<Source>> {
+        self.0.connection.as_ref().map(|connection| connection.source.clone())
     }
 
     /// Where the session's packets go, if anywhere.

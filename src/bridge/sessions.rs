@@ -21,14 +21,17 @@ use tokio::{
 
 use super::{
     admission::{Admission, NoPlace},
+    channels::Channels,
     description::Description,
     peer::Peer,
     pipeline::{Timing, statistics},
     report::{Observer, SessionChange, SessionState, SessionView, Totals},
     run,
+    viewers::Sources,
 };
 use crate::{
     channel::{ChannelId, Registry},
+    forward::Source,
     session::{MuxStats, Session, SessionConfig},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer, SessionId},
 };
@@ -91,6 +94,7 @@ pub(crate) struct Sessions {
 pub(super) struct Shared {
     pub(super) config: SessionsConfig,
     pub(super) admission: Arc<Admission>,
+    pub(super) channels: Channels,
     pub(super) building: Semaphore,
     pub(super) orders: watch::Sender<Orders>,
     /// Lock order: alone.
@@ -119,10 +123,12 @@ const STOPPING: Duration = Duration::from_secs(3);
 impl Sessions {
     pub(crate) fn new(config: SessionsConfig) -> Self {
         let admission = Admission::new(config.max_sessions);
+        let channels = Channels::new(config.media.clone());
         Self {
             shared: Arc::new(Shared {
                 config,
                 admission,
+                channels,
                 building: Semaphore::new(BUILDING),
                 orders: watch::Sender::new(Orders::default()),
                 running: Mutex::default(),
@@ -201,6 +207,13 @@ impl Sessions {
             failed: shared.failed.load(Relaxed),
             refused: shared.refused.load(Relaxed),
         }
+    }
+}
+
+impl Sources for Sessions {
+    fn source(&self, channel: Option<&ChannelId>) -> Result<Arc<Source>, AnswerError> {
+        self.shared.timing()?;
+        channel.and_then(|channel| self.shared.channels.find(channel)).ok_or(AnswerError::NotLive)
     }
 }
 

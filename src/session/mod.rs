@@ -54,7 +54,7 @@ pub use {
     candidates::local_addresses,
     connection::{Answered, Session, SessionConfig, SessionError},
     egress::{ClockPoint, History, OutgoingPacket, Outlet, SendEvents, SendStats, SendTrackStats},
-    exchange::{Outgoing, OutgoingFormat, only_receives},
+    exchange::{Outgoing, OutgoingFormat, only_receives, takes},
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
     mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{
     api::{BridgeServer, as_admin},
+    auth::Role,
     connection::Peer,
     problem::Refusal,
     table::Table,
@@ -99,6 +100,7 @@ pub(crate) async fn endpoints(State(table): State<Arc<Table>>) -> Response {
     let endpoints = table
         .endpoints()
         .into_iter()
+        .filter(|endpoint| endpoint.role == Role::Publish)
         .map(|endpoint| EndpointEntry { path: endpoint.path.clone(), token: endpoint.gate.needs_token(endpoint.role) })
         .collect();
     ([(header::CACHE_CONTROL, "no-store")], Json(EndpointList { endpoints })).into_response()

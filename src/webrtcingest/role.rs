@@ -9,12 +9,12 @@ use tokio::runtime::Handle;
 
 use super::{
     answerer::{Answerer, Slot},
-    client::{self, Client, notices::Notices},
+    client::{self, Client},
     codecs,
     settings::ResolvedRole,
 };
 use crate::{
-    bridge::{CallConfig, CallCounts, Peer, Seat},
+    bridge::{CallConfig, CallCounts, Notices, Peer, Seat},
     rtp::Crossing,
     session::{CodecPreferences, EndReason, Session, SessionConfig},
     signaling::{
@@ -75,7 +75,7 @@ impl Role {
     fn meet(socket: SocketConfig, parts: Parts) -> Result<Seat, String> {
         let Parts { media, http, config, crossing, eos, element } = parts;
         let around = element.upgrade().ok_or("the element is gone")?;
-        let notices = Mutex::new(Notices::new(element.clone(), socket.url.to_string()));
+        let notices = Mutex::new(Notices::new(Some(around.clone()), socket.url.to_string()));
         let (wanted, max_bitrate) = (config.codecs.clone(), config.max_bitrate);
         let codecs: Arc<dyn Fn() -> CodecPreferences + Send + Sync> =
             Arc::new(move || codecs::usable(&element, wanted.clone()));

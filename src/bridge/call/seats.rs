@@ -7,6 +7,7 @@ use gst::{glib, prelude::*};
 use super::{Call, CallConfig, CallCounts, CallObserver};
 use crate::{
     bridge::{Peer, placeholders::Names},
+    forward::Source,
     session::CodecPreferences,
 };
 
@@ -48,7 +49,8 @@ impl Seat {
             }
             None => {
                 let names = Names { channel: config.socket.url.channel().to_owned(), session: String::new() };
-                let peer = Peer::new(names, config.media.clone(), config.session.mux.clone());
+                let source = Arc::new(Source::new(&config.media));
+                let peer = Peer::new(names, config.media.clone(), config.session.mux.clone(), source);
                 let config = Arc::new(Mutex::new(config));
                 let call = Call::new(peer, config.clone())?;
                 let line = Arc::new(Line { around: around.downgrade(), config, call });

@@ -6,10 +6,10 @@ use tokio::{sync::watch, task::JoinError};
 
 use super::CallConfig;
 use crate::{
-    bridge::{Peer, hearing::Discard},
+    bridge::{Peer, hearing::Discard, run::what_is_sent},
     session::{
-        ConnectionState, EndReason, Offering, Outlet, PacketSink, RemoteCandidate, RemoteIce, Sends, Session,
-        SessionConfig, SessionError, negotiate,
+        ConnectionState, EndReason, Offering, Outlet, PacketSink, RemoteCandidate, RemoteIce, Session, SessionConfig,
+        SessionError, negotiate,
     },
     signaling::{SessionId, client::socket::SocketCandidate},
 };
@@ -53,7 +53,7 @@ impl Talk {
         let sending = peer.sending();
         let incoming = negotiate(offer, &config.codecs).unwrap_or_default();
         let receives = feed.is_some() || sending.is_none();
-        let sends = sending.as_ref().map(|sending| Sends { receives, ..sending.sends(&incoming) });
+        let sends = what_is_sent(sending.as_ref(), &incoming, receives).await;
         let sink = sink(feed.clone());
         let offer = offer.to_owned();
         let answering = call

@@ -1,11 +1,16 @@
-//! A publisher's session over `/ws`: the same path as WHIP's from the offer on, and gone with its connection.
+//! A client's session with the server over `/ws`: a publisher's takes the same path as WHIP's from the offer on, a viewer's
+//! that of WHEP's; it is gone with its connection.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 use super::{
-    protocol::{Code, RelayedCandidate, ServerMessage},
+    protocol::{Code, LayerEntry, RelayedCandidate, ServerMessage},
     redescribe::{self, Second},
     refused::Refused,
     request::Trickled,
@@ -17,12 +22,13 @@ use crate::{
         fragment::{IceCandidate, IceCredentials, IceFragment},
         rules::Terms,
         table::{Endpoint, Place},
+        viewing::{LayerLimits, Program, VideoLayer},
         whip::{self, Accepted},
     },
 };
 
-/// Who publishes, where, and on what he has been answered.
-pub(super) struct Publisher {
+/// Who publishes or watches, where, and on what he has been answered.
+pub(super) struct Served {
     place: Place,
     remote: SocketAddr,
     credential: Credential,
@@ -36,6 +42,17 @@ struct Live {
     answer: String,
     /// Comes with the session's end.
     ended: oneshot::Receiver<()>,
+    /// What is on, for a viewer.
+    program: Option<watch::Receiver<Program>>,
+}
+
+/// What a client is to hear of its session.
+#[derive(Debug)]
+pub(super) enum News {
+    /// It has ended by itself, and why.
+    Ended(String),
+    /// There are other layers.
+    Layers(ServerMessage),
 }
 
 /// What an offer leads to.
@@ -46,7 +63,7 @@ pub(super) struct Answered {
     pub(super) candidates: Vec<RelayedCandidate>,
 }
 
-impl Publisher {
+impl Served {
     pub(super) fn new(endpoint: Arc<Endpoint>, channel: ChannelId, remote: SocketAddr, credential: Credential) -> Self {
         Self { place: Place { endpoint, channel: Some(channel) }, remote, credential, live: None }
     }
@@ -85,7 +102,12 @@ impl Publisher {
             whip::accept(&self.place, sdp.clone(), self.remote, self.credential, Terms::BothWays, watched).await?;
         let Accepted { id, sdp: answer, session } = accepted;
         let answered = Answered::new(answer.clone());
-        self.live = Some(Live { id, session, offer: sdp, answer, ended });
+        let program = session.viewing().map(|viewing| {
+            let mut program = viewing.program();
+            program.mark_changed();
+            program
+        });
+        self.live = Some(Live { id, session, offer: sdp, answer, ended, program });
         Ok(answered)
     }
 
@@ -116,13 +138,34 @@ impl Publisher {
         Ok(())
     }
 
-    /// Returns when the session has ended by itself, with the reason; never, if there is none.
-    pub(super) async fn ended(&mut self) -> String {
+    /// Chooses the most that a viewer gets; returns what there is.
+    pub(super) fn choose(&self, layer: Option<usize>) -> Result<ServerMessage, Refused> {
+        let viewing = self.live.as_ref().and_then(|live| live.session.viewing()).ok_or_else(no_session)?;
+        let layers = layers(&viewing.program().borrow());
+        viewing.limit_layers(LayerLimits { layer, ..LayerLimits::default() });
+        Ok(layers)
+    }
+
+    /// Returns when there is something to be told of the session; never, if there is none.
+    pub(super) async fn news(&mut self) -> News {
         let Some(live) = &mut self.live else { return std::future::pending().await };
-        let _ = (&mut live.ended).await; // an error says the same
+        let Live { ended, program, .. } = live;
+        let layers = async {
+            if let Some(program) = program
+                && program.changed().await.is_ok()
+            {
+                return layers(&program.borrow_and_update());
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            _ = ended => {} // an error says the same
+            layers = layers => return News::Layers(layers),
+        }
         let reason = live.session.end_reason().unwrap_or("ended").to_owned();
         self.live = None;
-        reason
+        News::Ended(reason)
     }
 
     /// Ends the session, if there is one; returns when the channel is free again.
@@ -142,7 +185,7 @@ impl Publisher {
     }
 }
 
-impl Drop for Publisher {
+impl Drop for Served {
     fn drop(&mut self) {
         self.begin_close();
     }
@@ -153,6 +196,15 @@ impl Answered {
         let candidates = redescribe::candidates(&sdp);
         Self { answer: ServerMessage::Answer { from: None, sdp }, candidates }
     }
+}
+
+fn layers(program: &Program) -> ServerMessage {
+    let entry = |layer: &VideoLayer| LayerEntry {
+        id: layer.index.to_string(),
+        height: layer.size.map(|(_, height)| height),
+        bitrate: layer.bitrate,
+    };
+    ServerMessage::Layers { layers: program.layers.iter().map(entry).collect() }
 }
 
 fn no_session() -> Refused {

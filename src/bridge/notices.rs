@@ -4,27 +4,26 @@ use std::sync::{Mutex, PoisonError};
 
 use gst::prelude::*;
 
-use crate::bridge::{CallObserver, CallState as State};
+use super::{CallObserver, CallState as State};
 
 /// Tells the element's bus.
-pub(in crate::webrtcingest) struct Notices {
-    element: gst::glib::WeakRef<crate::webrtcingest::WebrtcIngest>,
+pub(crate) struct Notices {
+    element: gst::glib::WeakRef<gst::Element>,
     url: String,
     /// The last reason that was warned of: a server that stays away is not worth a warning every few seconds.
     warned: Option<String>,
 }
 
 impl Notices {
-    pub(in crate::webrtcingest) fn new(
-        element: gst::glib::WeakRef<crate::webrtcingest::WebrtcIngest>,
-        url: String,
-    ) -> Self {
+    /// Of an element that may be gone already.
+    pub(crate) fn new(element: Option<impl IsA<gst::Element>>, url: String) -> Self {
+        let element = element.map_or_else(gst::glib::WeakRef::new, |element| element.upcast().downgrade());
         Self { element, url, warned: None }
     }
 
     /// Tells of a change. Returns when that is done: whoever listens on the bus may take his time, which must not be this
     /// thread's.
-    pub(super) async fn state(&mut self, state: State) {
+    pub(crate) async fn state(&mut self, state: State) {
         let warning = self.warning(&state);
         let (element, url) = (self.element.clone(), self.url.clone());
         let _ = tokio::task::spawn_blocking(move || {
@@ -63,9 +62,9 @@ impl CallObserver for Mutex<Notices> {
     }
 }
 
-fn post(element: &crate::webrtcingest::WebrtcIngest, url: &str, state: &State, warning: Option<String>) {
+fn post(element: &gst::Element, url: &str, state: &State, warning: Option<String>) {
     let reason = state.reason().unwrap_or_default();
-    gst::info!(crate::webrtcingest::imp::CAT, obj = element, "{url}: {} {reason}", state.name());
+    tracing::info!(element = %element.name(), url, state = state.name(), reason, "connection");
     let mut structure = gst::Structure::builder("webrtcbridge-connection")
         .field("url", url)
         .field("state", state.name())
@@ -90,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_same_trouble_is_warned_of_once_until_it_was_over() {
-        let mut notices = Notices::new(gst::glib::WeakRef::new(), "http://h/x".into());
+        let mut notices = Notices::new(None::<gst::Element>, "http://h/x".into());
         let trouble = |what: &str| State::Retrying { reason: what.into(), after: Duration::ZERO };
         assert!(notices.warning(&State::Connecting).is_none());
         assert!(notices.warning(&trouble("away")).is_some());
