@@ -29,7 +29,8 @@ use super::{
 };
 use crate::{
     channel::{ChannelId, Claim, Credential, Displaced, PublishError, PublisherLease, SILENCE},
-    session::{EndReason, PacketSink, Session, SessionError, negotiate},
+    forward::Publication,
+    session::{EndReason, PacketSink, Sends, Session, SessionError, Track, negotiate, only_receives},
     signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, SignaledSession, abbreviate},
 };
 
@@ -75,13 +76,18 @@ struct Running {
 
 async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), AnswerError> {
     // An offer that cannot be answered leaves the publisher that is there alone.
-    negotiate(&offer.sdp, &shared.config.session.codecs).map_err(SessionError::from)?;
+    let incoming = match negotiate(&offer.sdp, &shared.config.session.codecs) {
+        Ok(incoming) => incoming,
+        Err(_) if shared.config.builder.may_send() && only_receives(&offer.sdp) => Vec::new(),
+        Err(error) => return Err(SessionError::from(error).into()),
+    };
     let orders = shared.orders.subscribe();
     let timing = shared.timing()?;
     let place = shared.admission.admit(offer.remote.ip())?;
     let channel = offer.channel.clone().unwrap_or_else(ChannelId::random);
     let names = Names { channel: channel.to_string(), session: offer.id.to_string() };
-    let peer = Peer::new(names, shared.config.media.clone(), shared.config.session.mux.clone());
+    let source = shared.channels.obtain(&channel);
+    let peer = Peer::new(names, shared.config.media.clone(), shared.config.session.mux.clone(), source);
     let ended = Arc::new(OnceLock::new());
     let claim = claim(&peer, offer.credential, &ended);
     let lease = shared.config.registry.publish(&channel, claim).await?;
@@ -98,7 +104,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
             return Err(AnswerError::Internal("the session's pipeline does not start".into()));
         }
     };
-    match answer(shared, offer, &peer, &member).await {
+    match answer(shared, offer, &incoming, &peer, &member, pipeline.is_some()).await {
         Ok((session, sdp, heard)) => {
             let signaled = Signaled::new(session.clone(), id.clone());
             let published = Published { signaled, gone: member.gone(), ended: ended.clone() };
@@ -157,14 +163,39 @@ async fn start_pipeline(shared: &Arc<Shared>, member: &mut Member, timing: &Timi
 
 type Answered = (Session, String, watch::Receiver<Heard>);
 
-async fn answer(shared: &Shared, offer: Offer, peer: &Peer, member: &Member) -> Result<Answered, AnswerError> {
+async fn answer(
+    shared: &Shared,
+    offer: Offer,
+    incoming: &[Track],
+    peer: &Peer,
+    member: &Member,
+    has_pipeline: bool,
+) -> Result<Answered, AnswerError> {
     let feed = peer.feed(offer.id.as_str());
-    let to: Arc<dyn PacketSink> = match &feed {
-        Some(feed) => Arc::new(feed.clone()),
-        None => Arc::new(Discard(member.entry.discarded.clone())),
+    let sending = peer.sending();
+    // What comes is of no use to a pipeline that only sends.
+    let receives = feed.is_some() || sending.is_none();
+    let sends = sending.as_ref().map(|sending| Sends { receives, ..sending.sends(incoming) });
+    let to: Option<Arc<dyn PacketSink>> = match &feed {
+        Some(feed) => Some(Arc::new(feed.clone())),
+        None if has_pipeline => Some(Arc::new(Discard(member.entry.discarded.clone()))),
+        None => None,
     };
-    let (hearing, heard) = Hearing::new(to);
-    let sink: Arc<dyn PacketSink> = Arc::new(hearing);
+    // What viewers get is the publisher's own, or made of it by its pipeline.
+    let source = (!peer.feeds_viewers()).then(|| peer.source()).flatten();
+    let (told, heard) = watch::channel(Heard::default());
+    let published = Arc::<OnceLock<Arc<Publication>>>::default();
+    let publishing = published.clone();
+    let sink = move |tracks: &[Track]| -> Arc<dyn PacketSink> {
+        let to = match source {
+            Some(source) => {
+                let publication = source.publish(tracks, to);
+                Some(publishing.get_or_init(|| publication).clone() as Arc<dyn PacketSink>)
+            }
+            None => to,
+        };
+        Arc::new(Hearing::new(to, told))
+    };
     let config = shared.config.session.clone();
     let is_local = offer.remote.ip().to_canonical().is_loopback();
     let Offer { sdp, lease, .. } = offer;
@@ -172,9 +203,16 @@ async fn answer(shared: &Shared, offer: Offer, peer: &Peer, member: &Member) -> 
     let answering = shared
         .config
         .media
-        .spawn(async move { Box::pin(Session::answer(&config, &sdp, is_local, |_| sink, lease)).await });
+        .spawn(async move { Box::pin(Session::exchange(&config, &sdp, is_local, sends, sink, lease)).await });
     let answered = answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))??;
     peer.set_session(Some(answered.session.clone()));
+    // First, so that it knows its formats when media comes.
+    if let Some(sending) = sending {
+        sending.answered(&answered);
+    }
+    if let Some(publication) = published.get() {
+        publication.begin(answered.session.keyframes());
+    }
     if let Some(feed) = feed {
         // The pads are on their way before the peer can read the answer.
         feed.begin(answered.session.keyframes(), answered.tracks);

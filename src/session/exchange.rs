@@ -115,6 +115,30 @@ pub(super) fn exchange(
     Ok(found)
 }
 
+/// Whether an offer is of a peer that sends nothing and wants something.
+pub fn only_receives(offer: &str) -> bool {
+    let Ok(description) = parse(offer) else { return false };
+    let mut sections = description.media_descriptions.iter().filter_map(Directions::of).peekable();
+    sections.peek().is_some() && sections.all(|section| section.peer_receives && !section.peer_sends)
+}
+
+/// What a peer would take of what there is to send. One that wants a kind of media of which it takes nothing is told so, as
+/// an answer with half of it would be a surprise.
+pub fn takes(offer: &str, outgoing: &[Outgoing]) -> Result<Vec<Track>, NegotiationError> {
+    let found = exchange(offer, None, outgoing)?.outgoing;
+    let description = parse(offer)?;
+    for kind in [MediaKind::Video, MediaKind::Audio] {
+        let ours: Vec<Outgoing> = outgoing.iter().filter(|outgoing| outgoing.kind == kind).cloned().collect();
+        let of_kind =
+            |section: &&MediaDescription| Directions::of(section).is_some_and(|d| d.kind == kind && d.peer_receives);
+        let wanted: Vec<_> = description.media_descriptions.iter().filter(of_kind).cloned().collect();
+        if !ours.is_empty() && !wanted.is_empty() && found.iter().all(|track| track.kind() != kind) {
+            return Err(NegotiationError::Unacceptable(nothing(&wanted, None, &ours)));
+        }
+    }
+    Ok(found)
+}
+
 /// What flows in a section, as the peer has it.
 struct Directions {
     kind: MediaKind,

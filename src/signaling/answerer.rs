@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::fragment::IceFragment;
+use super::{fragment::IceFragment, viewing::Viewing};
 use crate::channel::{ChannelId, Credential};
 
 /// Answers offers that arrive at one endpoint. Implemented by the element (or bin) that owns the endpoint.
@@ -12,6 +12,11 @@ use crate::channel::{ChannelId, Credential};
 pub trait OfferAnswerer: Send + Sync + 'static {
     /// Answers one offer, with host candidates and at once: it never waits for STUN, nor for the peer.
     async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError>;
+
+    /// An offer of ours, in an [`Answer`], to a viewer whose own cannot be answered; `None` if it would be of no use.
+    async fn counter_offer(&self, _offer: Offer) -> Option<Answer> {
+        None
+    }
 }
 
 /// One SDP offer, already checked for size, content type, number of candidates and the bearer token.
@@ -50,6 +55,10 @@ pub trait SignaledSession: Send + Sync + 'static {
     fn ice_session_tag(&self) -> String;
     /// Why it has ended, once it has, for who signaled it: `replaced`, `stopped`, or words of its own.
     fn end_reason(&self) -> Option<&'static str> {
+        None
+    }
+    /// What it can do as a viewer's.
+    fn viewing(&self) -> Option<&dyn Viewing> {
         None
     }
 }
@@ -92,6 +101,9 @@ pub enum AnswerError {
     /// Another publisher is live on this endpoint: 409.
     #[error("another publisher is live on this endpoint")]
     Conflict,
+    /// Nobody publishes what the offer wants to receive: 409 with Retry-After.
+    #[error("nobody is live there; try again later")]
+    NotLive,
     /// No room or not ready: 503 with Retry-After.
     #[error("not now: {0}")]
     Unavailable(String),

@@ -1,4 +1,4 @@
-//! What RFC 9725 asks of an offer beyond being SDP, and of the answer to it.
+//! What RFC 9725 asks of an offer beyond being SDP, and of the answer to it; and what WHEP asks of a viewer's.
 //!
 //! An offer is taken as a whole or not at all (section 4.4.3): whatever we could not answer is refused before anyone
 //! makes a session for it.
@@ -65,15 +65,35 @@ pub(crate) fn check_offer(offer: &str) -> Result<(), AnswerError> {
         if matches!(media, "audio" | "video") && matches!(direction, "recvonly" | "inactive") {
             return unacceptable(format!("a {media} section is {direction}; an endpoint only receives"));
         }
-        // Section 4.4.4 and RFC 8842 section 5.1: actpass, or active from those that can be nothing else.
-        if let Some(setup) = section.values("setup").chain(session.values("setup")).next()
-            && !matches!(setup, "actpass" | "active" | "passive")
-        {
-            return Err(AnswerError::Malformed(format!("a=setup:{setup} is no role of DTLS; offer actpass")));
-        }
+        check_setup(&session, section)?;
     }
     check_bundle(&session, &sections)?;
     check_single_stream(&sections)
+}
+
+/// Refuses what no viewer may offer (draft-ietf-wish-whep-03 sections 4.3.5 and 4.6).
+pub(crate) fn check_viewers_offer(offer: &str) -> Result<(), AnswerError> {
+    let (session, sections) = Section::of(offer);
+    for section in &sections {
+        let media = section.media();
+        let direction = section.direction().or(session.direction()).unwrap_or("sendrecv");
+        // A section that is not used harms nobody: browsers have some after a transceiver was stopped.
+        if matches!(media, "audio" | "video") && direction == "sendonly" && !section.is_rejected() {
+            return Err(AnswerError::Unacceptable(format!("a {media} section is sendonly; an endpoint only sends")));
+        }
+        check_setup(&session, section)?;
+    }
+    check_bundle(&session, &sections)
+}
+
+/// Section 4.4.4 and RFC 8842 section 5.1: actpass, or active from those that can be nothing else.
+fn check_setup(session: &Section<'_>, section: &Section<'_>) -> Result<(), AnswerError> {
+    match section.values("setup").chain(session.values("setup")).next() {
+        Some(setup) if !matches!(setup, "actpass" | "active" | "passive") => {
+            Err(AnswerError::Malformed(format!("a=setup:{setup} is no role of DTLS; offer actpass")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Section 4.4.1: every section is part of one BUNDLE group.
@@ -123,8 +143,18 @@ pub(crate) fn complete_answer(answer: &str) -> Result<String, AnswerError> {
     if let Some(rejected) = sections.iter().find(|section| section.is_rejected()) {
         return Err(AnswerError::Unacceptable(format!("a {} section cannot be received", rejected.media())));
     }
+    Ok(mux_only(answer, &session, &sections))
+}
+
+/// Adds the same to an answer to a viewer, who gets what there is.
+pub(crate) fn complete_viewers_answer(answer: &str) -> Result<String, AnswerError> {
+    let (session, sections) = Section::of(answer);
+    Ok(mux_only(answer, &session, &sections))
+}
+
+fn mux_only(answer: &str, session: &Section<'_>, sections: &[Section<'_>]) -> String {
     let mut out = String::with_capacity(answer.len() + 64);
-    for section in std::iter::once(&session).chain(&sections) {
+    for section in std::iter::once(session).chain(sections) {
         let incomplete = section.has("rtcp-mux") && !section.has("rtcp-mux-only");
         for line in &section.lines {
             out.push_str(line);
@@ -134,7 +164,7 @@ pub(crate) fn complete_answer(answer: &str) -> Result<String, AnswerError> {
             }
         }
     }
-    Ok(out)
+    out
 }
 
 #[cfg(test)]
@@ -178,6 +208,22 @@ mod tests {
         ] {
             assert!(refusal(from, to).contains(why), "{why}: {}", refusal(from, to));
         }
+    }
+
+    #[test]
+    fn a_viewers_offer_receives_and_may_leave_sections_unused() {
+        let offer = |from: &str, to: &str| {
+            let offer = format!("{SESSION}{AUDIO}{VIDEO}").replace("a=sendonly", "a=recvonly");
+            check_viewers_offer(&offer.replace(from, to)).map_err(|refusal| refusal.to_string())
+        };
+        for (from, to) in [("", ""), ("a=sendrecv", "a=inactive"), ("a=bundle-only\r\n", ""), ("m=audio", "m=video")] {
+            assert_eq!(offer(from, to), Ok(()), "{to}");
+        }
+        assert!(offer("a=sendrecv", "a=sendonly").unwrap_err().contains("video section is sendonly"));
+        assert!(offer("actpass", "holdconn").unwrap_err().contains("holdconn"));
+        assert!(offer("BUNDLE 0 1", "BUNDLE 0").unwrap_err().contains("BUNDLE"));
+        let answer = format!("{SESSION}{AUDIO}{VIDEO}").replace("a=bundle-only\r\n", "");
+        assert_eq!(complete_viewers_answer(&answer).unwrap().matches("a=rtcp-mux-only").count(), 2);
     }
 
     #[test]

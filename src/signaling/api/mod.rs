@@ -27,7 +27,7 @@ use super::{
     metrics, page,
     problem::Refusal,
     site::Site,
-    table::{Table, Target},
+    table::Table,
     uri::normalise_path,
     whip,
 };
@@ -64,7 +64,7 @@ async fn endpoints_first(
     next: Next,
 ) -> Response {
     match table.find(&normalise_path(request.uri().path())) {
-        Ok(Target::Endpoint(_) | Target::Session(..)) => whip::serve(State(table), limits, peer, request).await,
+        Ok(_) => whip::serve(State(table), limits, peer, request).await,
         Err(_) => next.run(request).await,
     }
 }
