@@ -6,6 +6,7 @@
 //!                                                   │ SessionBuilder           its pipeline, on the server's clock
 //!                                                   │    description: parsed, {channel} and {session} filled in
 //!                                                   │    peer: a GstContext by which elements find the connection
+//!                                                   │    sending: what they have for the way back
 //!                                                   │ Session::answer          its connection
 //!                                                   │ channels                 the source that viewers watch
 //!                                                   └ Observer                 what is told of it
@@ -17,6 +18,7 @@
 
 mod admission;
 mod channels;
+mod connection_state;
 mod description;
 mod embed;
 mod hearing;
@@ -28,6 +30,7 @@ mod placeholders;
 pub(crate) mod properties;
 mod report;
 mod run;
+mod sending;
 mod server;
 mod sessions;
 mod signaled;
@@ -35,10 +38,12 @@ mod viewers;
 mod words;
 
 pub use {
+    connection_state::ConnectionState,
     description::{Description, DescriptionError},
     embed::{ServerHandle, WebRtcServer},
     peer::{Peer, PeerError},
     report::{Observer, SessionChange, SessionState, SessionView, Totals},
+    sending::Sending,
     server::{ServerConfig, ServerError},
     sessions::SessionBuilder,
     viewers::{Sources, ViewerView, Viewers, ViewersConfig},

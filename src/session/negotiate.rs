@@ -39,7 +39,7 @@ pub enum NegotiationError {
 
 /// Reads an offer and decides which tracks and codecs the answer will have, of a session that only receives.
 pub fn negotiate(offer: &str, preferences: &CodecPreferences) -> Result<Vec<Track>, NegotiationError> {
-    exchange(offer, Some(preferences), &[]).map(|exchange| exchange.incoming)
+    exchange(offer, Some(preferences), &[], false).map(|exchange| exchange.incoming)
 }
 
 pub(super) fn parse(offer: &str) -> Result<SessionDescription, NegotiationError> {

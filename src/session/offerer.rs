@@ -1,4 +1,4 @@
-//! A session that offers to receive: the way of a client, whose server answers (or makes an offer of its own, which
+//! A session that makes the offer: the way of a client, whose server answers (or makes an offer of its own, which
 //! [`Session::answer`] takes).
 
 use std::sync::Arc;
@@ -9,12 +9,14 @@ use webrtc::peer_connection::{MediaEngine, PeerConnection, RTCPeerConnectionStat
 
 use super::{
     PacketSink,
-    accepted::{Choice, accepted},
+    accepted::{Accepted, Choice, Offered, accepted},
     bandwidth,
     caller_ice::{Announcer, CallerIce},
     connection::{
-        Announced, Handler, Parts, Session, SessionConfig, SessionError, announce, build, gathered_description,
+        Announced, Handler, Parts, Session, SessionConfig, SessionError, Terms, announce, build,
+        gathered_description,
     },
+    data::{Channels, widen},
     ice_side::IceSide,
     late_tap::{LateTap, Slot},
     mux::{IceCredentials, MuxHandle},
@@ -34,6 +36,8 @@ pub struct Offering {
     media: Handle,
     config: SessionConfig,
     server_is_local: bool,
+    receives: bool,
+    data: Arc<Channels>,
     routes: MuxHandle,
     sdp: String,
     tap: Slot,
@@ -45,7 +49,15 @@ impl Offering {
     /// Makes an offer to receive one video and one audio track, of the codecs that `config` names. Must run on the runtime
     /// that reads the mux; everything of the session then does. `server_is_local`: it is on this machine.
     pub async fn new(config: &SessionConfig, server_is_local: bool) -> Result<Self, SessionError> {
-        let (handler, events, gathered) = Handler::new();
+        Self::with(config, server_is_local, Terms::default()).await
+    }
+
+    /// Makes an offer of what the terms say.
+    pub async fn with(config: &SessionConfig, server_is_local: bool, terms: Terms) -> Result<Self, SessionError> {
+        let Terms { data, .. } = terms;
+        let receives = !config.codecs.video.is_empty() || !config.codecs.audio.is_empty();
+        let data = Channels::new(data);
+        let (handler, events, gathered) = Handler::new(data.clone());
         let mut engine = MediaEngine::default();
         for (kind, format) in offered(&config.codecs) {
             engine.register_codec(format, kind_of(kind))?;
@@ -61,6 +73,8 @@ impl Offering {
             media: Handle::current(),
             config: config.clone(),
             server_is_local,
+            receives,
+            data,
             routes,
             sdp: String::new(),
             tap,
@@ -72,6 +86,10 @@ impl Offering {
             let receive =
                 RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Recvonly, ..Default::default() };
             connection.add_transceiver_from_kind(kind_of(kind), Some(receive)).await?;
+        }
+        if offering.data.are_wanted() {
+            // The stack offers data channels only where there is one. This one is never opened.
+            connection.create_data_channel("", None).await?.close().await?;
         }
         let offer = connection.create_offer(None).await?;
         let offer = gathered_description(&*connection, offer, gathered).await?;
@@ -95,11 +113,17 @@ impl Offering {
         begin: impl FnOnce(Session, Vec<Track>) + Send + Sync + 'static,
         guard: impl Send + 'static,
     ) -> Result<Session, SessionError> {
-        let choice = Choice::new(accepted(answer, &self.config.codecs)?);
+        let offered = Offered {
+            incoming: Some(&self.config.codecs).filter(|_| self.receives),
+            outgoing: &[],
+            data: self.data.are_wanted(),
+        };
+        let Accepted { incoming, data: peer_data, .. } = accepted(answer, &offered)?;
+        let choice = Choice::new(incoming);
         let gone = || SessionError::Stack("the offer has been answered before".into());
         let connection = self.connection.clone().ok_or_else(gone)?;
         let mut remote = RemoteCandidates::of_server(self.server_is_local);
-        let answer = remote.keep_admitted(answer);
+        let answer = widen(&remote.keep_admitted(answer))?;
         if let Some(credentials) = IceCredentials::of_description(&answer) {
             self.routes.set_remote_password(credentials.password().to_owned());
         }
@@ -119,6 +143,7 @@ impl Offering {
         let tap = Arc::new(TapState::new(tracks.len()));
         self.routes.announce_ssrcs(tracks.iter().flat_map(|track| track.ssrcs.iter().copied()));
         tap.tell(self.routes.clone());
+        self.data.agreed(Arc::downgrade(&connection), peer_data);
         connection.set_remote_description(description).await?;
         let events = self.events.take().ok_or_else(gone)?;
         self.connection = None; // the session's from here on
@@ -131,6 +156,7 @@ impl Offering {
             red: Arc::default(),
             tracks,
             outlet: None,
+            data: self.data.clone(),
         };
         let session = Session::watched(parts, self.config.connect_timeout, guard);
         // In time for the first packet: keys are agreed upon after what is on its way now.
@@ -151,6 +177,7 @@ impl Offering {
 impl Drop for Offering {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
+            self.data.end();
             // Dropping a connection does not stop it.
             self.media.spawn(async move {
                 let _ = connection.close().await;

@@ -17,6 +17,8 @@ pub mod browser;
 pub mod clip;
 pub mod crossing;
 pub mod cycles;
+pub mod data;
+pub mod egress;
 pub mod flv;
 pub mod half_open;
 pub mod ingest;
