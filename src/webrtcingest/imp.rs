@@ -7,7 +7,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use once_cell::sync::Lazy;
 
 use super::{
-    codecs,
+    codecs, data,
     pads::ElementReceiver,
     role::{Parts, Role},
     settings::{
@@ -19,9 +19,12 @@ use super::{
 use crate::{
     bridge::{Peer, properties},
     codec::{Codec, MediaKind},
-    rtp::{Crossing, announced_caps},
+    rtp::{
+        Crossing, announced_caps,
+        data::{DataIn, template_caps},
+    },
     runtime,
-    session::{Mux, SessionConfig},
+    session::{Mux, Session, SessionConfig},
 };
 
 pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
@@ -127,6 +130,9 @@ impl ObjectImpl for WebrtcIngest {
                     })
                     .build(),
             ]
+            .into_iter()
+            .chain(data::signals())
+            .collect()
         });
         &SIGNALS
     }
@@ -174,6 +180,15 @@ impl ElementImpl for WebrtcIngest {
                     )
                     .ok()
                 })
+                .chain(
+                    gst::PadTemplate::new(
+                        "data_%u",
+                        gst::PadDirection::Src,
+                        gst::PadPresence::Sometimes,
+                        &template_caps(),
+                    )
+                    .ok(),
+                )
                 .collect()
         });
         &TEMPLATES
@@ -271,8 +286,12 @@ impl WebrtcIngest {
         let is_client =
             matches!(&resolved.source, Source::Own(connection) if matches!(connection.role, ResolvedRole::Client(_)));
         let eos = resolved.eos_on_disconnect;
+        let data = DataIn::new(&self.obj().name(), Arc::new(data::ElementData(self.obj().downgrade())));
         let start_crossing = || match Crossing::start(&name, receiver, resolved.latency, eos && !is_client) {
-            Ok(crossing) => Ok(Arc::new(crossing)),
+            Ok(crossing) => {
+                crossing.take_data(Arc::new(data));
+                Ok(Arc::new(crossing))
+            }
             Err(error) => Err(thread(error)),
         };
         let (crossing, mux, role) = match resolved.source {
@@ -359,6 +378,11 @@ impl WebrtcIngest {
         if let Some(session) = session {
             session.request_keyframes();
         }
+    }
+
+    /// The session that is there.
+    pub(super) fn current(&self) -> Option<Session> {
+        self.started().as_ref().and_then(|started| started.role.current())
     }
 
     pub(super) fn set_connection_state(&self, state: ConnectionState) {
