@@ -14,7 +14,7 @@ use common::{
 };
 use gstwebrtcbridge::session::{
     ChannelEnd, ConnectionState, DataChannel, DataError, DataMessage, DataOptions, Reliability, Session, Terms,
-    data::LARGEST_MESSAGE,
+    data::{Adapter, Event, LARGEST_MESSAGE},
 };
 
 /// Opens a channel at one end; returns both handles.
@@ -22,7 +22,9 @@ fn open(by: &End, to: &End, label: &str, options: DataOptions) -> (DataChannel, 
     let ours = by.session.open_channel(label, options).expect("a channel");
     let theirs = to.listener.opened();
     assert_eq!(by.listener.opened(), ours);
-    assert_eq!((theirs.label(), theirs.options()), (label, ours.options()));
+    // The stack does not tell how reliable the other side made it: what it sends by it itself is reliable.
+    let told = DataOptions { reliability: Reliability::Reliable, ..ours.options().clone() };
+    assert_eq!((theirs.label(), theirs.options()), (label, &told));
     (ours, theirs)
 }
 
@@ -257,4 +259,76 @@ fn who_takes_no_channels_refuses_them_and_hangs_up_on_a_flood() {
     }
     wait_until("the flood to end", SOON, || over(&answer.session));
     assert_eq!((refused(&answer.session), answer.session.state()), (64, ConnectionState::Failed));
+}
+
+/// What a pipeline would do: the message comes back reversed, the kind kept.
+fn reversed(message: &DataMessage) -> DataMessage {
+    match message {
+        DataMessage::Text(text) => text.chars().rev().collect::<String>().into(),
+        DataMessage::Binary(bytes) => bytes.iter().rev().copied().collect::<Vec<u8>>().into(),
+    }
+}
+
+#[test]
+fn by_an_adapter_a_message_goes_in_and_its_result_comes_back_out() {
+    let (here, there) = (Media::start(), Media::start());
+    let asking = Listener::new();
+    let offering = offer_data(&here, asking.clone());
+    let (mut adapter, sink) = Adapter::new();
+    let answer = answer(&there, offering.sdp().to_owned(), Terms { sends: None, data: Some(sink) });
+    let session = answered(&here, offering, answer.sdp);
+    let replying = answer.session.clone();
+    // On an executor of its own, as a program may have it.
+    let program = std::thread::spawn(move || {
+        let mut events = Vec::new();
+        let doing = async {
+            let own = replying.open_channel("of the program", DataOptions::default()).expect("a channel");
+            own.send("begun").await.expect("a message is sent");
+            while let Some(event) = adapter.next().await {
+                match &event {
+                    Event::Message(channel, message) => {
+                        channel.send(reversed(message)).await.expect("a result is sent")
+                    }
+                    other => events.push(format!("{other:?}")),
+                }
+            }
+        };
+        gst::glib::MainContext::new().block_on(doing);
+        events
+    });
+    assert_eq!(asking.opened().label(), "of the program");
+    assert_eq!(asking.message(), "begun".into());
+    let unreliable = DataOptions { ordered: false, reliability: Reliability::Retransmits(0), ..DataOptions::default() };
+    for options in [DataOptions::default(), unreliable] {
+        let channel = session.open_channel("work", options).expect("a channel");
+        assert_eq!(asking.opened(), channel);
+        for message in [DataMessage::from("text"), pattern(LARGEST_MESSAGE, 1).into(), "".into(), vec![1, 2, 3].into()]
+        {
+            let sending = (channel.clone(), message.clone());
+            run(&here, async move { sending.0.send(sending.1).await.expect("a message is sent") });
+            assert!(asking.message() == reversed(&message), "{} bytes", message.len());
+        }
+        // Faster than they are worked off: who sends waits, nothing is lost.
+        let bulk = channel.clone();
+        let sending = here.runtime.spawn(async move {
+            for number in 0..100 {
+                bulk.send(pattern(60_000, number)).await.expect("a message is sent");
+            }
+        });
+        let mut missing: Vec<_> = (0..100).map(|number| reversed(&pattern(60_000, number).into())).collect();
+        while !missing.is_empty() {
+            let came = asking.message();
+            let place = missing.iter().position(|message| *message == came).expect("a message that was sent");
+            missing.remove(place);
+        }
+        assert!(sending.is_finished());
+        channel.close();
+        assert_eq!(asking.closed(), ChannelEnd::Closed);
+    }
+    let session = answer.session.clone();
+    run(&there, async move { session.close(gstwebrtcbridge::session::EndReason::Shutdown).await });
+    // The session is over, so the program is.
+    let events = program.join().expect("the program");
+    assert_eq!(events.iter().filter(|event| event.starts_with("Opened")).count(), 3, "{events:?}");
+    assert_eq!(events.iter().filter(|event| event.starts_with("Closed")).count(), 3, "{events:?}");
 }

@@ -86,7 +86,8 @@ fn taken(kind: MediaKind, section: &MediaDescription, to_send: &mut Vec<(usize, 
     let (index, ours) = to_send.remove(place);
     let formats = formats(section);
     let (codec, format) = formats.iter().find_map(|format| {
-        let ours = ours.formats.iter().find(|ours| format.is(ours.codec) && ours.codec.fit(&ours.fmtp, format.fmtp).is_some());
+        let ours =
+            ours.formats.iter().find(|ours| format.is(ours.codec) && ours.codec.fit(&ours.fmtp, format.fmtp).is_some());
         Some((ours?.codec, format))
     })?;
     Some(Track { red: None, ..describe(index, kind, section, &formats, codec, format) })

@@ -114,6 +114,7 @@ struct Shared {
     tap: Arc<TapState>,
     red: Arc<RedCounts>,
     tracks: Vec<Track>,
+    outgoing: Vec<Track>,
     outlet: Option<Outlet>,
     data: Arc<Channels>,
     state: watch::Receiver<ConnectionState>,
@@ -129,6 +130,7 @@ pub(super) struct Parts {
     pub(super) tap: Arc<TapState>,
     pub(super) red: Arc<RedCounts>,
     pub(super) tracks: Vec<Track>,
+    pub(super) outgoing: Vec<Track>,
     pub(super) outlet: Option<Outlet>,
     pub(super) data: Arc<Channels>,
 }
@@ -182,7 +184,7 @@ impl Session {
             build(config, settings(offer, config.connect_timeout), engine, registry, handler).await?;
         routes.announce_ssrcs(tracks.iter().flat_map(|track| track.ssrcs.iter().copied()));
         tap.tell(routes.clone());
-        data.agreed(Arc::downgrade(&connection), peer_data);
+        data.agreed(Arc::downgrade(&connection), peer_data, routes.clone());
         let described = async {
             if let Some(sender) = &sender {
                 sender.outlet().wakes(routes.clone());
@@ -210,21 +212,39 @@ impl Session {
         let ice = IceAgent::new(offer, remote_candidates, routes, candidates);
         let outlet = sender.map(Sender::into_outlet);
         let ice = IceSide::Answered(ice);
-        let (received, sent) = (tracks.clone(), outlet.clone());
-        let parts = Parts { connection, ice, sink, events, tap, red, tracks: received, outlet: sent, data };
+        let parts = Parts {
+            connection,
+            ice,
+            sink,
+            events,
+            tap,
+            red,
+            tracks: tracks.clone(),
+            outgoing: outgoing.clone(),
+            outlet: outlet.clone(),
+            data,
+        };
         Ok(Answered { session: Self::watched(parts, config.connect_timeout, guard), sdp, tracks, outgoing, outlet })
     }
 
     /// The session of a connection that has both descriptions: it runs from here on.
     pub(super) fn watched(parts: Parts, connect_timeout: Duration, guard: impl Send + 'static) -> Self {
-        let Parts { connection, ice, sink, events, tap, red, tracks, outlet, data } = parts;
+        let Parts { connection, ice, sink, events, tap, red, tracks, outgoing, outlet, data } = parts;
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
         let (commands, commands_out) = mpsc::channel(4);
         tokio::spawn(rtt::measure(Arc::downgrade(&connection), tap.clone()));
-        let watcher =
-            Watcher { connection, ice, data: data.clone(), sink, state, events, commands: commands_out, connect_timeout };
+        let watcher = Watcher {
+            connection,
+            ice,
+            data: data.clone(),
+            sink,
+            state,
+            events,
+            commands: commands_out,
+            connect_timeout,
+        };
         tokio::spawn(watcher.run(guard));
-        Self { shared: Arc::new(Shared { tap, red, tracks, outlet, data, state: state_out, commands }) }
+        Self { shared: Arc::new(Shared { tap, red, tracks, outgoing, outlet, data, state: state_out, commands }) }
     }
 
     /// Ends the session; returns when it has ended.
@@ -284,6 +304,11 @@ impl Session {
     /// Where packets are handed over to be sent to the peer, if it takes any.
     pub fn outlet(&self) -> Option<&Outlet> {
         self.shared.outlet.as_ref()
+    }
+
+    /// What the peer takes of what there is to send; the index is that of [`Sends::tracks`].
+    pub fn outgoing(&self) -> &[Track] {
+        &self.shared.outgoing
     }
 
     /// Opens a data channel. It can be sent by at once; what is sent waits until the peer has accepted it. Any thread may do

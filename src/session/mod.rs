@@ -30,6 +30,7 @@ mod narrow;
 mod negotiate;
 mod offered;
 mod offerer;
+mod promise;
 mod reception;
 mod record;
 mod red;
@@ -61,7 +62,7 @@ pub use {
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
     mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
-    negotiate::{CodecPreferences, NegotiationError, negotiate},
+    negotiate::{CodecPreferences, NegotiationError, negotiate, negotiate_with_data},
     offerer::Offering,
     sender::Sends,
     stats::{LayerStats, SessionStats, TrackStats},

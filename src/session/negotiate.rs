@@ -42,6 +42,11 @@ pub fn negotiate(offer: &str, preferences: &CodecPreferences) -> Result<Vec<Trac
     exchange(offer, Some(preferences), &[], false).map(|exchange| exchange.incoming)
 }
 
+/// The same for a session that takes data channels as well: an offer of nothing else will do.
+pub fn negotiate_with_data(offer: &str, preferences: &CodecPreferences) -> Result<Vec<Track>, NegotiationError> {
+    exchange(offer, Some(preferences), &[], true).map(|exchange| exchange.incoming)
+}
+
 pub(super) fn parse(offer: &str) -> Result<SessionDescription, NegotiationError> {
     SessionDescription::unmarshal(&mut Cursor::new(offer.as_bytes()))
         .map_err(|error| NegotiationError::Malformed(format!("the SDP cannot be parsed: {error}")))

@@ -5,9 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    data::DataStats,
-    layers::SILENCE, record::StreamRecord, red::RedCounts, tap::TapState, track::Track};
+use super::{data::DataStats, layers::SILENCE, record::StreamRecord, red::RedCounts, tap::TapState, track::Track};
 use crate::codec::{Codec, MediaKind};
 
 /// A snapshot of what a session has received.

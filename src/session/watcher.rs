@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use webrtc::peer_connection::{PeerConnection, RTCPeerConnectionState};
 
 use super::{
-    ConnectionState, EndReason, IceChange, IceError, LocalIce, PacketSink, RemoteIce, data::Channels, ice_side::IceSide,
-    stack::ICE_DISCONNECTED,
+    ConnectionState, EndReason, IceChange, IceError, LocalIce, PacketSink, RemoteIce, data::Channels,
+    ice_side::IceSide, stack::ICE_DISCONNECTED,
 };
 
 /// ICE sees a disconnect after 3 s of silence; after so much more the peer is given up.

@@ -362,9 +362,12 @@ fn what_is_shown_to_a_viewer_is_fresh() {
     painted::send(&browser, 440.0);
     browser.click("#start");
     browser.wait_state("live", PATIENCE);
-    browser.open_window(&format!("{}/?viewer=true&channel=clock", server.url()));
-    wait_watching(&browser);
-    println!("directly: {} ms", painted::wait_fresh(&browser, "#player", 60.0).median());
+    for way in ["p2p", "forward"] {
+        browser.open_window(&format!("{}/?viewer=true&channel=clock", server.url()));
+        wait_watching(&browser);
+        assert_eq!(text(&browser, "document.body.dataset.way"), way);
+        println!("{way}: {} ms", painted::wait_fresh(&browser, "#player", 60.0).median());
+    }
 }
 
 #[test]

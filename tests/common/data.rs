@@ -149,10 +149,7 @@ pub fn pair_with(change: impl Fn(String) -> String) -> (End, End) {
     let terms = Terms { sends: None, data: Some(replying.clone()) };
     let answer = answer(&there, change(offering.sdp().to_owned()), terms);
     let session = answered(&here, offering, change(answer.sdp));
-    (
-        End { media: here, session, listener: asking },
-        End { media: there, session: answer.session, listener: replying },
-    )
+    (End { media: here, session, listener: asking }, End { media: there, session: answer.session, listener: replying })
 }
 
 /// Two ends that have agreed on data alone: who offered, who answered.

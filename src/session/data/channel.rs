@@ -73,7 +73,8 @@ type Queued = Option<(DataMessage, OwnedSemaphorePermit)>;
 /// What the tasks of a channel have of it.
 pub(super) struct Work {
     channel: DataChannel,
-    queued: mpsc::UnboundedReceiver<Queued>,
+    /// Until it is open.
+    queued: Option<mpsc::UnboundedReceiver<Queued>>,
     sink: Arc<dyn DataSink>,
 }
 
@@ -92,7 +93,7 @@ impl DataChannel {
         let (state, counts) = (watch::Sender::new(State::Connecting), Counts::default());
         let inner = Inner { id, label, options, largest, room, queue, state, counts, session };
         let channel = Self { inner: Arc::new(inner) };
-        (channel.clone(), Work { channel, queued, sink })
+        (channel.clone(), Work { channel, queued: Some(queued), sink })
     }
 
     /// A number of its own among the channels of its session, in the order in which they came into being.
@@ -105,7 +106,8 @@ impl DataChannel {
         &self.inner.label
     }
 
-    /// Order, reliability and protocol, as agreed upon.
+    /// Order, reliability and protocol, as agreed upon. Of a channel that the peer has opened the stack does not tell the
+    /// reliability; what we send by it is sent reliably and in order, whatever was agreed upon.
     pub fn options(&self) -> &DataOptions {
         &self.inner.options
     }
@@ -197,16 +199,30 @@ impl DataChannel {
         count(&self.inner.session);
     }
 
-    /// Ends it, if it has not ended yet.
-    pub(super) fn end(&self, end: ChannelEnd) {
+    /// It is open now, unless it is closed already.
+    fn open(&self) -> bool {
         self.inner.state.send_if_modified(|state| {
-            let is_news = !matches!(state, State::Over(_));
+            let is_news = *state == State::Connecting;
             if is_news {
-                *state = State::Over(end);
+                *state = State::Open;
             }
             is_news
+        })
+    }
+
+    /// Ends it, if it has not ended yet; returns what ended it.
+    pub(super) fn end(&self, end: ChannelEnd) -> ChannelEnd {
+        let mut ended = end;
+        self.inner.state.send_if_modified(|state| {
+            if let State::Over(before) = *state {
+                ended = before;
+                return false;
+            }
+            *state = State::Over(end);
+            true
         });
         self.inner.room.close();
+        ended
     }
 
     /// What has been counted.
@@ -235,75 +251,65 @@ impl Eq for DataChannel {}
 impl std::fmt::Debug for DataChannel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = *self.inner.state.borrow();
-        f.debug_struct("DataChannel").field("id", &self.id()).field("label", &self.label()).field("state", &state).finish()
+        f.debug_struct("DataChannel")
+            .field("id", &self.id())
+            .field("label", &self.label())
+            .field("state", &state)
+            .finish()
     }
 }
 
 impl Work {
-    /// Does what there is to do for the channel until it is over.
-    pub(super) async fn run(self, stack: Arc<dyn StackChannel>) {
-        let Self { channel, queued, sink } = self;
-        tokio::spawn(send_all(channel.clone(), queued, stack.clone(), sink.clone()));
-        let received = async {
-            receive_all(&channel, &*stack, &*sink).await;
-            ChannelEnd::ByPeer
-        };
+    /// Does what there is to do for the channel until it is over. It is given back if the peer closed it before it was open.
+    pub(super) async fn run(mut self, stack: Arc<dyn StackChannel>) -> Result<(), Self> {
+        let channel = self.channel.clone();
         // What the peer said before it closed is handed over first; our own end is not waited for.
         let end = tokio::select! {
-            end = received => end,
-            end = channel.closed() => end,
+            () = self.receive(&stack) => None,
+            end = channel.closed() => Some(end),
         };
-        channel.end(end);
-        let end = channel.closed().await; // whoever was first
-        let _ = stack.close().await; // or it is closed already
-        sink.closed(&channel, end);
-    }
-
-    /// The channel could not be made.
-    pub(super) fn fail(self, end: ChannelEnd) {
-        self.channel.end(end);
-        self.sink.closed(&self.channel, self.channel.ended_by().unwrap_or(end));
-    }
-}
-
-impl DataChannel {
-    fn ended_by(&self) -> Option<ChannelEnd> {
-        match *self.inner.state.borrow() {
-            State::Over(end) => Some(end),
-            State::Connecting | State::Open => None,
+        if end.is_none() && *channel.inner.state.borrow() == State::Connecting {
+            return Err(self);
         }
+        let _ = stack.close().await; // or it is closed already
+        self.end(end.unwrap_or(ChannelEnd::ByPeer));
+        Ok(())
     }
-}
 
-async fn receive_all(channel: &DataChannel, stack: &dyn StackChannel, sink: &dyn DataSink) {
-    while let Some(event) = stack.poll().await {
-        match event {
-            DataChannelEvent::OnOpen => {
-                let is_news = channel.inner.state.send_if_modified(|state| {
-                    let is_news = *state == State::Connecting;
-                    if is_news {
-                        *state = State::Open;
+    /// The channel is over, or never came to be.
+    pub(super) fn end(mut self, end: ChannelEnd) {
+        let end = self.channel.end(end);
+        if let Some(queued) = self.queued.take() {
+            drop_all(&self.channel, queued);
+        }
+        self.sink.closed(&self.channel, end);
+    }
+
+    async fn receive(&mut self, stack: &Arc<dyn StackChannel>) {
+        let Self { channel, queued, sink } = self;
+        while let Some(event) = stack.poll().await {
+            match event {
+                DataChannelEvent::OnOpen => {
+                    if let Some(queued) = queued.take().filter(|_| channel.open()) {
+                        sink.opened(channel);
+                        tokio::spawn(send_all(channel.clone(), queued, stack.clone(), sink.clone()));
                     }
-                    is_news
-                });
-                if is_news {
-                    sink.opened(channel);
                 }
-            }
-            DataChannelEvent::OnMessage(message) => {
-                channel.count(|counts| counts.received(message.data.len()));
-                let bytes = message.data.freeze();
-                let message = match message.is_string {
-                    false => Some(DataMessage::Binary(bytes)),
-                    true => String::from_utf8(bytes.into()).ok().map(DataMessage::Text),
-                };
-                match message {
-                    Some(message) => sink.message(channel, message).await,
-                    None => channel.count(|counts| _ = counts.malformed.fetch_add(1, Relaxed)),
+                DataChannelEvent::OnMessage(message) => {
+                    channel.count(|counts| counts.received(message.data.len()));
+                    let bytes = message.data.freeze();
+                    let message = match message.is_string {
+                        false => Some(DataMessage::Binary(bytes)),
+                        true => String::from_utf8(bytes.into()).ok().map(DataMessage::Text),
+                    };
+                    match message {
+                        Some(message) => sink.message(channel, message).await,
+                        None => channel.count(|counts| _ = counts.malformed.fetch_add(1, Relaxed)),
+                    }
                 }
+                DataChannelEvent::OnClose => return,
+                _ => {}
             }
-            DataChannelEvent::OnClose => return,
-            _ => {}
         }
     }
 }
@@ -317,8 +323,7 @@ async fn send_all(
     let mut was_short = false;
     let over = channel.closed();
     tokio::pin!(over);
-    let is_open = channel.opened().await.is_ok();
-    while is_open {
+    loop {
         let next = tokio::select! {
             biased;
             _ = &mut over => break,
@@ -348,6 +353,11 @@ async fn send_all(
             sink.buffered_low(&channel);
         }
     }
+    drop_all(&channel, queued);
+}
+
+/// Counts what was never sent.
+fn drop_all(channel: &DataChannel, mut queued: mpsc::UnboundedReceiver<Queued>) {
     queued.close();
     while let Ok(left) = queued.try_recv() {
         if left.is_some() {
@@ -364,12 +374,8 @@ async fn acknowledged(stack: &dyn StackChannel) {
     }
 }
 
-/// The options of a channel as the stack has them.
+/// The options of a channel that the peer has opened, as far as the stack tells.
 pub(super) async fn options(stack: &dyn StackChannel) -> Option<DataOptions> {
-    let reliability = match (stack.max_retransmits().await.ok()?, stack.max_packet_life_time().await.ok()?) {
-        (Some(count), _) => Reliability::Retransmits(count),
-        (None, Some(lifetime)) => Reliability::Lifetime(Duration::from_millis(lifetime.into())),
-        (None, None) => Reliability::Reliable,
-    };
-    Some(DataOptions { ordered: stack.ordered().await.ok()?, reliability, protocol: stack.protocol().await.ok()? })
+    let (ordered, protocol) = (stack.ordered().await.ok()?, stack.protocol().await.ok()?);
+    Some(DataOptions { ordered, reliability: Reliability::Reliable, protocol })
 }

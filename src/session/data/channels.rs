@@ -20,10 +20,12 @@ use webrtc::{
 
 use super::{
     ChannelEnd, DataChannel, DataError, DataOptions, DataSink, DataStats, LONGEST_LABEL, Reliability,
+    burden::Burden,
     channel::{Work, options},
     section::PeerData,
     stats::Counts,
 };
+use crate::session::mux::MuxHandle;
 
 /// Channels that may be open at a time, made by either side.
 const MOST_CHANNELS: usize = 64;
@@ -39,15 +41,25 @@ const MOST_EVER: u64 = 10_000;
 const SETTING_UP: Duration = Duration::from_millis(10);
 const SETTING_UP_LONGER: Duration = Duration::from_millis(200);
 
+/// How often it is looked whether what comes is of any use.
+const LOOKING: Duration = Duration::from_millis(250);
+
+/// The stack gives a new channel the number of one that has just been closed, and closes it with what is still said of the
+/// old one. So a little time has to pass, and one that was closed nevertheless before it was open is opened again.
+const SETTLING: Duration = Duration::from_millis(200);
+const TRIES: usize = 4;
+
 /// The channels of a session.
 pub(in crate::session) struct Channels {
-    sink: Option<Arc<dyn DataSink>>,
+    /// Let go of at the end.
+    sink: Mutex<Option<Arc<dyn DataSink>>>,
     media: Handle,
     connection: OnceLock<Weak<dyn PeerConnection>>,
     peer: OnceLock<PeerData>,
     /// Whether the connection can carry channels by now; an error once the session is over.
     ready: watch::Sender<Ready>,
     open: Mutex<Vec<DataChannel>>,
+    last_closed: Mutex<Option<Instant>>,
     next: AtomicU64,
     opened: AtomicU64,
     by_peer: AtomicU64,
@@ -68,12 +80,13 @@ impl Channels {
     /// runtime.
     pub(in crate::session) fn new(sink: Option<Arc<dyn DataSink>>) -> Arc<Self> {
         Arc::new(Self {
-            sink,
+            sink: Mutex::new(sink),
             media: Handle::current(),
             connection: OnceLock::new(),
             peer: OnceLock::new(),
             ready: watch::Sender::new(Ready::NotYet),
             open: Mutex::default(),
+            last_closed: Mutex::default(),
             next: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             by_peer: AtomicU64::new(0),
@@ -85,26 +98,32 @@ impl Channels {
 
     /// Whether there is somebody to take what comes.
     pub(in crate::session) fn are_wanted(&self) -> bool {
-        self.sink.is_some()
+        self.sink().is_some()
+    }
+
+    fn sink(&self) -> Option<Arc<dyn DataSink>> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Both descriptions are known: what the peer's says of channels, if it takes any.
-    pub(in crate::session) fn agreed(self: &Arc<Self>, connection: Weak<dyn PeerConnection>, peer: Option<PeerData>) {
+    pub(in crate::session) fn agreed(
+        self: &Arc<Self>,
+        connection: Weak<dyn PeerConnection>,
+        peer: Option<PeerData>,
+        routes: MuxHandle,
+    ) {
         let _ = self.connection.set(connection.clone()); // set once
         let Some(peer) = peer else {
             self.end();
             return;
         };
         let _ = self.peer.set(peer);
-        if self.sink.is_some() {
-            let channels = Arc::downgrade(self);
-            self.media.spawn(async move {
-                let is_up = until_set_up(connection, &channels).await;
-                if is_up && let Some(channels) = channels.upgrade() {
-                    channels.become_ready(Ready::Now);
-                }
-            });
-        }
+        let channels = Arc::downgrade(self);
+        self.media.spawn(async move {
+            if until_set_up(connection, &channels).await {
+                look_after(channels, routes).await;
+            }
+        });
     }
 
     fn become_ready(&self, now: Ready) {
@@ -131,23 +150,32 @@ impl Channels {
         let (channel, work) = self.admit(label.to_owned(), options.clone())?;
         let (channels, label) = (self.clone(), label.to_owned());
         self.media.spawn(async move {
-            match channels.make(&label, &options).await {
-                Some(stack) => work.run(stack).await,
-                None => work.fail(ChannelEnd::SessionOver),
+            let mut work = work;
+            for _ in 0..TRIES {
+                let Some(stack) = channels.make(&label, &options).await else {
+                    return work.end(ChannelEnd::SessionOver);
+                };
+                let run = work.run(stack).await;
+                channels.closed();
+                match run {
+                    Ok(()) => return,
+                    Err(again) => work = again,
+                }
             }
+            work.end(ChannelEnd::ByPeer);
         });
         Ok(channel)
     }
 
     /// Registers a channel, if there may be another one.
     fn admit(&self, label: String, options: DataOptions) -> Result<(DataChannel, Work), DataError> {
-        let sink = self.sink.clone().ok_or(DataError::NotNegotiated)?;
         let largest = self.peer.get().ok_or(DataError::NotNegotiated)?.largest;
         let mut open = self.lock();
         open.retain(|channel| !channel.is_closed());
         if *self.ready.borrow() == Ready::NeverMore {
             return Err(DataError::Closed);
         }
+        let sink = self.sink().ok_or(DataError::NotNegotiated)?;
         if open.len() >= MOST_CHANNELS {
             return Err(DataError::TooMany(open.len()));
         }
@@ -161,6 +189,10 @@ impl Channels {
     async fn make(&self, label: &str, options: &DataOptions) -> Option<Arc<dyn StackChannel>> {
         let mut ready = self.ready.subscribe();
         let is_up = ready.wait_for(|ready| *ready != Ready::NotYet).await.is_ok_and(|ready| *ready == Ready::Now);
+        let closed = *self.last_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(closed) = closed {
+            tokio::time::sleep(SETTLING.saturating_sub(closed.elapsed())).await;
+        }
         let connection = self.connection.get()?.upgrade().filter(|_| is_up)?;
         let (max_retransmits, lifetime) = match options.reliability {
             Reliability::Reliable => (None, None),
@@ -209,8 +241,15 @@ impl Channels {
             return Err("its name is too long".into());
         }
         let (_, work) = self.admit(label, options).map_err(|error| error.to_string())?;
-        work.run(stack.clone()).await;
+        if let Err(work) = work.run(stack.clone()).await {
+            work.end(ChannelEnd::ByPeer);
+        }
+        self.closed();
         Ok(())
+    }
+
+    fn closed(&self) {
+        *self.last_closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// An open channel of this label, the first one if there are several.
@@ -226,6 +265,8 @@ impl Channels {
     /// The session is over, or there are none.
     pub(in crate::session) fn end(&self) {
         self.become_ready(Ready::NeverMore);
+        let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(sink);
         for channel in self.lock().drain(..) {
             channel.end(ChannelEnd::SessionOver);
         }
@@ -249,6 +290,23 @@ impl Channels {
 
     fn lock(&self) -> MutexGuard<'_, Vec<DataChannel>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The connection can carry channels; looks after it until the session is over.
+async fn look_after(channels: Weak<Channels>, routes: MuxHandle) {
+    let mut burden = Burden::default();
+    if let Some(channels) = channels.upgrade() {
+        channels.become_ready(Ready::Now);
+    }
+    while let Some(channels) = channels.upgrade().filter(|channels| *channels.ready.borrow() == Ready::Now) {
+        let counts = &channels.counts;
+        let (messages, sent) = (counts.messages_received.load(Relaxed), counts.bytes_sent.load(Relaxed));
+        if burden.is_too_much(routes.data_bytes(), messages, sent) {
+            channels.flooded.notify_one();
+        }
+        drop(channels);
+        tokio::time::sleep(LOOKING).await;
     }
 }
 

@@ -6,8 +6,10 @@
 //! What comes is handed over one message at a time, and a sink that takes its time slows its peer down, nobody else. How many
 //! channels a peer may open is bounded too; one that goes on regardless is hung up on.
 //!
-//! `channel` is one channel, `channels` all of a session, `section` what the descriptions say of them.
+//! Programs use an [`Adapter`], which is a sink to be awaited. `channel` is one channel, `channels` all of a session, `section` what the descriptions say of them.
 
+mod adapter;
+mod burden;
 mod channel;
 mod channels;
 mod section;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 pub use {
+    adapter::{Adapter, Event},
     channel::{ChannelEnd, DataChannel},
     stats::{ChannelStats, DataStats},
 };
