@@ -31,7 +31,8 @@ use super::{
 use crate::{
     channel::{ChannelId, Claim, Credential, Displaced, PublishError, PublisherLease, SILENCE},
     forward::Publication,
-    session::{EndReason, PacketSink, Sends, Session, SessionError, Track, negotiate, only_receives},
+    rtp::SessionFeed,
+    session::{EndReason, PacketSink, Sends, Session, SessionError, Terms, Track, negotiate_with_data, only_receives},
     signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, SignaledSession, abbreviate},
 };
 
@@ -77,7 +78,7 @@ struct Running {
 
 async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), AnswerError> {
     // An offer that cannot be answered leaves the publisher that is there alone.
-    let incoming = match negotiate(&offer.sdp, &shared.config.session.codecs) {
+    let incoming = match negotiate_with_data(&offer.sdp, &shared.config.session.codecs) {
         Ok(incoming) => incoming,
         Err(_) if offer.both_ways && shared.config.builder.may_send() && only_receives(&offer.sdp) => Vec::new(),
         Err(error) => return Err(SessionError::from(error).into()),
@@ -184,6 +185,7 @@ async fn answer(
     };
     // What viewers get is the publisher's own, or made of it by its pipeline.
     let source = (!peer.feeds_viewers()).then(|| peer.source()).flatten();
+    let terms = Terms { sends, data: feed.as_ref().and_then(SessionFeed::data) };
     let (told, heard) = watch::channel(Heard::default());
     let published = Arc::<OnceLock<Arc<Publication>>>::default();
     let publishing = published.clone();
@@ -204,7 +206,7 @@ async fn answer(
     let answering = shared
         .config
         .media
-        .spawn(async move { Box::pin(Session::exchange(&config, &sdp, is_local, sends, sink, lease)).await });
+        .spawn(async move { Box::pin(Session::exchange(&config, &sdp, is_local, terms, sink, lease)).await });
     let answered = answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))??;
     peer.set_session(Some(answered.session.clone()));
     // First, so that it knows its formats when media comes.
