@@ -30,7 +30,10 @@ use super::{
 use crate::{
     channel::{ChannelId, Claim, Credential, Displaced, PublishError, PublisherLease, SILENCE},
     forward::Publication,
-    session::{EndReason, PacketSink, Sends, Session, SessionError, Track, negotiate, only_receives},
+    session::{
+        DataSink, EndReason, PacketSink, Sends, Session, SessionError, Terms, Track, data::Unheard,
+        negotiate_with_data, only_receives,
+    },
     signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, SignaledSession, abbreviate},
 };
 
@@ -76,7 +79,7 @@ struct Running {
 
 async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), AnswerError> {
     // An offer that cannot be answered leaves the publisher that is there alone.
-    let incoming = match negotiate(&offer.sdp, &shared.config.session.codecs) {
+    let incoming = match negotiate_with_data(&offer.sdp, &shared.config.session.codecs) {
         Ok(incoming) => incoming,
         Err(_) if shared.config.builder.may_send() && only_receives(&offer.sdp) => Vec::new(),
         Err(error) => return Err(SessionError::from(error).into()),
@@ -176,6 +179,12 @@ async fn answer(
     // What comes is of no use to a pipeline that only sends.
     let receives = feed.is_some() || sending.is_none();
     let sends = sending.as_ref().map(|sending| Sends { receives, ..sending.sends(incoming) });
+    // Who only sends hears nothing, and has channels to send by.
+    let data = match &feed {
+        Some(feed) => feed.data(),
+        None => sending.as_ref().map(|_| Arc::new(Unheard) as Arc<dyn DataSink>),
+    };
+    let terms = Terms { sends, data };
     let to: Option<Arc<dyn PacketSink>> = match &feed {
         Some(feed) => Some(Arc::new(feed.clone())),
         None if has_pipeline => Some(Arc::new(Discard(member.entry.discarded.clone()))),
@@ -203,7 +212,7 @@ async fn answer(
     let answering = shared
         .config
         .media
-        .spawn(async move { Box::pin(Session::exchange(&config, &sdp, is_local, sends, sink, lease)).await });
+        .spawn(async move { Box::pin(Session::exchange(&config, &sdp, is_local, terms, sink, lease)).await });
     let answered = answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))??;
     peer.set_session(Some(answered.session.clone()));
     // First, so that it knows its formats when media comes.
