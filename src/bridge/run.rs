@@ -31,8 +31,10 @@ use super::{
 use crate::{
     channel::{ChannelId, Claim, Credential, Displaced, PublishError, PublisherLease, SILENCE},
     forward::Publication,
-    rtp::SessionFeed,
-    session::{EndReason, PacketSink, Sends, Session, SessionError, Terms, Track, negotiate_with_data, only_receives},
+    session::{
+        DataSink, EndReason, PacketSink, Sends, Session, SessionError, Terms, Track, data::Unheard,
+        negotiate_with_data, only_receives,
+    },
     signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, SignaledSession, abbreviate},
 };
 
@@ -178,6 +180,12 @@ async fn answer(
     // What comes is of no use to a pipeline that only sends.
     let receives = feed.is_some() || sending.is_none() || !offer.both_ways;
     let sends = what_is_sent(sending.as_ref(), incoming, receives).await.filter(|_| offer.both_ways);
+    // Who only sends hears nothing, and has channels to send by.
+    let data = match &feed {
+        Some(feed) => feed.data(),
+        None => sending.as_ref().map(|_| Arc::new(Unheard) as Arc<dyn DataSink>),
+    };
+    let terms = Terms { sends, data };
     let to: Option<Arc<dyn PacketSink>> = match &feed {
         Some(feed) => Some(Arc::new(feed.clone())),
         None if has_pipeline => Some(Arc::new(Discard(member.entry.discarded.clone()))),
@@ -185,7 +193,6 @@ async fn answer(
     };
     // What viewers get is the publisher's own, or made of it by its pipeline.
     let source = (!peer.feeds_viewers()).then(|| peer.source()).flatten();
-    let terms = Terms { sends, data: feed.as_ref().and_then(SessionFeed::data) };
     let (told, heard) = watch::channel(Heard::default());
     let published = Arc::<OnceLock<Arc<Publication>>>::default();
     let publishing = published.clone();
