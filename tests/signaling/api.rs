@@ -95,6 +95,7 @@ fn what_takes_other_methods_says_which() {
         ("/api/v1/status", "GET, HEAD"),
         ("/metrics", "GET, HEAD"),
         ("/readyz", "GET, HEAD"),
+        ("/offer", "POST"),
     ] {
         let answer = site.request("PUT", path, &[], "");
         answer.is_problem(405, allow);
@@ -199,6 +200,22 @@ fn every_answer_is_as_the_document_says_and_every_documented_answer_is_given() {
     ] {
         *site.answerer.refuse.lock().unwrap() = Some(refusal);
         seen.check("POST", "/whip/{channel}", &post(&sdp, &offer(1)));
+    }
+
+    let json_type = [("Content-Type", "application/json")];
+    let exchange = |headers: &[(&str, &str)], body: &str| site.request("POST", "/offer", headers, body);
+    let description = json!({ "type": "offer", "sdp": offer(1) }).to_string();
+    seen.check("POST", "/offer", &exchange(&json_type, &description));
+    seen.check("POST", "/offer", &exchange(&json_type, "nonsense"));
+    seen.check("POST", "/offer", &exchange(&sdp, &description));
+    seen.check("POST", "/offer", &exchange(&json_type, &"x".repeat(100_000)));
+    for refusal in [
+        AnswerError::Unacceptable("no codec".into()),
+        AnswerError::Internal("broken".into()),
+        AnswerError::Unavailable("busy".into()),
+    ] {
+        *site.answerer.refuse.lock().unwrap() = Some(refusal);
+        seen.check("POST", "/offer", &exchange(&json_type, &description));
     }
 
     let on_session = |method: &str, headers: &[(&str, &str)], body: &str| site.request(method, &session, headers, body);
