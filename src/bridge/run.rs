@@ -24,13 +24,14 @@ use super::{
     pipeline::{Event, SessionPipeline, Timing},
     placeholders::Names,
     report::{Over, SessionState},
+    sending::Sending,
     sessions::{Member, Orders, Shared},
     signaled::Signaled,
 };
 use crate::{
     channel::{ChannelId, Claim, Credential, Displaced, PublishError, PublisherLease, SILENCE},
     forward::Publication,
-    session::{EndReason, PacketSink, Session, SessionError, Track, negotiate},
+    session::{EndReason, PacketSink, Sends, Session, SessionError, Track, negotiate, only_receives},
     signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, SignaledSession, abbreviate},
 };
 
@@ -76,7 +77,11 @@ struct Running {
 
 async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), AnswerError> {
     // An offer that cannot be answered leaves the publisher that is there alone.
-    negotiate(&offer.sdp, &shared.config.session.codecs).map_err(SessionError::from)?;
+    let incoming = match negotiate(&offer.sdp, &shared.config.session.codecs) {
+        Ok(incoming) => incoming,
+        Err(_) if offer.both_ways && shared.config.builder.may_send() && only_receives(&offer.sdp) => Vec::new(),
+        Err(error) => return Err(SessionError::from(error).into()),
+    };
     let orders = shared.orders.subscribe();
     let timing = shared.timing()?;
     let place = shared.admission.admit(offer.remote.ip())?;
@@ -100,7 +105,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
             return Err(AnswerError::Internal("the session's pipeline does not start".into()));
         }
     };
-    match answer(shared, offer, &peer, &member, pipeline.is_some()).await {
+    match answer(shared, offer, &incoming, &peer, &member, pipeline.is_some()).await {
         Ok((session, sdp, heard)) => {
             let signaled = Signaled::new(session.clone(), id.clone());
             let published = Published { signaled, gone: member.gone(), ended: ended.clone() };
@@ -162,11 +167,16 @@ type Answered = (Session, String, watch::Receiver<Heard>);
 async fn answer(
     shared: &Shared,
     offer: Offer,
+    incoming: &[Track],
     peer: &Peer,
     member: &Member,
     has_pipeline: bool,
 ) -> Result<Answered, AnswerError> {
     let feed = peer.feed(offer.id.as_str());
+    let sending = peer.sending();
+    // What comes is of no use to a pipeline that only sends.
+    let receives = feed.is_some() || sending.is_none() || !offer.both_ways;
+    let sends = what_is_sent(sending.as_ref(), incoming, receives).await.filter(|_| offer.both_ways);
     let to: Option<Arc<dyn PacketSink>> = match &feed {
         Some(feed) => Some(Arc::new(feed.clone())),
         None if has_pipeline => Some(Arc::new(Discard(member.entry.discarded.clone()))),
@@ -191,10 +201,16 @@ async fn answer(
     let is_local = offer.remote.ip().to_canonical().is_loopback();
     let Offer { sdp, lease, .. } = offer;
     // Everything of a connection runs on the media thread.
-    let answering =
-        shared.config.media.spawn(async move { Box::pin(Session::answer(&config, &sdp, is_local, sink, lease)).await });
+    let answering = shared
+        .config
+        .media
+        .spawn(async move { Box::pin(Session::exchange(&config, &sdp, is_local, sends, sink, lease)).await });
     let answered = answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))??;
     peer.set_session(Some(answered.session.clone()));
+    // First, so that it knows its formats when media comes.
+    if let Some(sending) = sending {
+        sending.answered(&answered);
+    }
     if let Some(publication) = published.get() {
         publication.begin(answered.session.keyframes());
     }
@@ -203,6 +219,17 @@ async fn answer(
         feed.begin(answered.session.keyframes(), answered.tracks);
     }
     Ok((answered.session, answered.sdp, heard))
+}
+
+/// Asks whoever sends, on a thread that may wait.
+pub(super) async fn what_is_sent(
+    sending: Option<&Arc<dyn Sending>>,
+    incoming: &[Track],
+    receives: bool,
+) -> Option<Sends> {
+    let (sending, incoming) = (sending?.clone(), incoming.to_vec());
+    let sends = tokio::task::spawn_blocking(move || sending.sends(&incoming)).await.ok()?;
+    Some(Sends { receives, ..sends })
 }
 
 impl Running {

@@ -41,6 +41,11 @@ pub trait SessionBuilder: Send + Sync + 'static {
     /// A pipeline, or an element to put into one, in NULL and in no other bin; or none, if media is not wanted. The error
     /// is told on the bus.
     fn build(&self, channel: &ChannelId, id: &SessionId) -> Result<Option<gst::Element>, String>;
+
+    /// Whether its pipelines may have something to send. Offers that only receive are refused without a pipeline if not.
+    fn may_send(&self) -> bool {
+        true
+    }
 }
 
 impl<F> SessionBuilder for F
@@ -55,6 +60,10 @@ where
 impl SessionBuilder for Description {
     fn build(&self, _: &ChannelId, _: &SessionId) -> Result<Option<gst::Element>, String> {
         Description::build(self).map(Some)
+    }
+
+    fn may_send(&self) -> bool {
+        self.sends()
     }
 }
 

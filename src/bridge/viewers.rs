@@ -133,6 +133,11 @@ impl Viewers {
         *self.shared.count.borrow()
     }
 
+    /// Told when one comes, goes or changes its state.
+    pub fn changes(&self) -> watch::Receiver<usize> {
+        self.shared.count.subscribe()
+    }
+
     /// How many have come so far.
     pub fn started(&self) -> u64 {
         self.shared.started.load(Relaxed)
@@ -302,6 +307,7 @@ impl Attendance {
             }
             on.borrow_and_update();
             self.tell();
+            self.member.shared.count.send_modify(|_| ());
             tokio::select! {
                 changed = states.changed() => if changed.is_err() { return LOST },
                 Ok(()) = changes.changed() => {}

@@ -46,6 +46,8 @@ struct Inner {
     control: Mutex<Option<Control>>,
     overflowed: AtomicU64,
     next_viewer: AtomicU64,
+    /// What the source could send at most, in bit/s; 0 if it cannot send more than it does.
+    useful: AtomicU64,
     closed: watch::Sender<bool>,
     program: watch::Sender<Program>,
 }
@@ -95,6 +97,7 @@ impl Source {
             control: Mutex::default(),
             overflowed: AtomicU64::new(0),
             next_viewer: AtomicU64::new(0),
+            useful: AtomicU64::new(0),
             closed: watch::Sender::new(false),
             program: watch::Sender::default(),
         });
@@ -125,6 +128,18 @@ impl Source {
     pub fn join(&self) -> Joining {
         let id = self.inner.next_viewer.fetch_add(1, Relaxed);
         Joining { id, source: Arc::downgrade(&self.inner), tracks: lock(&self.inner.state).outgoing() }
+    }
+
+    /// What the networks of the viewers carry that can be sent to, in bit/s; `None` for one of which that is not known.
+    pub fn estimates(&self) -> Vec<Option<u64>> {
+        let outlets = lock(&self.inner.outlets);
+        let ready = outlets.values().filter(|place| place.outlet.is_ready());
+        ready.map(|place| *place.outlet.estimate().borrow()).collect()
+    }
+
+    /// The publisher could send so much, in bit/s, if all networks carried it: worth finding out.
+    pub fn set_useful(&self, bits_per_second: u64) {
+        self.inner.useful.store(bits_per_second, Relaxed);
     }
 
     /// What is on.
@@ -359,7 +374,7 @@ impl Inner {
         for (viewer, place) in outlets.iter() {
             let estimate = *place.outlet.estimate().borrow();
             if let Some(useful) = state.decide(*viewer, estimate, now, actions) {
-                place.outlet.limit_estimate(useful);
+                place.outlet.limit_estimate(useful.max(self.useful.load(Relaxed)));
             }
         }
         let control = lock(&self.control).as_ref().and_then(|control| control.get().cloned());
