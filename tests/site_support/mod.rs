@@ -17,7 +17,8 @@ use gstwebrtcbridge::{
     channel::{ChannelLimits, MemoryRegistry, NewChannel, Registry},
     signaling::{
         Access, Audience, ConnectionState, DestinationReport, DestinationState, Dropped, ListenAddress, MediaKind,
-        Monitor, PortReport, Report, SessionReport, SiteConfig, SiteMount, Totals, TrackReport, mount_site,
+        Monitor, PortReport, Report, Sent, SessionReport, SiteConfig, SiteMount, Totals, TrackReport, ViewersReport,
+        mount_site,
     },
 };
 
@@ -182,5 +183,18 @@ pub fn full_report() -> Report {
         ],
         totals: Totals { sessions_started: 7, sessions_ended: 4, sessions_failed: 1 },
         ports: vec![PortReport { port: 40_000, received: 5000, sent: 300, dropped_forged: 9, ..PortReport::default() }],
+        viewers: ViewersReport {
+            present: vec![ConnectionState::Connected, ConnectionState::Connected, ConnectionState::Connecting],
+            started: 8,
+            sent: Sent {
+                packets: 9000,
+                bytes: 8_000_000,
+                nacked: 31,
+                retransmitted: 30,
+                dropped: 5,
+                ..Sent::default()
+            },
+            estimates: vec![("stage".into(), vec![400_000, 900_000, 2_000_000])],
+        },
     }
 }
