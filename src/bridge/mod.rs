@@ -17,6 +17,7 @@
 //! `webrtcbridgebin` is this with properties; [`WebRtcServer`] is it for Rust programs. Both hold no logic.
 
 mod admission;
+mod call;
 mod channels;
 mod connection_state;
 mod description;
@@ -24,6 +25,7 @@ mod embed;
 mod hearing;
 mod marker;
 mod monitor;
+mod notices;
 mod peer;
 mod pipeline;
 mod placeholders;
@@ -38,6 +40,7 @@ mod viewers;
 mod words;
 
 pub use {
+    call::{CallConfig, CallCounts, CallObserver, CallState, Seat},
     connection_state::ConnectionState,
     description::{Description, DescriptionError},
     embed::{ServerHandle, WebRtcServer},
@@ -49,6 +52,7 @@ pub use {
     viewers::{Sources, ViewerView, Viewers, ViewersConfig},
 };
 pub(crate) use {
+    notices::Notices,
     server::Server,
     signaled::{Signaled, ours, told},
 };

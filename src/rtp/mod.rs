@@ -18,6 +18,7 @@ mod backlog;
 mod caps;
 mod chain;
 mod crossing;
+pub mod data;
 mod elements;
 mod loss_gate;
 mod numbering;

@@ -278,7 +278,7 @@ fn judge(table: &Table, uri: &Uri, method: &Method, headers: &HeaderMap) -> Resu
 fn roles(path: &str, method: &Method) -> &'static [Role] {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match path.split('/').nth(1).unwrap_or_default() {
-        "whip" => &[Role::Publish],
+        "whip" | "offer" => &[Role::Publish],
         "whep" => &[Role::View],
         "metrics" | "status" => &[Role::Admin],
         "healthz" | "readyz" => &[], // asked for by whatever name, and tell nothing

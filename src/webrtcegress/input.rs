@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     codec::{Codec, MediaKind},
-    rtp::Payloader,
+    rtp::{Payloader, announced_caps},
     session::{KeyframePolicy, Means},
     transcode::{self, Chain, Conversation},
 };
@@ -197,6 +197,16 @@ impl Input {
         self.stop();
         let _ = self.pad.set_active(false);
         let _ = element.remove(&self.pacer);
+    }
+
+    /// The number of its track, once it has started.
+    pub(super) fn index(&self) -> Option<usize> {
+        lock(&self.place).as_ref().map(|place| place.index)
+    }
+
+    /// Whether upstream could send this codec; that is not known before it is linked.
+    pub(super) fn may_get(&self, codec: Codec) -> bool {
+        !self.pad.is_linked() || self.pad.peer_query_caps(None).can_intersect(&announced_caps(codec))
     }
 
     /// How far EOS has come.

@@ -26,6 +26,7 @@ mod lane;
 mod rate;
 mod role;
 mod sender;
+mod session;
 mod settings;
 mod stats;
 mod templates;

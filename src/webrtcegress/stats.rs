@@ -38,7 +38,7 @@ pub(super) fn structure(running: Option<Running<'_>>, inputs: &[std::sync::Arc<I
     if let Some(Running { role, mux, fanout }) = running {
         let (viewers, total) = role.viewers();
         stats = stats
-            .field_if_some("url", role.listening())
+            .field_if_some("url", role.listening().or_else(|| role.calls()))
             .field("viewers", u32::try_from(viewers).unwrap_or(u32::MAX))
             .field("viewers-total", total)
             .field("overflowed", fanout.source().stats().overflowed)

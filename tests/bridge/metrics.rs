@@ -1,0 +1,112 @@
+//! `/metrics` and `/api/v1/status` of a bridge server that works: numbers of real sessions, while they come and go.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::common::{
+    SOON, http,
+    nginx::Nginx,
+    publisher::{Options, Publisher},
+    server::BridgeServer,
+    wait_until,
+};
+use serde_json::Value;
+
+fn get(server: &BridgeServer, path: &str) -> String {
+    let mut answer = http().get(format!("{}{path}", server.url())).call().expect("an answer");
+    let text = answer.body_mut().read_to_string().expect("text");
+    assert_eq!(answer.status().as_u16(), 200, "{path}: {text}");
+    text
+}
+
+/// The value of the one series of a name whose labels hold all of these.
+fn value(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    let is_it = |line: &&str| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|l| line.contains(l))
+    };
+    metrics.lines().find(is_it)?.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn a_session_shows_with_its_media_and_where_it_goes_and_then_no_more() {
+    let nginx = Nginx::start();
+    let session = format!("webrtcingest : rtmpbridgesink location={}", nginx.url("{channel}-key"));
+    let server = BridgeServer::start(&[("session", &session)]);
+    let publisher = Publisher::start(&server.whip("red"));
+    nginx.wait_recorded("red-key", SOON, |flv| flv.has_seconds(2, 2));
+    let red = "channel=\"red\"";
+    let metrics = wait_until("numbers of all kinds", SOON, || {
+        let metrics = get(&server, "/metrics");
+        let flows = value(&metrics, "webrtcbridge_destination_sent_bytes_total", &[red])? > 10_000.0
+            && value(&metrics, "webrtcbridge_track_bitrate_bits_per_second", &[red, "kind=\"video\""])? > 10_000.0
+            && value(&metrics, "webrtcbridge_session_round_trip_seconds", &[red])? < 1.0;
+        flows.then_some(metrics)
+    });
+    for (name, labels, least, most) in [
+        ("webrtcbridge_sessions", &["state=\"connected\""][..], 1.0, 1.0),
+        ("webrtcbridge_live_channels", &[], 1.0, 1.0),
+        ("webrtcbridge_track_received_packets_total", &[red, "kind=\"video\"", "codec=\"H264\""], 50.0, 1e6),
+        ("webrtcbridge_track_received_packets_total", &[red, "kind=\"audio\"", "codec=\"OPUS\""], 50.0, 1e6),
+        ("webrtcbridge_destination_state", &[red, "destination=\"0\"", "state=\"live\""], 1.0, 1.0),
+        ("webrtcbridge_destination_lag_seconds", &[red], 0.0, 3.0),
+        ("webrtcbridge_session_encoder_info", &[red, "kind=\"video\"", "encoder=\"passthrough\""], 1.0, 1.0),
+        ("webrtcbridge_udp_received_datagrams_total", &[], 100.0, 1e9),
+        ("process_cpu_seconds_total", &[], 0.01, 1e6),
+    ] {
+        let value = value(&metrics, name, labels).unwrap_or_else(|| panic!("no {name} {labels:?} in\n{metrics}"));
+        assert!((least..=most).contains(&value), "{name} {labels:?}: {value}");
+    }
+    assert!(!metrics.contains("red-key"), "a stream key:\n{metrics}");
+    let status: Value = serde_json::from_str(&get(&server, "/api/v1/status")).expect("JSON");
+    assert_eq!(status["sessions"][0]["channel"], "red");
+    assert_eq!(status["sessions"][0]["destinations"][0]["state"], "live");
+    assert!(!status.to_string().contains("red-key"), "a stream key: {status}");
+    publisher.delete();
+    server.wait_state("red", "ended");
+    wait_until("an end to its series", SOON, || (!get(&server, "/metrics").contains(red)).then_some(()));
+    let ended = value(&get(&server, "/metrics"), "webrtcbridge_sessions_ended_total", &["reason=\"ended\""]);
+    assert_eq!(ended, Some(1.0));
+}
+
+#[test]
+fn whoever_looks_while_sessions_come_and_go_disturbs_nobody() {
+    let server = BridgeServer::start(&[(
+        "session",
+        "webrtcingest name=in ! fakesink sync=false async=false in. ! fakesink sync=false async=false",
+    )]);
+    let audio = || Options { video: None, ..Options::default() };
+    let steady = Publisher::start_with(&server.whip("steady"), audio());
+    let (over, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let url = server.url();
+    let lookers: Vec<_> = ["/metrics", "/api/v1/status", "/api/v1/channels"]
+        .map(|path| {
+            let (url, over, looks) = (format!("{url}{path}"), over.clone(), looks.clone());
+            std::thread::spawn(move || {
+                let mut slowest = Duration::ZERO;
+                while !over.load(SeqCst) {
+                    let start = Instant::now();
+                    let answer = http().get(&url).call().expect("an answer");
+                    assert_eq!(answer.status().as_u16(), 200, "{url}");
+                    slowest = slowest.max(start.elapsed());
+                    looks.fetch_add(1, SeqCst);
+                }
+                slowest
+            })
+        })
+        .into();
+    for round in 0..12 {
+        let publisher = Publisher::start_with(&server.whip(&format!("round-{round}")), audio());
+        if round % 2 == 0 { publisher.delete() } else { publisher.vanish() }
+    }
+    over.store(true, SeqCst);
+    let slowest: Vec<_> = lookers.into_iter().map(|looker| looker.join().expect("a looker")).collect();
+    assert!(looks.load(SeqCst) > 30, "{looks:?} looks");
+    assert!(slowest.iter().all(|slowest| *slowest < Duration::from_secs(5)), "{slowest:?}");
+    steady.assert_unharmed();
+}
