@@ -342,3 +342,18 @@ fn assert_follows(codec: &str, payload_type: u8) {
     assert!(keyframes < 40, "{keyframes} keyframes were asked for");
     path.stop();
 }
+
+#[test]
+fn our_own_client_watches_what_is_served() {
+    let egress = Egress::start("", &format!("{VIDEO} ! out.video_0 {SOUND}"));
+    let watcher = Egress::parse(&format!(
+        "webrtcingest name=in uri={} in.video_0 ! fakesink name=v async=false in.audio_0 ! fakesink name=a async=false",
+        egress.url().replace("http://", "whep://")
+    ));
+    wait_until("frames", SOON, || {
+        let stats = watcher.by_name("in").expect("in").property::<gst::Structure>("stats");
+        (stats.get::<u64>("frames").ok()? > 100).then_some(())
+    });
+    watcher.set_state(gst::State::Null).expect("stopped");
+    wait_until("nobody", SOON, || (egress.state() == "new").then_some(()));
+}
