@@ -2,7 +2,11 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
 
 use common::{
     SOON, free_port, http,
@@ -223,5 +227,30 @@ fn paused_it_takes_no_offers_and_played_on_it_goes_on() {
     let before = frames();
     wait_until("more frames", SOON, || (frames() > before + 50).then_some(()));
     publisher.assert_unharmed();
+    drop(publisher);
+}
+
+#[test]
+fn a_pause_that_comes_while_a_session_begins_holds_for_it_too() {
+    let (made, is_made) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let server = BridgeServer::start_with(&[], |bin| {
+        bin.connect("create-session", false, move |_| {
+            let session = gst::parse::launch("webrtcingest ! fakesink sync=false async=false").expect("a pipeline");
+            made.send(session.clone()).expect("the test listens");
+            may_go_on.lock().expect("unharmed").recv().expect("the test says so");
+            Some(session.to_value())
+        });
+    });
+    let whip = server.whip("red");
+    let publishing = thread::spawn(move || Publisher::start_with(&whip, audio_only()));
+    let session = is_made.recv_timeout(SOON).expect("a session");
+    server.pipeline.set_state(gst::State::Paused).expect("paused");
+    go_on.send(()).expect("the session waits");
+    let publisher = publishing.join().expect("a publisher");
+    wait_until("the session to pause", SOON, || (session.current_state() == gst::State::Paused).then_some(()));
+    server.pipeline.set_state(gst::State::Playing).expect("playing");
+    wait_until("the session to play", SOON, || (session.current_state() == gst::State::Playing).then_some(()));
     drop(publisher);
 }
