@@ -245,22 +245,21 @@ impl Member {
     }
 
     async fn admit(&self, role: Role, channel: Option<&ChannelId>) -> Result<Credential, Refused> {
-        let ask = Ask { role, channel, token: self.token.as_deref(), from: self.remote.ip() };
-        Ok(self.shared.gate.admit(ask).await?)
+        Ok(self.shared.gate.admit(self.ask(role, channel)).await?)
+    }
+
+    fn ask<'a>(&'a self, role: Role, channel: Option<&'a ChannelId>) -> Ask<'a> {
+        Ask { role, channel, token: self.token.as_deref(), from: self.remote.ip() }
     }
 
     /// Peers send as well as receive, and nothing of theirs goes into a session of ours: any token that the server asks for
     /// lets them in, and no channel's key is needed.
     async fn admit_to_take_part(&self, channel: Option<&ChannelId>) -> Result<Credential, Refused> {
         let gate = &self.shared.gate;
-        let watching = self.admit(Role::View, channel);
         match (gate.needs_token(Role::View), gate.needs_token(Role::Publish)) {
-            (_, false) => watching.await,
-            (false, true) => self.admit(Role::Publish, None).await,
-            (true, true) => match watching.await {
-                Ok(credential) => Ok(credential),
-                Err(_) => self.admit(Role::Publish, None).await,
-            },
+            (_, false) => self.admit(Role::View, channel).await,
+            (false, true) => self.admit(Role::Publish, channel).await,
+            (true, true) => Ok(gate.admit_either(self.ask(Role::View, channel), Role::Publish).await?),
         }
     }
 
