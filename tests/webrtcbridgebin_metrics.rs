@@ -94,9 +94,13 @@ fn whoever_looks_while_sessions_come_and_go_disturbs_nobody() {
                 while !over.load(SeqCst) {
                     let start = Instant::now();
                     let answer = http().get(&url).call().expect("an answer");
-                    assert_eq!(answer.status().as_u16(), 200, "{url}");
                     slowest = slowest.max(start.elapsed());
-                    looks.fetch_add(1, SeqCst);
+                    match answer.status().as_u16() {
+                        200 => looks.fetch_add(1, SeqCst),
+                        // So many looks are too many.
+                        429 => continue,
+                        other => panic!("{url}: {other}"),
+                    };
                 }
                 slowest
             })

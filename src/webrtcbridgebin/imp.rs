@@ -4,6 +4,7 @@
 use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use gst::{
     subclass::prelude::*,
 };
 use once_cell::sync::Lazy;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{settings::Settings, stats};
 use crate::{
@@ -241,7 +243,7 @@ impl WebrtcBridgeBin {
         }
         let element = self.obj().downgrade();
         let builder = Builder { element: element.clone(), description };
-        let authorizer = self.is_asked().then(|| Arc::new(Asking(element.clone())) as Arc<dyn Authorizer>);
+        let authorizer = self.is_asked().then(|| Arc::new(Asking::new(element.clone())) as Arc<dyn Authorizer>);
         let config = settings.resolve(Arc::new(builder), Arc::new(Bus(element)), authorizer)?;
         let server = Server::start(config).map_err(|error| error.to_string())?;
         if let Some(warning) = server.warning() {
@@ -363,17 +365,37 @@ impl SessionBuilder for Builder {
     }
 }
 
-/// Asks the application who may do what.
-struct Asking(glib::WeakRef<super::WebrtcBridgeBin>);
+/// Asks the application who may do what: so many at a time, each on a thread of its own. The runtime's are the sessions',
+/// and an application that does not answer must not have those.
+struct Asking {
+    element: glib::WeakRef<super::WebrtcBridgeBin>,
+    turns: Arc<Semaphore>,
+}
+
+/// More than a database behind it wants to be asked at a time; further ones wait for their turn.
+const MOST_ASKED: usize = 16;
+
+impl Asking {
+    fn new(element: glib::WeakRef<super::WebrtcBridgeBin>) -> Self {
+        Self { element, turns: Arc::new(Semaphore::new(MOST_ASKED)) }
+    }
+}
 
 #[async_trait]
 impl Authorizer for Asking {
     async fn authorize(&self, _: Role, channel: Option<&ChannelId>, token: Option<&str>) -> bool {
-        let (element, channel, token) = (self.0.clone(), channel.map(ToString::to_string), token.map(str::to_owned));
-        let asking = tokio::task::spawn_blocking(move || {
-            element.upgrade().is_some_and(|element| element.emit_by_name::<bool>("authorize", &[&channel, &token]))
+        let Ok(turn) = self.turns.clone().acquire_owned().await else { return false };
+        let (element, channel, token) =
+            (self.element.clone(), channel.map(ToString::to_string), token.map(str::to_owned));
+        let (tell, told) = oneshot::channel();
+        let asking = thread::Builder::new().name("authorize".into()).spawn(move || {
+            // Until it has answered, also when nobody waits for it any more.
+            let _turn = turn;
+            let may =
+                element.upgrade().is_some_and(|element| element.emit_by_name::<bool>("authorize", &[&channel, &token]));
+            let _ = tell.send(may);
         });
-        asking.await.unwrap_or(false)
+        asking.is_ok() && told.await.unwrap_or(false)
     }
 }
 

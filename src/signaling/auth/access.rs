@@ -7,14 +7,16 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use tokio::time::timeout;
+use tracing::warn;
 
 use super::{
     Ask, Authorizer, Denied, Door, Gate, Role,
-    counters::AuthCounters,
+    counters::{AuthCounters, Outcome},
     failures::Patient,
     jwt::{Finding, Jwt},
     token::RequiredToken,
-    webhook::{Said, Webhook},
+    webhook::{Said, TIMEOUT, Webhook},
 };
 use crate::{
     channel::{Credential, KeyFit, Registry},
@@ -91,6 +93,7 @@ impl Access {
             authorizer: self.authorizer,
             webhook,
             registry,
+            counters: counters.clone(),
         };
         Ok(Arc::new(Patient::new(gate, counters)))
     }
@@ -104,6 +107,7 @@ struct AccessGate {
     authorizer: Option<Arc<dyn Authorizer>>,
     webhook: Option<Webhook>,
     registry: Arc<dyn Registry>,
+    counters: Arc<AuthCounters>,
 }
 
 impl AccessGate {
@@ -151,10 +155,17 @@ impl AccessGate {
     async fn ask_others(&self, ask: Ask<'_>) -> Said {
         let Ask { role, channel, token, .. } = ask;
         // The application is told of no role, so its yes must not make an administrator.
-        if let (Some(authorizer), Role::Publish | Role::View) = (&self.authorizer, role)
-            && authorizer.authorize(role, channel, token).await
-        {
-            return Said::Yes;
+        if let (Some(authorizer), Role::Publish | Role::View) = (&self.authorizer, role) {
+            match timeout(TIMEOUT, authorizer.authorize(role, channel, token)).await {
+                Ok(true) => return Said::Yes,
+                Ok(false) => {}
+                // Asking on would take longer than clients wait.
+                Err(_) => {
+                    self.counters.count(Outcome::Unanswered);
+                    warn!("the application does not say within {} s who may do what", TIMEOUT.as_secs());
+                    return Said::Nothing;
+                }
+            }
         }
         match &self.webhook {
             Some(webhook) => webhook.ask(ask).await,

@@ -29,7 +29,7 @@ pub(crate) struct AuthCounts {
     pub(crate) forbidden: u64,
     /// Refused unheard, after too many wrong tokens from the same address.
     pub(crate) slowed: u64,
-    /// Questions to `auth-url` and requests for key sets that came to nothing.
+    /// Questions to `auth-url` and to the application, and requests for key sets, that came to nothing.
     pub(crate) unanswered: u64,
 }
 
