@@ -8,7 +8,11 @@ mod families;
 pub(crate) mod process;
 pub(crate) mod requests;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use axum::{
     Extension,
@@ -63,6 +67,7 @@ pub(crate) async fn metrics(
         auth: site.auth.read(),
         sockets: site.sockets.counts(),
         tls: table.tls.clone(),
+        turned_away: table.turned_away.load(Relaxed),
     };
     let text = write(numbers).map_err(|error| AnswerError::Internal(error.to_string()))?;
     let (content_type, text) = match takes_open_metrics(&headers) {
