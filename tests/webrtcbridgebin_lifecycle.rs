@@ -88,6 +88,8 @@ fn a_mistake_in_the_description_is_told_at_the_start_with_a_mark_and_without_key
         let at: String = lines[1].chars().skip(column).collect();
         assert!(at.starts_with(marked), "{mistake}");
     }
+    let unknown = mistake("webrtcingest ! h264parse ! strange://me:s3cret@h/live/s3cret");
+    assert!(unknown.contains("strange://") && !unknown.contains("s3cret"), "{unknown}");
     assert!(mistake(&format!("webrtcingest ! ! {sink}")).starts_with("this is no pipeline description"));
     assert!(mistake("webrtcingest ! fakesink webrtcingest ! fakesink").contains("both want the publisher's media"));
 }
