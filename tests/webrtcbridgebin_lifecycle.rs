@@ -63,12 +63,21 @@ fn what_is_secret_is_shown_redacted() {
     server.bin.set_property("auth-url", "http://127.0.0.1/ask?key=s3cret");
     server.bin.set_property("session", "webrtcingest : rtmpbridgesink location=rtmp://h/live/s3cret");
     server.bin.set_property("turn-servers", gst::Array::new(["turn://me:s3cret@127.0.0.1:3478"]));
+    server.bin.set_property("jwks-uri", "https://127.0.0.1/keys?key=s3cret");
+    assert_eq!(server.bin.property::<String>("jwks-uri"), "https://127.0.0.1/keys?…");
     for property in server.bin.list_properties().iter() {
         let value = server.bin.property_value(property.name());
         let text = value.serialize().map(|text| text.to_string()).unwrap_or_default();
         assert!(!text.contains("s3cret"), "{}: {text}", property.name());
     }
     assert_eq!(server.bin.property::<String>("session"), "webrtcingest : rtmpbridgesink location=…");
+    for property in ["jwks-uri", "auth-url"] {
+        server.bin.set_property(property, "https://me:s3cret@127.0.0.1/keys");
+        let shown = server.bin.property::<String>(property);
+        assert!(!shown.contains("s3cret"), "{property}: {shown}");
+    }
+    server.bin.set_property("session", "webrtcingest ! flvmux ! rtmp://me:s3cret@h/live/s3cret?s3cret");
+    assert_eq!(server.bin.property::<String>("session"), "webrtcingest ! flvmux ! rtmp://…");
 }
 
 #[test]

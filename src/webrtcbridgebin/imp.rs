@@ -22,7 +22,7 @@ use crate::{
     bridge::{Description, Observer, Server, SessionBuilder, SessionChange, properties},
     channel::ChannelId,
     runtime,
-    signaling::{Authorizer, Role, SessionId, abbreviate},
+    signaling::{Authorizer, Role, SessionId, abbreviate, client::HttpUrl},
 };
 
 pub(super) static CAT: Lazy<gst::DebugCategory> =
@@ -57,8 +57,8 @@ pub struct WebrtcBridgeBin {
         nick = "Token for everything", blurb = "Bearer token for DELETE, /metrics and /status; without one these are for this machine alone; shown redacted")]
     #[property(name = "jwt-secret", get = Self::shown_jwt_secret, set, type = Option<String>, member = jwt_secret,
         nick = "JWT secret", blurb = "Secret of tokens signed with HS256; shown redacted")]
-    #[property(name = "jwks-uri", get, set, type = Option<String>, member = jwks_uri, nick = "JWKS address",
-        blurb = "Where the keys are of tokens signed with RS256 or ES256")]
+    #[property(name = "jwks-uri", get = Self::shown_jwks_uri, set, type = Option<String>, member = jwks_uri, nick = "JWKS address",
+        blurb = "Where the keys are of tokens signed with RS256 or ES256; shown without its query")]
     #[property(name = "auth-url", get = Self::shown_auth_url, set, type = Option<String>, member = auth_url, nick = "Authorization webhook",
         blurb = "Is asked by POST who may do what; shown without its query")]
     #[property(name = "allowed-origins", get, set, type = gst::Array, member = allowed_origins, nick = "Allowed origins",
@@ -321,11 +321,11 @@ impl WebrtcBridgeBin {
     }
 
     fn shown_auth_url(&self) -> Option<String> {
-        let url = self.settings().auth_url.clone()?;
-        Some(match url.split_once('?') {
-            Some((before, _)) => format!("{before}?…"),
-            None => url,
-        })
+        shown_url(&self.settings().auth_url)
+    }
+
+    fn shown_jwks_uri(&self) -> Option<String> {
+        shown_url(&self.settings().jwks_uri)
     }
 
     fn shown_turn_servers(&self) -> gst::Array {
@@ -343,6 +343,12 @@ impl WebrtcBridgeBin {
 
 fn shown(secret: &Option<String>) -> Option<String> {
     secret.as_ref().map(|_| "***".to_owned())
+}
+
+/// Without its query, which may hold a key; what is no URL that we take may hold one anywhere.
+fn shown_url(text: &Option<String>) -> Option<String> {
+    let url = text.as_ref()?.parse::<HttpUrl>();
+    Some(url.map_or_else(|_| "***".to_owned(), |url| url.to_string()))
 }
 
 /// Lets the application make a session's pipeline, or takes the description.
