@@ -22,8 +22,11 @@ use crate::{
     signaling::auth::{Ask, Role},
 };
 
-/// Channels that a connection remembers as its own; further ones it can use with their keys.
+/// Channels that a connection remembers as its own; further ones it can use with their keys. So many may be such that
+/// nobody has published on.
 const MOST_OWN: usize = 16;
+
+const TOO_MANY_UNUSED: &str = "there are too many channels of yours that nobody has published on yet; use or stop one";
 
 /// A client, from its connection's beginning to its end.
 pub(super) struct Member {
@@ -90,9 +93,21 @@ impl Member {
 
     async fn create(&mut self, about: NewChannel) -> Result<ServerMessage, Refused> {
         self.admit(Role::Publish, None).await?;
+        let unused = &self.shared.limits.unused;
+        let is_unused = |(own, _): &(ChannelId, Credential)| unused.has(own);
+        let place = match unused.place(self.remote.ip()) {
+            Ok(place) if self.own.iter().filter(|own| is_unused(own)).count() < MOST_OWN => place,
+            _ => return Err(Refused::new(Code::Unavailable, TOO_MANY_UNUSED)),
+        };
         let created = self.shared.registry.create(about).await?;
+        unused.add(created.id.clone(), place);
+        // It may have been quick to go, and the news of that too.
+        if self.shared.registry.get(&created.id).await.is_none() {
+            unused.remove(&created.id);
+        }
         if self.own.len() >= MOST_OWN {
-            self.own.remove(0);
+            let spare = self.own.iter().position(|own| !is_unused(own));
+            self.own.remove(spare.unwrap_or_default());
         }
         self.own.push((created.id.clone(), Credential::of(&created.key)));
         Ok(ServerMessage::Created { channel: created.id.to_string(), key: created.key })
