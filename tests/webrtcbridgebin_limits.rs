@@ -38,6 +38,7 @@ fn one_more_than_there_may_be_is_told_to_come_back() {
     let response = request.send(half_open::offer(&[])).expect("an answer");
     assert_eq!(response.status().as_u16(), 503);
     assert!(response.headers().contains_key("retry-after"));
+    assert_eq!(server.stats().get::<u64>("offers-refused"), Ok(1));
     first.delete();
     let third = wait_until("room", SOON, || Publisher::offer(&server.whip("three"), audio_only()).ok());
     third.wait_connected(SOON);

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     channel::{ChannelId, Registry},
-    session::{MuxStats, Session, SessionConfig},
+    session::{MuxStats, Session, SessionConfig, SessionError, negotiate},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer, SessionId},
 };
 
@@ -203,9 +203,18 @@ impl OfferAnswerer for Sessions {
         self.shared.config.http.spawn(run::run(self.shared.clone(), offer, tell));
         let answer = told.await.unwrap_or_else(|_| Err(AnswerError::Internal("answering failed".into())));
         if matches!(answer, Err(AnswerError::Unavailable(_))) {
-            self.shared.refused.fetch_add(1, Relaxed);
+            self.turned_away();
         }
         answer
+    }
+
+    fn check(&self, offer: &str) -> Result<(), AnswerError> {
+        negotiate(offer, &self.shared.config.session.codecs).map_err(SessionError::from)?;
+        Ok(())
+    }
+
+    fn turned_away(&self) {
+        self.shared.refused.fetch_add(1, Relaxed);
     }
 }
 

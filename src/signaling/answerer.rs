@@ -12,6 +12,14 @@ use crate::channel::{ChannelId, Credential};
 pub trait OfferAnswerer: Send + Sync + 'static {
     /// Answers one offer, with host candidates and at once: it never waits for STUN, nor for the peer.
     async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError>;
+
+    /// Whether an offer could be answered, if there were room: asked before something makes room for it.
+    fn check(&self, _offer: &str) -> Result<(), AnswerError> {
+        Ok(())
+    }
+
+    /// An offer was turned away before it came here, as there are as many sessions as the endpoint may have.
+    fn turned_away(&self) {}
 }
 
 /// One SDP offer, already checked for size, content type, number of candidates and the bearer token.

@@ -202,6 +202,7 @@ impl Endpoint {
         let id = SessionId::random();
         let mut sessions = lock(&self.sessions);
         if sessions.len() >= self.most_sessions {
+            self.answerer.turned_away();
             return Err(Refusal::TooManySessions(self.most_sessions));
         }
         sessions.insert(id.as_str().to_owned(), Slot { channel, session: None });
