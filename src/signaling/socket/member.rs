@@ -238,7 +238,7 @@ impl Member {
         if here.as_ref() == Some(&channel) {
             self.unpublish().await;
         }
-        self.hub().close_room(&channel, STOPPED);
+        // The others are told when the registry's news come; by now there may be a new channel of this name.
         Ok(ServerMessage::Closed { reason: STOPPED.into() })
     }
 
