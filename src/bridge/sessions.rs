@@ -104,6 +104,9 @@ pub(super) struct Orders {
 /// Pipelines that are made at the same time: each takes a core for some milliseconds, which live ones need as well.
 const BUILDING: usize = 4;
 
+/// Longer than any session is let go on.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How long stopping waits for pipelines to stop.
 const STOPPING: Duration = Duration::from_secs(3);
 
@@ -137,7 +140,9 @@ impl Sessions {
 
     /// Takes no more offers and brings all sessions to their end, within `time`; does not wait for it.
     pub(crate) fn drain(&self, time: Duration) {
-        let until = Instant::now() + time;
+        let now = Instant::now();
+        // A time that the clock cannot show does not come; a year is as good.
+        let until = now.checked_add(time).unwrap_or(now + FOR_EVER);
         self.shared.orders.send_modify(|orders| {
             orders.drain = Some(orders.drain.map_or(until, |before| before.min(until)));
         });
