@@ -14,12 +14,11 @@ impl Monitor for Sessions {
     fn report(&self) -> Report {
         let totals = self.totals();
         let sessions = self.list();
-        let there = u64::try_from(sessions.len()).unwrap_or(u64::MAX);
         Report {
             sessions: sessions.iter().map(of_session).collect(),
             totals: Totals {
                 sessions_started: totals.started,
-                sessions_ended: totals.started.saturating_sub(totals.failed).saturating_sub(there),
+                sessions_ended: totals.ended,
                 sessions_failed: totals.failed,
             },
             ports: vec![of_port(self.port(), self.port_stats())],

@@ -88,6 +88,7 @@ pub(super) struct Shared {
     running: Mutex<BTreeMap<u64, Arc<Entry>>>,
     count: watch::Sender<usize>,
     started: AtomicU64,
+    ended: AtomicU64,
     failed: AtomicU64,
     refused: AtomicU64,
 }
@@ -122,6 +123,7 @@ impl Sessions {
                 running: Mutex::default(),
                 count: watch::Sender::new(0),
                 started: AtomicU64::new(0),
+                ended: AtomicU64::new(0),
                 failed: AtomicU64::new(0),
                 refused: AtomicU64::new(0),
             }),
@@ -194,6 +196,7 @@ impl Sessions {
             sessions,
             half_open,
             started: shared.started.load(Relaxed),
+            ended: shared.ended.load(Relaxed),
             failed: shared.failed.load(Relaxed),
             refused: shared.refused.load(Relaxed),
         }
@@ -327,6 +330,9 @@ impl Drop for Member {
     fn drop(&mut self) {
         let Some(shared) = self.shared.upgrade() else { return };
         let entry = shared.running().remove(&self.number);
+        if self.told != SessionState::Failed {
+            shared.ended.fetch_add(1, Relaxed);
+        }
         shared.count.send_modify(|count| *count -= 1);
         drop(entry);
     }
