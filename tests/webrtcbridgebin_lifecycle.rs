@@ -234,7 +234,10 @@ fn paused_it_takes_no_offers_and_played_on_it_goes_on() {
     assert_eq!(server.pipeline.set_state(gst::State::Paused), Ok(gst::StateChangeSuccess::NoPreroll));
     let refused = Publisher::offer(&server.whip("blue"), audio_only()).err().expect("refused");
     assert_eq!(refused.status, 503, "{}", refused.body);
+    let ready = || http().get(format!("{}/readyz", server.url())).call().expect("an answer").status().as_u16();
+    assert_eq!(ready(), 503, "nobody is to be sent here");
     server.pipeline.set_state(gst::State::Playing).expect("playing");
+    assert_eq!(ready(), 200);
     let before = frames();
     wait_until("more frames", SOON, || (frames() > before + 50).then_some(()));
     publisher.assert_unharmed();

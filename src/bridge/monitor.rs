@@ -28,6 +28,10 @@ impl Monitor for Sessions {
     fn is_draining(&self) -> bool {
         Sessions::is_draining(self)
     }
+
+    fn takes_offers(&self) -> bool {
+        Sessions::takes_offers(self)
+    }
 }
 
 fn of_session(session: &SessionView) -> SessionReport {

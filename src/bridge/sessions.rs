@@ -174,6 +174,11 @@ impl Sessions {
         entries.iter().map(|entry| entry.view()).collect()
     }
 
+    /// Whether offers are taken now.
+    pub(crate) fn takes_offers(&self) -> bool {
+        self.shared.timing().is_ok()
+    }
+
     /// Whether no more offers are taken.
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.orders.borrow().drain.is_some()
