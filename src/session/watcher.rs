@@ -36,6 +36,8 @@ pub(super) enum Command {
     OfferRestart(oneshot::Sender<Result<LocalIce, IceError>>),
     /// Candidates are asked for that the peer does not know.
     NewCandidates(oneshot::Sender<Option<LocalIce>>),
+    /// It knows them now.
+    CandidatesTold,
 }
 
 /// Owns the connection until the session is over.
@@ -112,6 +114,7 @@ impl Watcher {
                         let _ = answer.send(self.ice.offer_restart(&*self.connection).await);
                     }
                     Some(Command::NewCandidates(answer)) => _ = answer.send(self.ice.new_candidates()),
+                    Some(Command::CandidatesTold) => self.ice.candidates_told(),
                 },
                 () = at(deadline) => match phase {
                     Phase::Connecting { .. } => return end(EndReason::ConnectTimeout, None),
