@@ -104,7 +104,8 @@ impl<G: Gate, C: Clock + Clone> Patient<G, C> {
                 self.wrong(ask.from).map_err(|wait| Refusal::TooManyFailures { wait })?;
             }
             // Nobody guesses who has a token that was right once, or cannot be told so.
-            Err(_) => self.counters.count(Outcome::Wrong),
+            Err(Refusal::Unauthorized(Denied::OutOfTime)) => self.counters.count(Outcome::Expired),
+            Err(_) => self.counters.count(Outcome::Undecided),
         }
         answer
     }

@@ -91,11 +91,13 @@ impl Numbers {
     }
 
     fn of_admission(&self, to: &mut Families<'_>) -> fmt::Result {
-        let AuthCounts { admitted, missing, wrong, forbidden, slowed, unanswered } = self.auth;
+        let AuthCounts { admitted, missing, wrong, expired, undecided, forbidden, slowed, unanswered } = self.auth;
         let outcomes = [
             ("admitted", admitted),
             ("missing", missing),
             ("wrong", wrong),
+            ("expired", expired),
+            ("undecided", undecided),
             ("forbidden", forbidden),
             ("slowed", slowed),
         ];
