@@ -47,6 +47,7 @@ const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
         (status = 401, response = doc::Unauthorized),
         (status = 403, response = doc::Forbidden),
         (status = 429, response = doc::TooOften),
+        (status = 500, response = doc::Internal),
     ),
     security(("token" = [])),
 )]
