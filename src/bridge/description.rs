@@ -6,6 +6,7 @@ use super::{
     marker,
     peer::Peer,
     properties::{ignored_in_session, strings},
+    words::without_addresses,
 };
 
 /// A pipeline description that has been tried.
@@ -87,8 +88,8 @@ fn launch(text: &str) -> Result<gst::Bin, DescriptionError> {
 
 /// The parser's words with a marker where they lead; without the values that it repeats.
 fn explain(text: &str, error: &glib::Error) -> String {
-    let said = error.message();
-    let names: Vec<&str> = said.split('"').skip(1).step_by(2).collect();
+    let names: Vec<&str> = error.message().split('"').skip(1).step_by(2).collect();
+    let said = &without_addresses(error.message());
     match (error.kind::<gst::ParseError>(), names.as_slice()) {
         (Some(gst::ParseError::NoSuchElement), [element, ..]) => marker::at_element(text, said, element),
         (Some(gst::ParseError::NoSuchProperty), [property, ..]) => marker::at_property(text, said, property),

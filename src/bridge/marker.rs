@@ -1,4 +1,5 @@
-//! Shows where in a pipeline description a mistake is, without the values of its properties. Pure.
+//! Shows where in a pipeline description a mistake is, without the values of its properties, nor what stands in it as an
+//! address, as a sink may be. Pure.
 
 /// What is wrong, and under the description a mark at the element of this name.
 pub(super) fn at_element(text: &str, what: &str, element: &str) -> String {
@@ -43,7 +44,7 @@ fn is_part_of_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '.')
 }
 
-/// The description in one line with `…` for each value.
+/// The description in one line with `…` for each value, and for each address behind its scheme.
 pub(super) fn masked(text: &str) -> String {
     masked_with_column(text, None).0
 }
@@ -75,10 +76,11 @@ fn masked_with_column(text: &str, at: Option<usize>) -> (String, Option<usize>) 
         }
         line.push(if c.is_whitespace() { ' ' } else { c });
         columns += 1;
-        if c == '=' {
+        let is_address = c == '/' && line.ends_with("://");
+        if c == '=' || is_address {
             line.push('…');
             columns += 1;
-            value = Some(Value::default());
+            value = Some(if is_address { Value::address(&line) } else { Value::default() });
         }
     }
     (line, column)
@@ -93,6 +95,14 @@ struct Value {
 }
 
 impl Value {
+    /// An address of which this is there. It has no white space in front of it, and may be in quotes.
+    fn address(line: &str) -> Self {
+        let scheme = line.trim_end_matches(['/', ':', '…']);
+        let before = scheme.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+        let quote = before.chars().next_back().filter(|c| matches!(c, '"' | '\''));
+        Self { begun: true, quote, escaped: false }
+    }
+
     fn ends_at(&mut self, c: char) -> bool {
         if self.escaped {
             self.escaped = false;
@@ -136,6 +146,15 @@ mod tests {
             assert!(!shown.contains("s3cret") && shown.ends_with(" ! y"), "{shown}");
         }
         assert!(!nowhere("x location=\"s3cret", "bad").contains("s3cret"));
+    }
+
+    #[test]
+    fn an_address_in_the_place_of_an_element_is_not_shown() {
+        assert_eq!(masked("a ! flvmux ! rtmp://me:s3cret@h/live/s3cret"), "a ! flvmux ! rtmp://…");
+        assert_eq!(masked("rtsp://h/s3cret?x=s3cret#s3cret ! b c=d"), "rtsp://… ! b c=…");
+        assert_eq!(masked("a : b location=\"rtmp://h/s3cret\" c=d"), "a : b location=… c=…");
+        assert!(!masked("a ! \"rtmp://h/s3cret s3cret\"").contains("s3cret"));
+        assert_eq!(at_element("rtmp://h/k ! wrong", "w", "wrong"), "w\n  rtmp://… ! wrong\n             ^");
     }
 
     #[test]

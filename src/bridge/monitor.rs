@@ -26,12 +26,11 @@ impl Monitor for Everybody {
     fn report(&self) -> Report {
         let totals = self.sessions.totals();
         let sessions = self.sessions.list();
-        let there = u64::try_from(sessions.len()).unwrap_or(u64::MAX);
         Report {
             sessions: sessions.iter().map(of_session).collect(),
             totals: Totals {
                 sessions_started: totals.started,
-                sessions_ended: totals.started.saturating_sub(totals.failed).saturating_sub(there),
+                sessions_ended: totals.ended,
                 sessions_failed: totals.failed,
             },
             ports: vec![of_port(self.sessions.port(), self.sessions.port_stats())],
@@ -41,6 +40,10 @@ impl Monitor for Everybody {
 
     fn is_draining(&self) -> bool {
         self.sessions.is_draining()
+    }
+
+    fn takes_offers(&self) -> bool {
+        self.sessions.takes_offers()
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What a session's pipeline runs on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Timing {
     pub(super) clock: gst::Clock,
     pub(super) base_time: gst::ClockTime,

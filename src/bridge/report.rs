@@ -84,6 +84,8 @@ pub struct Totals {
     pub half_open: usize,
     /// Sessions that began.
     pub started: u64,
+    /// Sessions that are over, with nothing wrong.
+    pub ended: u64,
     /// Sessions in which something was wrong.
     pub failed: u64,
     /// Offers for which there was no room.

@@ -71,6 +71,8 @@ struct Running {
     heard: watch::Receiver<Heard>,
     pipeline: Option<(Arc<SessionPipeline>, mpsc::Receiver<Event>)>,
     orders: watch::Receiver<Orders>,
+    /// What its pipeline plays on; nothing when it is paused.
+    plays_on: Option<Timing>,
     /// Set when it comes to its end, with what its publisher is told of that.
     ended: Arc<OnceLock<&'static str>>,
     member: Member,
@@ -113,7 +115,8 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
             let signaled = Signaled::new(session.clone(), id.clone());
             let published = Published { signaled, gone: member.gone(), ended: ended.clone() };
             let answer = Answer { sdp, session: Arc::new(published) };
-            Ok((answer, Running { session, heard, pipeline, orders, ended, member, lease, place }))
+            let plays_on = Some(timing);
+            Ok((answer, Running { session, heard, pipeline, orders, plays_on, ended, member, lease, place }))
         }
         Err(error) => {
             failed(&error.to_string());
@@ -290,6 +293,11 @@ impl Running {
             if let Some(until) = orders.drain {
                 return Over::Drained { until };
             }
+            // By comparing: an order that came while something else was done, or before the pipeline was there, counts too.
+            if orders.timing != self.plays_on {
+                self.follow(orders.timing).await;
+                continue;
+            }
             tokio::select! {
                 heard = self.heard.changed() => if heard.is_err() {
                     return Over::Peer(EndReason::ConnectionLost);
@@ -300,16 +308,15 @@ impl Running {
                     Event::Latency => self.with_pipeline(SessionPipeline::recalculate_latency).await.unwrap_or(()),
                 },
                 why = self.lease.displaced() => return Over::Displaced(why),
-                changed = self.orders.changed() => if changed.is_ok() {
-                    self.follow().await;
-                },
+                // Never an error: the sender lives as long as this task.
+                _ = self.orders.changed() => {}
             }
         }
     }
 
     /// Plays or pauses as everybody does.
-    async fn follow(&self) {
-        let timing = self.orders.borrow().timing.clone();
+    async fn follow(&mut self, timing: Option<Timing>) {
+        self.plays_on.clone_from(&timing);
         self.with_pipeline(move |pipeline| match timing {
             // If that fails, an element has said so.
             Some(timing) => drop(pipeline.play(&timing)),

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     channel::{ChannelId, Registry},
     forward::Source,
-    session::{MuxStats, Session, SessionConfig},
+    session::{MuxStats, Session, SessionConfig, SessionError, negotiate_with_data, only_receives},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer, SessionId},
 };
 
@@ -101,6 +101,7 @@ pub(super) struct Shared {
     running: Mutex<BTreeMap<u64, Arc<Entry>>>,
     count: watch::Sender<usize>,
     started: AtomicU64,
+    ended: AtomicU64,
     failed: AtomicU64,
     refused: AtomicU64,
 }
@@ -116,6 +117,9 @@ pub(super) struct Orders {
 
 /// Pipelines that are made at the same time: each takes a core for some milliseconds, which live ones need as well.
 const BUILDING: usize = 4;
+
+/// Longer than any session is let go on.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long stopping waits for pipelines to stop.
 const STOPPING: Duration = Duration::from_secs(3);
@@ -134,6 +138,7 @@ impl Sessions {
                 running: Mutex::default(),
                 count: watch::Sender::new(0),
                 started: AtomicU64::new(0),
+                ended: AtomicU64::new(0),
                 failed: AtomicU64::new(0),
                 refused: AtomicU64::new(0),
             }),
@@ -152,7 +157,9 @@ impl Sessions {
 
     /// Takes no more offers and brings all sessions to their end, within `time`; does not wait for it.
     pub(crate) fn drain(&self, time: Duration) {
-        let until = Instant::now() + time;
+        let now = Instant::now();
+        // A time that the clock cannot show does not come; a year is as good.
+        let until = now.checked_add(time).unwrap_or(now + FOR_EVER);
         self.shared.orders.send_modify(|orders| {
             orders.drain = Some(orders.drain.map_or(until, |before| before.min(until)));
         });
@@ -182,6 +189,11 @@ impl Sessions {
         entries.iter().map(|entry| entry.view()).collect()
     }
 
+    /// Whether offers are taken now.
+    pub(crate) fn takes_offers(&self) -> bool {
+        self.shared.timing().is_ok()
+    }
+
     /// Whether no more offers are taken.
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.orders.borrow().drain.is_some()
@@ -204,6 +216,7 @@ impl Sessions {
             sessions,
             half_open,
             started: shared.started.load(Relaxed),
+            ended: shared.ended.load(Relaxed),
             failed: shared.failed.load(Relaxed),
             refused: shared.refused.load(Relaxed),
         }
@@ -225,9 +238,21 @@ impl OfferAnswerer for Sessions {
         self.shared.config.http.spawn(run::run(self.shared.clone(), offer, tell));
         let answer = told.await.unwrap_or_else(|_| Err(AnswerError::Internal("answering failed".into())));
         if matches!(answer, Err(AnswerError::Unavailable(_))) {
-            self.shared.refused.fetch_add(1, Relaxed);
+            self.turned_away();
         }
         answer
+    }
+
+    fn check(&self, offer: &str) -> Result<(), AnswerError> {
+        match negotiate_with_data(offer, &self.shared.config.session.codecs) {
+            Err(_) if self.shared.config.builder.may_send() && only_receives(offer) => Ok(()),
+            Err(error) => Err(SessionError::from(error).into()),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn turned_away(&self) {
+        self.shared.refused.fetch_add(1, Relaxed);
     }
 }
 
@@ -335,6 +360,9 @@ impl Drop for Member {
     fn drop(&mut self) {
         let Some(shared) = self.shared.upgrade() else { return };
         let entry = shared.running().remove(&self.number);
+        if self.told != SessionState::Failed {
+            shared.ended.fetch_add(1, Relaxed);
+        }
         shared.count.send_modify(|count| *count -= 1);
         drop(entry);
     }

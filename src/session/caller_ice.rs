@@ -40,8 +40,7 @@ pub(super) struct CallerIce {
     remote: RemoteCandidates,
     routes: MuxHandle,
     announcer: Announcer,
-    /// Addresses that the server knows.
-    told: Vec<IpAddr>,
+    known: Known,
     staged: Option<RTCSessionDescription>,
 }
 
@@ -56,8 +55,8 @@ impl CallerIce {
     ) -> Option<Self> {
         let local = IceCredentials::of_description(offer)?;
         let mid = offer.lines().find_map(|line| line.strip_prefix("a=mid:")).map(|mid| mid.trim().to_owned());
-        let told = announcer.addresses();
-        Some(Self { answer: answer.to_owned(), local, mid, remote, routes, announcer, told, staged: None })
+        let known = Known::new(announcer.addresses());
+        Some(Self { answer: answer.to_owned(), local, mid, remote, routes, announcer, known, staged: None })
     }
 
     /// The server has not been heard for 30 s.
@@ -106,18 +105,22 @@ impl CallerIce {
         self.routes.set_remote_password(password.clone());
         connection.set_local_description(offer).await.map_err(refused)?;
         connection.set_remote_description(description).await.map_err(refused)?;
-        self.told = self.announcer.addresses();
+        self.known = Known::new(self.announcer.addresses());
         let ours = self.described(&local, Vec::new());
         (self.answer, self.local, self.remote) = (answer, local, remote);
         Ok(IceChange::Restarted(ours))
     }
 
-    /// Candidates of addresses that have come into being since the server was told of ours; `None` if there are none.
+    /// Candidates of addresses that have come into being since the server was told of ours; `None` if there are none. They
+    /// are new until they have been told.
     pub(super) fn new_candidates(&mut self) -> Option<LocalIce> {
-        let now = self.announcer.addresses();
-        let lines = appeared(&self.told, &now, self.announcer.port);
-        self.told = now;
+        let lines = self.known.news(self.announcer.addresses(), self.announcer.port);
         (!lines.is_empty()).then(|| self.described(&self.local, lines))
+    }
+
+    /// The server has been told of them.
+    pub(super) fn candidates_told(&mut self) {
+        self.known.told();
     }
 
     fn described(&self, credentials: &IceCredentials, candidates: Vec<String>) -> LocalIce {
@@ -126,6 +129,32 @@ impl CallerIce {
             password: credentials.password().to_owned(),
             mid: self.mid.clone(),
             candidates,
+        }
+    }
+}
+
+/// Of our addresses those that the server knows.
+struct Known {
+    told: Vec<IpAddr>,
+    /// What it is being told.
+    telling: Option<Vec<IpAddr>>,
+}
+
+impl Known {
+    fn new(told: Vec<IpAddr>) -> Self {
+        Self { told, telling: None }
+    }
+
+    /// The candidates of what it does not know.
+    fn news(&mut self, now: Vec<IpAddr>, port: u16) -> Vec<String> {
+        let lines = appeared(&self.told, &now, port);
+        self.telling = Some(now);
+        lines
+    }
+
+    fn told(&mut self) {
+        if let Some(told) = self.telling.take() {
+            self.told = told;
         }
     }
 }
@@ -157,6 +186,20 @@ mod tests {
         let news = appeared(&[address(1)], &[address(1), address(2)], 5000);
         assert_eq!(news.len(), 1, "{news:?}");
         assert!(news[0].starts_with("candidate:2 1 udp") && news[0].contains(" 192.0.2.2 5000 typ host"), "{news:?}");
+    }
+
+    #[test]
+    fn what_did_not_reach_the_server_is_told_again() {
+        let address = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let mut known = Known::new(vec![address(1)]);
+        let now = vec![address(1), address(2)];
+        assert_eq!(known.news(now.clone(), 5000).len(), 1);
+        assert_eq!(known.news(now.clone(), 5000).len(), 1, "the server was not reached");
+        known.told();
+        assert!(known.news(now, 5000).is_empty());
+        assert_eq!(known.news(vec![address(3)], 5000).len(), 1);
+        known.told();
+        assert_eq!(known.news(vec![address(3), address(1)], 5000).len(), 1, "back again");
     }
 
     #[test]

@@ -271,12 +271,17 @@ impl Session {
         answered.await.unwrap_or(Err(IceError::Over))
     }
 
-    /// Candidates of addresses that this machine has got since the peer was told of ours, each once; only for a session
-    /// that we have offered.
+    /// Candidates of addresses that this machine has got since the peer was told of ours, until it
+    /// [has been](Self::candidates_told); only for a session that we have offered.
     pub async fn new_candidates(&self) -> Option<LocalIce> {
         let (answer, answered) = oneshot::channel();
         self.shared.commands.send(Command::NewCandidates(answer)).await.ok()?;
         answered.await.ok()?
+    }
+
+    /// The peer knows those that were asked for last.
+    pub async fn candidates_told(&self) {
+        let _ = self.shared.commands.send(Command::CandidatesTold).await; // when it is over nobody has to know
     }
 
     /// The state of its connection.

@@ -41,6 +41,14 @@ impl IceSide {
         }
     }
 
+    /// It knows them now.
+    pub(super) fn candidates_told(&mut self) {
+        match self {
+            Self::Answered(_) => {}
+            Self::Called(ice) => ice.candidates_told(),
+        }
+    }
+
     /// The peer has not been heard for 30 s: only a restart leads back.
     pub(super) fn consent_expired(&self) {
         match self {

@@ -36,6 +36,8 @@ pub(super) enum Command {
     OfferRestart(oneshot::Sender<Result<LocalIce, IceError>>),
     /// Candidates are asked for that the peer does not know.
     NewCandidates(oneshot::Sender<Option<LocalIce>>),
+    /// It knows them now.
+    CandidatesTold,
 }
 
 /// Owns the connection until the session is over.
@@ -114,6 +116,7 @@ impl Watcher {
                         let _ = answer.send(self.ice.offer_restart(&*self.connection).await);
                     }
                     Some(Command::NewCandidates(answer)) => _ = answer.send(self.ice.new_candidates()),
+                    Some(Command::CandidatesTold) => self.ice.candidates_told(),
                 },
                 () = self.data.flooded() => return end(EndReason::Flooded, None),
                 () = at(deadline) => match phase {

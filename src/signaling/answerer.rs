@@ -17,6 +17,14 @@ pub trait OfferAnswerer: Send + Sync + 'static {
     async fn counter_offer(&self, _offer: Offer) -> Option<Answer> {
         None
     }
+
+    /// Whether an offer could be answered, if there were room: asked before something makes room for it.
+    fn check(&self, _offer: &str) -> Result<(), AnswerError> {
+        Ok(())
+    }
+
+    /// An offer was turned away before it came here, as there are as many sessions as the endpoint may have.
+    fn turned_away(&self) {}
 }
 
 /// One SDP offer, already checked for size, content type, number of candidates and the bearer token.

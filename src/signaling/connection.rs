@@ -1,12 +1,15 @@
-//! Listening and TCP connections, with the two bounds that axum-server lacks: how many connections there are, and how
-//! long a peer may refuse to read. And a listener that another thread can close at once.
+//! Listening and TCP connections, with the bounds that axum-server lacks: how many connections there are, in all and of one
+//! address, and how long a peer may refuse to read. And a listener that another thread can close at once.
 
 use std::{
     future::{Future as _, poll_fn},
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,8 +23,14 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::places::{Place, Places};
+
 /// One server's connections at a time; further ones wait in the kernel's backlog until one ends.
 const MAX_CONNECTIONS: usize = 1024;
+
+/// For one address; people behind one NAT, with a browser's six connections each, and twice the WebSockets that it may
+/// have. Four addresses are needed to take all.
+const MOST_FROM_ONE: usize = 256;
 
 /// The page's largest file takes 0.3 s at 8 Mbit/s; who takes nothing at all for so long is not reading.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,17 +55,34 @@ impl Connected<Self> for Peer {
 pub(crate) struct Listener {
     socket: Arc<Mutex<Option<TcpListener>>>,
     room: Arc<Semaphore>,
+    places: Arc<Places>,
+    turned_away: Arc<AtomicU64>,
 }
 
 impl Listener {
-    pub(crate) fn new(socket: TcpListener) -> Self {
-        Self { socket: Arc::new(Mutex::new(Some(socket))), room: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+    /// One that counts the connections that are closed at once, as there are too many from where they come.
+    pub(crate) fn new(socket: TcpListener, turned_away: Arc<AtomicU64>) -> Self {
+        Self {
+            socket: Arc::new(Mutex::new(Some(socket))),
+            room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            // The semaphore bounds them all.
+            places: Arc::new(Places::new(usize::MAX, MOST_FROM_ONE)),
+            turned_away,
+        }
     }
 
     /// Frees the port before it returns, from any thread.
     pub(crate) fn close(&self) {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(socket);
+    }
+
+    fn place(&self, from: SocketAddr) -> Option<Place> {
+        let place = self.places.take(from.ip()).ok();
+        if place.is_none() {
+            self.turned_away.fetch_add(1, Relaxed);
+        }
+        place
     }
 
     fn with<T>(&self, f: impl FnOnce(&TcpListener) -> T) -> Option<T> {
@@ -66,17 +92,20 @@ impl Listener {
 
 impl AddrListener<Connection, Peer> for Listener {
     async fn bind_to(Peer(address): Peer) -> io::Result<Self> {
-        Ok(Self::new(TcpListener::bind(address).await?))
+        Ok(Self::new(TcpListener::bind(address).await?, Arc::default()))
     }
 
     async fn accept_stream(&self) -> io::Result<(Connection, Peer)> {
         let permit = self.room.clone().acquire_owned().await.map_err(io::Error::other)?;
-        // Once closed it stays pending: the server's handle ends the loop around it.
-        let (stream, address) =
-            poll_fn(|cx| self.with(|socket| socket.poll_accept(cx)).unwrap_or(Poll::Pending)).await?;
-        // Answers are small and wanted at once.
-        stream.set_nodelay(true)?;
-        Ok((Connection { stream, stuck: None, _permit: permit }, Peer(address)))
+        loop {
+            // Once closed it stays pending: the server's handle ends the loop around it.
+            let (stream, address) =
+                poll_fn(|cx| self.with(|socket| socket.poll_accept(cx)).unwrap_or(Poll::Pending)).await?;
+            let Some(place) = self.place(address) else { continue };
+            // Answers are small and wanted at once.
+            stream.set_nodelay(true)?;
+            return Ok((Connection { stream, stuck: None, _permit: permit, _place: place }, Peer(address)));
+        }
     }
 
     fn get_local_addr(&self) -> io::Result<Peer> {
@@ -90,6 +119,7 @@ pub(crate) struct Connection {
     /// Runs while the peer takes nothing.
     stuck: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Connection {
@@ -134,5 +164,43 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_address_cannot_take_all_connections() {
+        let turned_away = Arc::<AtomicU64>::default();
+        let listener = Listener::new(TcpListener::bind("127.0.0.1:0").await.unwrap(), turned_away.clone());
+        let from = |last| SocketAddr::from(([192, 0, 2, last], 1));
+        let mut places: Vec<_> = (0..MAX_CONNECTIONS).filter_map(|_| listener.place(from(1))).collect();
+        assert_eq!(places.len(), MOST_FROM_ONE);
+        assert_eq!(turned_away.load(Relaxed), (MAX_CONNECTIONS - MOST_FROM_ONE) as u64);
+        assert!(listener.place(from(2)).is_some(), "others are not touched");
+        places.pop();
+        assert!(listener.place(from(1)).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_is_turned_away_is_closed_at_once_and_the_next_is_taken() {
+        let mut listener = Listener::new(TcpListener::bind("127.0.0.1:0").await.unwrap(), Arc::default());
+        listener.places = Arc::new(Places::new(1, 1));
+        let address = listener.get_local_addr().unwrap().0;
+        let client = async || TcpStream::connect(address).await.unwrap();
+        let (_first, taken) = tokio::join!(client(), listener.accept_stream());
+        let accepting = listener.accept_stream();
+        tokio::pin!(accepting);
+        let mut second = client().await;
+        let mut nothing = [0];
+        tokio::select! {
+            _ = &mut accepting => panic!("there is no place"),
+            end = tokio::io::AsyncReadExt::read(&mut second, &mut nothing) => assert_eq!(end.unwrap(), 0),
+        }
+        drop(taken);
+        let (_third, taken) = tokio::join!(client(), accepting);
+        assert!(taken.is_ok());
     }
 }

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{api::doc, problem::Refusal, table::Table};
+use super::{answerer::AnswerError, api::doc, problem::Refusal, table::Table};
 
 /// Whether the server runs.
 #[utoipa::path(
@@ -37,6 +37,9 @@ pub(crate) async fn healthz() -> Response {
 pub(crate) async fn readyz(State(table): State<Arc<Table>>) -> Result<Response, Refusal> {
     match table.site() {
         Some(site) if site.reports.is_draining() => Err(Refusal::Draining),
+        Some(site) if !site.reports.takes_offers() => {
+            Err(AnswerError::Unavailable("the server is not playing".into()).into())
+        }
         None if table.endpoints().is_empty() => Err(Refusal::Draining),
         _ => Ok(say("ready\n")),
     }

@@ -1,4 +1,5 @@
-//! How often one address may ask for what costs us something (RFC 9725 section 5: POST, PATCH and DELETE are limited).
+//! How often one address may ask for what costs us something (RFC 9725 section 5: POST, PATCH and DELETE are limited; GET
+//! where somebody may have to be asked who may).
 //!
 //! Generous for people and encoders, also many behind one NAT; short for a flood.
 
@@ -16,11 +17,15 @@ const PATCH: (u32, u32) = (50, 300);
 /// As POST: a session that is made is deleted once.
 const DELETE: (u32, u32) = (10, 100);
 
+/// Graphs that are looked at and lists that are watched take a few a second each.
+const GET: (u32, u32) = (50, 500);
+
 /// The limits of one server.
 pub(crate) struct Limits<C: Clock = MonotonicClock> {
     post: PerAddress<C>,
     patch: PerAddress<C>,
     delete: PerAddress<C>,
+    get: PerAddress<C>,
 }
 
 impl Default for Limits {
@@ -32,7 +37,7 @@ impl Default for Limits {
 impl<C: Clock + Clone> Limits<C> {
     pub(crate) fn new(clock: &C) -> Self {
         let limiter = |rate| PerAddress::new(rate, clock.clone());
-        Self { post: limiter(POST), patch: limiter(PATCH), delete: limiter(DELETE) }
+        Self { post: limiter(POST), patch: limiter(PATCH), delete: limiter(DELETE), get: limiter(GET) }
     }
 
     /// Counts a request; an error says how long its sender has to wait.
@@ -41,6 +46,7 @@ impl<C: Clock + Clone> Limits<C> {
             Method::POST => self.post.check(from),
             Method::PATCH => self.patch.check(from),
             Method::DELETE => self.delete.check(from),
+            Method::GET | Method::HEAD => self.get.check(from),
             _ => Ok(()),
         }
     }
@@ -77,7 +83,9 @@ mod tests {
         assert_eq!(admitted(&limits, &Method::POST, IpAddr::from([192, 0, 2, 2]), 1), 1);
         assert_eq!(admitted(&limits, &Method::PATCH, HOME, 1000), 300);
         assert_eq!(admitted(&limits, &Method::DELETE, HOME, 1000), 100);
-        assert_eq!(admitted(&limits, &Method::GET, HOME, 1000), 1000);
+        assert_eq!(admitted(&limits, &Method::GET, HOME, 1000), 500);
+        assert_eq!(admitted(&limits, &Method::HEAD, HOME, 1), 0, "as GET");
+        assert_eq!(admitted(&limits, &Method::OPTIONS, HOME, 1000), 1000);
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod opening;
 mod origin;
 mod page;
 mod per_address;
+mod places;
 mod problem;
 mod rules;
 mod sdp;

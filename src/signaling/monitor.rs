@@ -20,6 +20,11 @@ pub trait Monitor: Send + Sync + 'static {
 
     /// Whether no new sessions are taken because the server is about to end. At once, and never waits.
     fn is_draining(&self) -> bool;
+
+    /// Whether offers are taken now.
+    fn takes_offers(&self) -> bool {
+        !self.is_draining()
+    }
 }
 
 /// Everything at one time.
@@ -306,6 +311,10 @@ impl Reports {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.monitor.is_draining()
+    }
+
+    pub(crate) fn takes_offers(&self) -> bool {
+        self.monitor.takes_offers()
     }
 
     /// A snapshot, made just now or a moment ago.

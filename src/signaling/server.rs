@@ -59,8 +59,8 @@ impl Server {
     ) -> io::Result<Self> {
         let _entered = runtime.enter();
         let address = socket.local_addr()?;
-        let listener = Listener::new(TcpListener::from_std(socket)?);
         let table = Arc::new(Table::default());
+        let listener = Listener::new(TcpListener::from_std(socket)?, table.turned_away.clone());
         let handle = Handle::new();
         let service = router(table.clone()).into_make_service_with_connect_info::<Peer>();
         let mut server = AxumServer::from_listener(listener.clone()).handle(handle.clone());

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 
 use axum::http::HeaderValue;
@@ -30,6 +30,8 @@ pub(crate) struct Table {
     names: Mutex<Arc<BTreeSet<String>>>,
     /// How often its certificate was replaced.
     pub(crate) tls: Arc<TlsCounters>,
+    /// Connections that were closed at once: there were too many from where they came.
+    pub(crate) turned_away: Arc<AtomicU64>,
 }
 
 /// What a path leads to.
@@ -251,6 +253,7 @@ impl Endpoint {
         let id = SessionId::random();
         let mut sessions = lock(&self.sessions);
         if sessions.len() >= self.most_sessions {
+            self.answerer.turned_away();
             return Err(Refusal::TooManySessions(self.most_sessions));
         }
         sessions.insert(id.as_str().to_owned(), Slot { channel, session: None });

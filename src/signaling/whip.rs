@@ -119,6 +119,15 @@ pub(crate) struct Accepted {
     pub(crate) session: Arc<dyn SignaledSession>,
 }
 
+/// Whether an offer would be taken if there were room for it.
+pub(crate) fn check(place: &Place, sdp: &str, terms: Terms) -> Result<(), Refusal> {
+    match place.endpoint.role == Role::View {
+        true => rules::check_viewers_offer(sdp)?,
+        false => rules::check_offer(sdp, terms)?,
+    }
+    Ok(place.endpoint.answerer.check(sdp)?)
+}
+
 /// Takes an offer, however it came, from its rules to its session's URL; whoever wants to know of the session's end puts
 /// something around its lease.
 pub(crate) async fn accept(

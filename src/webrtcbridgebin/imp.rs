@@ -4,6 +4,7 @@
 use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -14,13 +15,14 @@ use gst::{
     subclass::prelude::*,
 };
 use once_cell::sync::Lazy;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{settings::Settings, stats};
 use crate::{
     bridge::{Description, Observer, Server, SessionBuilder, SessionChange, properties},
     channel::ChannelId,
     runtime,
-    signaling::{Authorizer, Role, SessionId, abbreviate},
+    signaling::{Authorizer, Role, SessionId, abbreviate, client::HttpUrl},
 };
 
 pub(super) static CAT: Lazy<gst::DebugCategory> =
@@ -55,8 +57,8 @@ pub struct WebrtcBridgeBin {
         nick = "Token for everything", blurb = "Bearer token for DELETE, /metrics and /status; without one these are for this machine alone; shown redacted")]
     #[property(name = "jwt-secret", get = Self::shown_jwt_secret, set, type = Option<String>, member = jwt_secret,
         nick = "JWT secret", blurb = "Secret of tokens signed with HS256; shown redacted")]
-    #[property(name = "jwks-uri", get, set, type = Option<String>, member = jwks_uri, nick = "JWKS address",
-        blurb = "Where the keys are of tokens signed with RS256 or ES256")]
+    #[property(name = "jwks-uri", get = Self::shown_jwks_uri, set, type = Option<String>, member = jwks_uri, nick = "JWKS address",
+        blurb = "Where the keys are of tokens signed with RS256 or ES256; shown without its query")]
     #[property(name = "auth-url", get = Self::shown_auth_url, set, type = Option<String>, member = auth_url, nick = "Authorization webhook",
         blurb = "Is asked by POST who may do what; shown without its query")]
     #[property(name = "allowed-origins", get, set, type = gst::Array, member = allowed_origins, nick = "Allowed origins",
@@ -241,7 +243,7 @@ impl WebrtcBridgeBin {
         }
         let element = self.obj().downgrade();
         let builder = Builder { element: element.clone(), description };
-        let authorizer = self.is_asked().then(|| Arc::new(Asking(element.clone())) as Arc<dyn Authorizer>);
+        let authorizer = self.is_asked().then(|| Arc::new(Asking::new(element.clone())) as Arc<dyn Authorizer>);
         let config = settings.resolve(Arc::new(builder), Arc::new(Bus(element)), authorizer)?;
         let server = Server::start(config).map_err(|error| error.to_string())?;
         if let Some(warning) = server.warning() {
@@ -319,11 +321,11 @@ impl WebrtcBridgeBin {
     }
 
     fn shown_auth_url(&self) -> Option<String> {
-        let url = self.settings().auth_url.clone()?;
-        Some(match url.split_once('?') {
-            Some((before, _)) => format!("{before}?…"),
-            None => url,
-        })
+        shown_url(&self.settings().auth_url)
+    }
+
+    fn shown_jwks_uri(&self) -> Option<String> {
+        shown_url(&self.settings().jwks_uri)
     }
 
     fn shown_turn_servers(&self) -> gst::Array {
@@ -341,6 +343,12 @@ impl WebrtcBridgeBin {
 
 fn shown(secret: &Option<String>) -> Option<String> {
     secret.as_ref().map(|_| "***".to_owned())
+}
+
+/// Without its query, which may hold a key; what is no URL that we take may hold one anywhere.
+fn shown_url(text: &Option<String>) -> Option<String> {
+    let url = text.as_ref()?.parse::<HttpUrl>();
+    Some(url.map_or_else(|_| "***".to_owned(), |url| url.to_string()))
 }
 
 /// Lets the application make a session's pipeline, or takes the description.
@@ -363,17 +371,37 @@ impl SessionBuilder for Builder {
     }
 }
 
-/// Asks the application who may do what.
-struct Asking(glib::WeakRef<super::WebrtcBridgeBin>);
+/// Asks the application who may do what: so many at a time, each on a thread of its own. The runtime's are the sessions',
+/// and an application that does not answer must not have those.
+struct Asking {
+    element: glib::WeakRef<super::WebrtcBridgeBin>,
+    turns: Arc<Semaphore>,
+}
+
+/// More than a database behind it wants to be asked at a time; further ones wait for their turn.
+const MOST_ASKED: usize = 16;
+
+impl Asking {
+    fn new(element: glib::WeakRef<super::WebrtcBridgeBin>) -> Self {
+        Self { element, turns: Arc::new(Semaphore::new(MOST_ASKED)) }
+    }
+}
 
 #[async_trait]
 impl Authorizer for Asking {
     async fn authorize(&self, _: Role, channel: Option<&ChannelId>, token: Option<&str>) -> bool {
-        let (element, channel, token) = (self.0.clone(), channel.map(ToString::to_string), token.map(str::to_owned));
-        let asking = tokio::task::spawn_blocking(move || {
-            element.upgrade().is_some_and(|element| element.emit_by_name::<bool>("authorize", &[&channel, &token]))
+        let Ok(turn) = self.turns.clone().acquire_owned().await else { return false };
+        let (element, channel, token) =
+            (self.element.clone(), channel.map(ToString::to_string), token.map(str::to_owned));
+        let (tell, told) = oneshot::channel();
+        let asking = thread::Builder::new().name("authorize".into()).spawn(move || {
+            // Until it has answered, also when nobody waits for it any more.
+            let _turn = turn;
+            let may =
+                element.upgrade().is_some_and(|element| element.emit_by_name::<bool>("authorize", &[&channel, &token]));
+            let _ = tell.send(may);
         });
-        asking.await.unwrap_or(false)
+        asking.is_ok() && told.await.unwrap_or(false)
     }
 }
 

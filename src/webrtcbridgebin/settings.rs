@@ -90,16 +90,14 @@ impl Settings {
         observer: Arc<dyn Observer>,
         authorizer: Option<Arc<dyn Authorizer>>,
     ) -> Result<ServerConfig, String> {
-        // A launch line's empty default means none.
-        let token = |token: &Option<String>| token.clone().filter(|token| !token.is_empty());
         Ok(ServerConfig {
             listen: self.listen.parse().map_err(|error| format!("listen: {error}"))?,
             tls: self.tls(Path::new("."))?,
             access: Access {
-                publish_token: token(&self.publish_token),
-                view_token: token(&self.view_token),
-                admin_token: token(&self.admin_token),
-                jwt_secret: token(&self.jwt_secret),
+                publish_token: secret("publish-token", &self.publish_token)?,
+                view_token: secret("view-token", &self.view_token)?,
+                admin_token: secret("admin-token", &self.admin_token)?,
+                jwt_secret: secret("jwt-secret", &self.jwt_secret)?,
                 jwks_uri: url("jwks-uri", &self.jwks_uri)?,
                 auth_url: url("auth-url", &self.auth_url)?,
                 authorizer,
@@ -145,9 +143,17 @@ impl Settings {
     }
 }
 
+/// An empty one is a variable that was not set, and would open what it is to close.
+fn secret(property: &str, text: &Option<String>) -> Result<Option<String>, String> {
+    match text.as_deref() {
+        Some("") => Err(format!("{property} is empty: set it to what shall be asked for, or leave it out")),
+        _ => Ok(text.clone()),
+    }
+}
+
 /// The URL itself is left out of the error, as it may hold a key.
 fn url(property: &str, text: &Option<String>) -> Result<Option<HttpUrl>, String> {
-    let text = text.as_deref().filter(|text| !text.is_empty());
+    let text = secret(property, text)?;
     text.map(|text| text.parse().map_err(|error| format!("{property}: {error}"))).transpose()
 }
 
@@ -178,6 +184,17 @@ mod tests {
         assert!(error(|s| s.auth_url = Some("ftp://h?s3cret".into())).starts_with("auth-url: it must begin with http"));
         assert!(error(|s| s.allowed_origins = gst::Array::new(["nonsense"])).starts_with("allowed-origins: "));
         assert!(error(|s| s.turn_servers = gst::Array::new(["stun://h"])).contains("turn-servers"));
+    }
+
+    #[test]
+    fn an_empty_secret_is_named_and_opens_nothing() {
+        let empty = || Some(String::new());
+        assert!(error(|s| s.publish_token = empty()).starts_with("publish-token is empty"));
+        assert!(error(|s| s.view_token = empty()).starts_with("view-token is empty"));
+        assert!(error(|s| s.admin_token = empty()).starts_with("admin-token is empty"));
+        assert!(error(|s| s.jwt_secret = empty()).starts_with("jwt-secret is empty"));
+        assert!(error(|s| s.jwks_uri = empty()).starts_with("jwks-uri is empty"));
+        assert!(error(|s| s.auth_url = empty()).starts_with("auth-url is empty"));
     }
 
     #[test]

@@ -137,10 +137,13 @@ impl Settings {
     }
 
     fn connection(&self, uri: IngestUri) -> Result<ResolvedConnection, String> {
-        // A launch line's empty default means none.
-        let auth_token = self.auth_token.clone().filter(|token| !token.is_empty());
+        let auth_token = self.auth_token.clone();
         let role = match uri {
             IngestUri::Serve(uri) => {
+                // A variable that was not set; it would open what it is to close.
+                if auth_token.as_deref() == Some("") {
+                    return Err("auth-token is empty: set it to what publishers shall show, or leave it out".into());
+                }
                 let has_token = auth_token.is_some();
                 let tls = self.server_tls(uri.scheme)?;
                 let ice_servers = properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?;
@@ -149,6 +152,7 @@ impl Settings {
             }
             IngestUri::Call(server) => {
                 let trusted = self.trusted(server.is_secure(), "wheps://")?;
+                let auth_token = auth_token.filter(|token| !token.is_empty());
                 ResolvedRole::Client(ClientConfig { server, auth_token, trusted })
             }
             IngestUri::Meet(url) => {
@@ -276,6 +280,7 @@ mod tests {
         assert!(error(|s| s.uri = Some("whep://me:pw@127.0.0.1/x".into())).contains("auth-token"));
         assert!(error(|s| s.uri = Some("ws://127.0.0.1/ws".into())).contains("channel=ID"));
         assert!(error(|s| s.uri = Some("whips://127.0.0.1:8080/x".into())).contains("tls-certificate"));
+        assert!(error(|s| s.auth_token = Some(String::new())).contains("auth-token is empty"));
         assert!(error(|s| s.tls_key = Some("key.pem".into())).contains("whips://"));
         assert!(error(|s| s.video_codecs = gst::Array::new(["H266"])).contains("\"H266\""));
         assert!(error(|s| s.video_codecs = gst::Array::new(["OPUS"])).contains("OPUS is no video codec"));

@@ -1,6 +1,10 @@
 //! A bridge server from its start to its end: its properties, mistakes in its description, draining, EOS.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::common::{
     SOON, free_port, http,
@@ -57,12 +61,21 @@ fn what_is_secret_is_shown_redacted() {
     server.bin.set_property("auth-url", "http://127.0.0.1/ask?key=s3cret");
     server.bin.set_property("session", "webrtcingest : rtmpbridgesink location=rtmp://h/live/s3cret");
     server.bin.set_property("turn-servers", gst::Array::new(["turn://me:s3cret@127.0.0.1:3478"]));
+    server.bin.set_property("jwks-uri", "https://127.0.0.1/keys?key=s3cret");
+    assert_eq!(server.bin.property::<String>("jwks-uri"), "https://127.0.0.1/keys?…");
     for property in server.bin.list_properties().iter() {
         let value = server.bin.property_value(property.name());
         let text = value.serialize().map(|text| text.to_string()).unwrap_or_default();
         assert!(!text.contains("s3cret"), "{}: {text}", property.name());
     }
     assert_eq!(server.bin.property::<String>("session"), "webrtcingest : rtmpbridgesink location=…");
+    for property in ["jwks-uri", "auth-url"] {
+        server.bin.set_property(property, "https://me:s3cret@127.0.0.1/keys");
+        let shown = server.bin.property::<String>(property);
+        assert!(!shown.contains("s3cret"), "{property}: {shown}");
+    }
+    server.bin.set_property("session", "webrtcingest ! flvmux ! rtmp://me:s3cret@h/live/s3cret?s3cret");
+    assert_eq!(server.bin.property::<String>("session"), "webrtcingest ! flvmux ! rtmp://…");
 }
 
 #[test]
@@ -82,6 +95,8 @@ fn a_mistake_in_the_description_is_told_at_the_start_with_a_mark_and_without_key
         let at: String = lines[1].chars().skip(column).collect();
         assert!(at.starts_with(marked), "{mistake}");
     }
+    let unknown = mistake("webrtcingest ! h264parse ! strange://me:s3cret@h/live/s3cret");
+    assert!(unknown.contains("strange://") && !unknown.contains("s3cret"), "{unknown}");
     assert!(mistake(&format!("webrtcingest ! ! {sink}")).starts_with("this is no pipeline description"));
     assert!(mistake("webrtcingest ! fakesink webrtcingest ! fakesink").contains("both want the publisher's media"));
 }
@@ -217,9 +232,37 @@ fn paused_it_takes_no_offers_and_played_on_it_goes_on() {
     assert_eq!(server.pipeline.set_state(gst::State::Paused), Ok(gst::StateChangeSuccess::NoPreroll));
     let refused = Publisher::offer(&server.whip("blue"), audio_only()).err().expect("refused");
     assert_eq!(refused.status, 503, "{}", refused.body);
+    let ready = || http().get(format!("{}/readyz", server.url())).call().expect("an answer").status().as_u16();
+    assert_eq!(ready(), 503, "nobody is to be sent here");
     server.pipeline.set_state(gst::State::Playing).expect("playing");
+    assert_eq!(ready(), 200);
     let before = frames();
     wait_until("more frames", SOON, || (frames() > before + 50).then_some(()));
     publisher.assert_unharmed();
+    drop(publisher);
+}
+
+#[test]
+fn a_pause_that_comes_while_a_session_begins_holds_for_it_too() {
+    let (made, is_made) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let server = BridgeServer::start_with(&[], |bin| {
+        bin.connect("create-session", false, move |_| {
+            let session = gst::parse::launch("webrtcingest ! fakesink sync=false async=false").expect("a pipeline");
+            made.send(session.clone()).expect("the test listens");
+            may_go_on.lock().expect("unharmed").recv().expect("the test says so");
+            Some(session.to_value())
+        });
+    });
+    let whip = server.whip("red");
+    let publishing = thread::spawn(move || Publisher::start_with(&whip, audio_only()));
+    let session = is_made.recv_timeout(SOON).expect("a session");
+    server.pipeline.set_state(gst::State::Paused).expect("paused");
+    go_on.send(()).expect("the session waits");
+    let publisher = publishing.join().expect("a publisher");
+    wait_until("the session to pause", SOON, || (session.current_state() == gst::State::Paused).then_some(()));
+    server.pipeline.set_state(gst::State::Playing).expect("playing");
+    wait_until("the session to play", SOON, || (session.current_state() == gst::State::Playing).then_some(()));
     drop(publisher);
 }

@@ -1,11 +1,21 @@
 //! How many there may be at a bridge server, and that whoever is in is untouched by those who are not.
 
+use std::{
+    io::Write as _,
+    net::TcpStream,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
 use crate::common::{
     SOON, half_open, http,
     publisher::{Options, Publisher},
     server::BridgeServer,
     wait_until,
 };
+use gst::prelude::*;
 
 const QUIET: &str = "webrtcingest name=in ! fakesink sync=false async=false";
 
@@ -26,6 +36,7 @@ fn one_more_than_there_may_be_is_told_to_come_back() {
     let response = request.send(half_open::offer(&[])).expect("an answer");
     assert_eq!(response.status().as_u16(), 503);
     assert!(response.headers().contains_key("retry-after"));
+    assert_eq!(server.stats().get::<u64>("offers-refused"), Ok(1));
     first.delete();
     let third = wait_until("room", SOON, || Publisher::offer(&server.whip("three"), audio_only()).ok());
     third.wait_connected(SOON);
@@ -61,4 +72,36 @@ fn two_hundred_who_never_connect_are_bounded_and_gone_in_time_and_a_good_one_is_
     let late = wait_until("a newcomer to get in", SOON, || Publisher::offer(&server.whip("late"), audio_only()).ok());
     late.wait_connected(SOON);
     drop((good, late));
+}
+
+#[test]
+fn an_application_that_does_not_say_who_may_holds_up_nobody_who_is_known() {
+    let (asked, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new((Mutex::new(false), Condvar::new())));
+    let (counts, waits) = (asked.clone(), answers.clone());
+    let server = BridgeServer::start_with(&[("session", QUIET), ("publish-token", "s3cret")], move |bin| {
+        bin.connect("authorize", false, move |_| {
+            counts.fetch_add(1, Ordering::SeqCst);
+            let (may_go, changed) = &*waits;
+            drop(changed.wait_while(may_go.lock().expect("unharmed"), |may_go| !*may_go));
+            Some(false.to_value())
+        });
+    });
+    // More than there are threads for everything that may wait.
+    let address = server.url().replace("http://", "");
+    let strangers: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stranger = TcpStream::connect(&address).expect("a connection");
+            write!(stranger, "GET /whip/good HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("a request");
+            stranger
+        })
+        .collect();
+    wait_until("the application to be asked", SOON, || (asked.load(Ordering::SeqCst) >= 16).then_some(()));
+    let options = Options { token: Some("s3cret".into()), ..audio_only() };
+    let good = Publisher::start_with(&server.whip("good"), options);
+    wait_until("frames", SOON, || (frames(&server) > 10).then_some(()));
+    assert_eq!(asked.load(Ordering::SeqCst), 16, "so many at a time");
+    let (may_go, changed) = &*answers;
+    *may_go.lock().expect("unharmed") = true;
+    changed.notify_all();
+    drop((good, strangers));
 }

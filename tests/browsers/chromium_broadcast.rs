@@ -357,6 +357,7 @@ fn a_lost_websocket_is_made_again_on_both_sides_and_the_picture_goes_on() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the figure is of interest")]
 fn what_is_shown_to_a_viewer_is_fresh() {
     let server = BridgeServer::start(&[("p2p-viewers", "1")]);
     let browser = Browser::start();

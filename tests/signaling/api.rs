@@ -6,6 +6,8 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     sync::atomic::Ordering::SeqCst,
+    thread,
+    time::Instant,
 };
 
 use crate::site_support::{Site, full_report};
@@ -175,6 +177,19 @@ fn every_answer_is_as_the_document_says_and_every_documented_answer_is_given() {
     let sdp = [("Content-Type", "application/sdp")];
     let mut seen = Seen::new(&Site::open());
 
+    let slow = Site::open();
+    let late = |method: &'static str, path: String, content_type: &'static str| {
+        let address = slow.addr();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nIf-Match: *\r\n");
+        let text = format!("{head}Content-Type: {content_type}\r\nContent-Length: 10\r\n\r\n");
+        thread::spawn(move || Response::parse(&crate::whip_support::exchange(address, &text)))
+    };
+    let there = slow.request("POST", "/whip/stage", &sdp, &offer(1)).location();
+    let (late_offer, late_fragment) = (
+        late("POST", "/whip/stage".into(), "application/sdp"),
+        late("PATCH", there, "application/trickle-ice-sdpfrag"),
+    );
+
     let site = Site::open();
     *site.numbers.report.lock().unwrap() = full_report();
     let (id, _) = site.create(NewChannel { metadata: Some("[]".into()), ..NewChannel::default() });
@@ -253,6 +268,25 @@ fn every_answer_is_as_the_document_says_and_every_documented_answer_is_given() {
     seen.check("DELETE", SESSION, &on_session("DELETE", &[], ""));
     seen.check("DELETE", SESSION, &on_session("DELETE", &[], ""));
 
+    seen.check("GET", "/whip/{channel}", &site.get("/whip/stage"));
+    seen.check("OPTIONS", "/whip/{channel}", &site.request("OPTIONS", "/whip/stage", &[], ""));
+    for method in ["GET", "OPTIONS"] {
+        seen.check(method, "/whip/{channel}", &site.request(method, "/whip/no%20id", &[], ""));
+    }
+    site.numbers.broken.store(true, SeqCst);
+    for path in ["/api/v1/status", "/metrics"] {
+        let deadline = Instant::now() + crate::whip_support::TIMEOUT;
+        let broken = loop {
+            let answer = site.get(path);
+            // A snapshot is good for a moment.
+            if answer.status == 500 || Instant::now() > deadline {
+                break answer;
+            }
+        };
+        seen.check("GET", path, &broken);
+    }
+    site.numbers.broken.store(false, SeqCst);
+
     let closed = Site::with(Access {
         publish_token: Some("pub".into()),
         view_token: Some("view".into()),
@@ -288,6 +322,8 @@ fn every_answer_is_as_the_document_says_and_every_documented_answer_is_given() {
         head.extend(byte);
     }
     seen.check("GET", "/ws", &Response::parse(&head));
+    seen.check("POST", "/whip/{channel}", &late_offer.join().unwrap());
+    seen.check("PATCH", SESSION, &late_fragment.join().unwrap());
     seen.all();
 }
 

@@ -131,3 +131,26 @@ fn the_application_decides_and_the_service_about_what_it_does_not_know() {
     assert_eq!(both.publish("live", Some("another")).status, 401);
     assert_eq!(service.count(), 1);
 }
+
+/// Says nothing, ever.
+struct Absent;
+
+#[async_trait]
+impl Authorizer for Absent {
+    async fn authorize(&self, _: Role, _: Option<&ChannelId>, _: Option<&str>) -> bool {
+        std::future::pending().await
+    }
+}
+
+#[test]
+fn an_application_that_does_not_answer_is_given_up() {
+    let service = Service::new(yes());
+    let access =
+        Access { authorizer: Some(Arc::new(Absent)), publish_token: Some("publish".into()), ..asking(&service) };
+    let bridge = Bridge::new(access);
+    let began = Instant::now();
+    bridge.publish("live", Some("t0ken")).is_problem(401, "could not be asked");
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    assert_eq!(service.count(), 0, "the client has waited for long enough");
+    assert_eq!(bridge.publish("live", Some("publish")).status, 201);
+}

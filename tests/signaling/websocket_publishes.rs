@@ -1,11 +1,14 @@
 //! Publishing over /ws: the session behind an offer, candidates both ways, restarts, and how it ends on either side.
 
-use std::sync::{Arc, atomic::Ordering::SeqCst};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use crate::socket_support::{Client, Site, eventually};
 use crate::whip_support::{ANSWER, Fake, offer};
 use gstwebrtcbridge::{
-    channel::Registry as _,
+    channel::{Claim, Credential, Registry as _},
     signaling::{AnswerError, IceRefused},
 };
 use serde_json::{Value, json};
@@ -93,6 +96,49 @@ async fn a_new_peer_connection_takes_the_place_of_the_clients_old_one() {
     let another = restarted().replace("sha-256 00", "sha-256 11");
     assert_eq!(client.ask(offer_message(&another)).await["type"], "answer");
     assert_eq!((fake.closed.load(SeqCst), fake.offers.lock().unwrap().len()), (1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_cannot_be_answered_leaves_the_session_that_is_there_alone() {
+    let (_site, fake, mut client) = publishing().await;
+    let another = restarted().replace("sha-256 00", "sha-256 11");
+    let receiving = another.replace("a=setup", "a=recvonly\r\na=setup");
+    assert_eq!(client.refused(offer_message(&receiving)).await.0, "unacceptable");
+    *fake.refuse_check.lock().unwrap() = Some(AnswerError::Unacceptable("no codec".into()));
+    assert_eq!(client.refused(offer_message(&another)).await.0, "unacceptable");
+    assert_eq!(fake.closed.load(SeqCst), 0);
+    let line = "candidate:1 1 udp 1 192.0.2.1 9 typ host";
+    client.send(json!({"type": "candidate", "candidate": line, "sdpMLineIndex": 0})).await;
+    client.hears_nothing().await;
+    assert_eq!(client.ask(offer_message(&another)).await["type"], "answer", "and a good one takes its place");
+    assert_eq!(fake.closed.load(SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_makes_channels_and_uses_none_does_not_get_them_all() {
+    let site = Site::new(Arc::new(Fake::default()));
+    let mut client = site.client().await;
+    let create = json!({"type": "create"});
+    let mut made = Vec::new();
+    for _ in 0..16 {
+        made.push(client.ask(create.clone()).await["channel"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(client.refused(create.clone()).await.0, "unavailable");
+    assert_eq!(site.client().await.ask(create.clone()).await["type"], "created", "another may");
+    client.ask(json!({"type": "stop", "channel": made[0]})).await;
+    let id = made[1].parse().unwrap();
+    let claim = Claim { credential: Credential::Anonymous, last_media: Arc::new(|| None) };
+    let _lease = site.registry.publish(&id, claim).await.unwrap();
+    let mut more = 0;
+    for _ in 0..1000 {
+        more += usize::from(client.ask(create.clone()).await["type"] == "created");
+        if more == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(more, 2, "one has gone, and one is used");
+    assert_eq!(client.refused(create).await.0, "unavailable");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

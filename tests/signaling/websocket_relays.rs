@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::socket_support::Site;
 use crate::whip_support::{Fake, offer};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use gstwebrtcbridge::{
     channel::{NewChannel, Registry as _},
     signaling::Access,
@@ -217,6 +218,34 @@ async fn each_role_needs_its_token_and_each_way_to_show_it_works() {
         assert_eq!(publisher.ask(create.clone()).await["type"], "created");
         assert_eq!(publisher.ask(join("room", "peer")).await["type"], "joined");
     }
+}
+
+#[tokio::test]
+async fn a_publishers_token_is_no_wrong_guess_where_a_viewers_would_do_as_well() {
+    let access = Access { publish_token: Some("pub".into()), view_token: Some("view".into()), ..Access::default() };
+    let site = Site::with(Arc::new(Fake::default()), access, Duration::from_secs(3600));
+    for _ in 0..30 {
+        let mut peer = site.client_at("/ws?token=pub").await.unwrap();
+        assert_eq!(peer.ask(json!({"type": "list"})).await["type"], "channels");
+        assert_eq!(peer.ask(join("room", "peer")).await["type"], "joined");
+    }
+    let mut stranger = site.client_at("/ws?token=wrong").await.unwrap();
+    assert_eq!(stranger.refused(join("room", "peer")).await.0, "unauthorized", "and is heard: nobody has guessed");
+}
+
+#[tokio::test]
+async fn a_jwt_to_publish_on_a_channel_lets_its_bearer_in_as_a_peer_there() {
+    const SECRET: &str = "a secret of more than thirty-two bytes";
+    let access = Access { jwt_secret: Some(SECRET.into()), ..Access::default() };
+    let site = Site::with(Arc::new(Fake::default()), access, Duration::from_secs(3600));
+    let encode = |json: serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let claims = json!({"role": "publish", "channel": "mine", "exp": 4_000_000_000_u64});
+    let signed = format!("{}.{}", encode(json!({"alg": "HS256"})), encode(claims));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+    let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, signed.as_bytes()));
+    let mut peer = site.client_at(&format!("/ws?token={signed}.{signature}")).await.unwrap();
+    assert_eq!(peer.refused(join("another", "peer")).await.0, "forbidden");
+    assert_eq!(peer.ask(join("mine", "peer")).await["type"], "joined");
 }
 
 #[tokio::test]

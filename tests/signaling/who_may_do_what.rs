@@ -186,13 +186,25 @@ fn who_sends_many_wrong_tokens_is_slowed_and_others_are_not() {
     let last = guesses.last().unwrap();
     last.is_problem(429, "wrong tokens");
     assert!(last.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
-    assert_eq!(bridge.publish("open", Some("publish")).status, 429, "not heard, or guessing would pay");
-    assert_eq!(bridge.publish_from([127, 0, 0, 2], "open", Some("publish")).status, 201);
+    assert_eq!(bridge.publish_from([127, 0, 0, 2], "open", Some("wrong")).status, 401);
     // And after a while heard again.
     let deadline = std::time::Instant::now() + crate::whip_support::TIMEOUT;
-    while bridge.publish("open", Some("publish")).status != 201 {
+    while bridge.publish("open", Some("wrong")).status != 401 {
         assert!(std::time::Instant::now() < deadline);
         std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn who_shows_what_is_right_is_heard_whoever_guesses_at_the_same_address() {
+    let bridge = Bridge::new(Set::Both.access()).with_key("keyed", "the-key");
+    for n in 0..40 {
+        bridge.publish("open", Some(&format!("guess{n}")));
+    }
+    bridge.publish("open", Some("guess")).is_problem(429, "wrong tokens");
+    let jwt = hs256(&claims("publish", "open"));
+    for (channel, right) in [("open", "publish"), ("open", "admin"), ("open", jwt.as_str()), ("keyed", "the-key")] {
+        assert_eq!(bridge.publish(channel, Some(right)).status, 201, "{right}");
     }
 }
 

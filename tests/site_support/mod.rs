@@ -29,10 +29,13 @@ use super::whip_support::{Fake, RUNTIME, Response, exchange};
 pub struct Numbers {
     pub report: Mutex<Report>,
     pub draining: AtomicBool,
+    /// Fails when it is asked.
+    pub broken: AtomicBool,
 }
 
 impl Monitor for Numbers {
     fn report(&self) -> Report {
+        assert!(!self.broken.load(Ordering::SeqCst), "as the test wants it");
         self.report.lock().unwrap().clone()
     }
 

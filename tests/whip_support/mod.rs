@@ -37,6 +37,8 @@ pub struct Fake {
     pub leases: Arc<Mutex<Vec<SessionLease>>>,
     pub closed: Arc<AtomicUsize>,
     pub refuse: Arc<Mutex<Option<AnswerError>>>,
+    /// Of an offer that is only looked at.
+    pub refuse_check: Arc<Mutex<Option<AnswerError>>>,
     pub panic: Arc<AtomicBool>,
     /// What came by PATCH, whole.
     pub fragments: Arc<Mutex<Vec<IceFragment>>>,
@@ -57,6 +59,10 @@ impl OfferAnswerer for Fake {
             sdp: ANSWER.into(),
             session: Arc::new(FakeSession { fake: self.clone(), restarts: AtomicUsize::new(0) }),
         })
+    }
+
+    fn check(&self, _: &str) -> Result<(), AnswerError> {
+        self.refuse_check.lock().unwrap().take().map_or(Ok(()), Err)
     }
 }
 

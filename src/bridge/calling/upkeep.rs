@@ -122,10 +122,15 @@ async fn restart(session: &Session, resource: &Resource) -> Outcome {
 
 async fn trickle(session: &Session, resource: &Resource) -> Outcome {
     let Some(news) = session.new_candidates().await else { return Outcome::Done };
-    match resource.trickle(&ours(news)).await {
+    let outcome = match resource.trickle(&ours(news)).await {
         Ok(_) => Outcome::Done,
         Err(error) => failed(&error),
+    };
+    // A server that does not want them need not hear of them again.
+    if !matches!(outcome, Outcome::Later(_)) {
+        session.candidates_told().await;
     }
+    outcome
 }
 
 fn failed(error: &ClientError) -> Outcome {

@@ -39,6 +39,8 @@ problems! {
     ContentType
     /// The body is too large
     TooLarge
+    /// The body did not arrive in time
+    Slow
     /// Nothing in the offer can be used
     Unacceptable
     /// Too many requests came from this address; Retry-After says when to come back

@@ -16,7 +16,7 @@ use axum::{
     extract::{ConnectInfo, FromRequestParts, Request, State},
     http::{HeaderMap, Method, request::Parts},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::{MethodRouter, get, post},
 };
 
@@ -37,7 +37,7 @@ use crate::channel::ChannelId;
 /// The routes for programs and for watching over the server.
 pub(crate) fn routes(table: Arc<Table>) -> Router<Arc<Table>> {
     let read_only = |handler: MethodRouter<Arc<Table>>| handler.fallback(only_get);
-    Router::new()
+    let not_for_all = Router::new()
         .route("/api/v1/channels", read_only(get(channels::list)))
         .route(
             "/api/v1/channels/{id}",
@@ -45,11 +45,13 @@ pub(crate) fn routes(table: Arc<Table>) -> Router<Arc<Table>> {
         )
         .route("/offer", post(offer::exchange).fallback(async || Refusal::Method { allow: "POST" }))
         .route("/api/v1/status", read_only(get(status::status)))
-        .route("/api/v1/openapi.json", read_only(get(openapi::document)))
         .route("/metrics", read_only(get(metrics::metrics)))
+        .route("/status", read_only(get(page::status)))
+        .route_layer(middleware::from_fn(read_within_limits));
+    not_for_all
+        .route("/api/v1/openapi.json", read_only(get(openapi::document)))
         .route("/healthz", read_only(get(health::healthz)))
         .route("/readyz", read_only(get(health::readyz)))
-        .route("/status", read_only(get(page::status)))
         .route_layer(middleware::from_fn_with_state(table, endpoints_first))
 }
 
@@ -68,6 +70,20 @@ async fn endpoints_first(
     match table.find(&normalise_path(request.uri().path())) {
         Ok(_) => whip::serve(State(table), limits, peer, request).await,
         Err(_) => next.run(request).await,
+    }
+}
+
+/// Counts what is only read; what changes something is counted where that happens.
+async fn read_within_limits(
+    Extension(limits): Extension<Arc<Limits>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    match if is_read { within_limits(&limits, request.method(), peer) } else { Ok(()) } {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
     }
 }
 
@@ -97,7 +113,7 @@ async fn admit(
     site.gate.admit(Ask { role, channel, token: bearer(headers), from: from.ip() }).await.map(drop)
 }
 
-/// Counts a request that changes something.
+/// Counts a request that costs us something.
 fn within_limits(limits: &Limits, method: &Method, Peer(from): Peer) -> Result<(), Refusal> {
     limits.admit(method, from.ip()).map_err(|wait| Refusal::TooOften { wait })
 }

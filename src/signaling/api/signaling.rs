@@ -6,8 +6,8 @@
 use utoipa::IntoParams;
 
 use super::doc::{
-    ConditionFailed, Conflict, ContentType, Forbidden, Internal, Malformed, NoCondition, NotFound, TooLarge, TooOften,
-    Unacceptable, Unauthorized, Unavailable, UpgradeRequired,
+    ConditionFailed, Conflict, ContentType, Forbidden, Internal, Malformed, NoCondition, NotFound, Slow, TooLarge,
+    TooOften, Unacceptable, Unauthorized, Unavailable, UpgradeRequired,
 };
 
 /// A session in a path.
@@ -48,6 +48,7 @@ pub(super) struct WhipPath {
         (status = 401, response = Unauthorized),
         (status = 403, response = Forbidden),
         (status = 404, response = NotFound),
+        (status = 408, response = Slow),
         (status = 409, response = Conflict),
         (status = 413, response = TooLarge),
         (status = 415, response = ContentType),
@@ -59,6 +60,43 @@ pub(super) struct WhipPath {
     security((), ("token" = [])),
 )]
 pub(super) fn publish() {}
+
+/// Whether the token is one to publish with: there is nothing to read (RFC 9725 section 4.2).
+#[utoipa::path(
+    get,
+    path = "/whip/{channel}",
+    tag = "signaling",
+    operation_id = "getEndpoint",
+    params(WhipPath),
+    responses(
+        (status = 204, description = "It is"),
+        (status = 401, response = Unauthorized),
+        (status = 403, response = Forbidden),
+        (status = 404, response = NotFound),
+        (status = 429, response = TooOften),
+    ),
+    security((), ("token" = [])),
+)]
+pub(super) fn endpoint() {}
+
+/// What may be sent here; never with a token.
+#[utoipa::path(
+    options,
+    path = "/whip/{channel}",
+    tag = "signaling",
+    operation_id = "getEndpointOptions",
+    params(WhipPath),
+    responses(
+        (status = 200, description = "What may be", headers(
+            ("Allow" = String, description = "The methods"),
+            ("Accept-Post" = String, description = "application/sdp"),
+        )),
+        (status = 403, response = Forbidden),
+        (status = 404, response = NotFound),
+    ),
+    security(()),
+)]
+pub(super) fn preflight() {}
 
 /// Adds ICE candidates, or restarts ICE.
 #[utoipa::path(
@@ -76,6 +114,7 @@ pub(super) fn publish() {}
         (status = 401, response = Unauthorized),
         (status = 403, response = Forbidden),
         (status = 404, response = NotFound),
+        (status = 408, response = Slow),
         (status = 412, response = ConditionFailed),
         (status = 413, response = TooLarge),
         (status = 415, response = ContentType),

@@ -69,6 +69,7 @@ pub(super) struct Status<'a> {
         (status = 401, response = doc::Unauthorized),
         (status = 403, response = doc::Forbidden),
         (status = 429, response = doc::TooOften),
+        (status = 500, response = doc::Internal),
     ),
     security(("token" = [])),
 )]

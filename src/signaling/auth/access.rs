@@ -7,14 +7,16 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use tokio::time::timeout;
+use tracing::warn;
 
 use super::{
     Ask, Authorizer, Denied, Door, Gate, Role,
-    counters::AuthCounters,
+    counters::{AuthCounters, Outcome},
     failures::Patient,
     jwt::{Finding, Jwt},
     token::RequiredToken,
-    webhook::{Said, Webhook},
+    webhook::{Said, TIMEOUT, Webhook},
 };
 use crate::{
     channel::{Credential, KeyFit, Registry},
@@ -91,6 +93,7 @@ impl Access {
             authorizer: self.authorizer,
             webhook,
             registry,
+            counters: counters.clone(),
         };
         Ok(Arc::new(Patient::new(gate, counters)))
     }
@@ -104,6 +107,7 @@ struct AccessGate {
     authorizer: Option<Arc<dyn Authorizer>>,
     webhook: Option<Webhook>,
     registry: Arc<dyn Registry>,
+    counters: Arc<AuthCounters>,
 }
 
 impl AccessGate {
@@ -130,14 +134,38 @@ impl AccessGate {
         }
     }
 
+    /// Who asks, if he may by what is set here: no key and no service of others is needed for it.
+    async fn known(&self, ask: Ask<'_>) -> Option<Credential> {
+        let Ask { role, channel, token, .. } = ask;
+        let shown = token.map_or(Credential::Anonymous, Credential::of);
+        if token.is_some_and(|token| self.is_token(role, token)) {
+            return Some(shown);
+        }
+        let key = match (role, channel) {
+            (Role::Publish, Some(channel)) => self.registry.key_fits(channel, token).await,
+            _ => KeyFit::NoKey,
+        };
+        if key == KeyFit::Right {
+            return Some(shown);
+        }
+        self.is_open(ask, key).then_some(Credential::Anonymous)
+    }
+
     /// Asks those who are not us.
     async fn ask_others(&self, ask: Ask<'_>) -> Said {
         let Ask { role, channel, token, .. } = ask;
         // The application is told of no role, so its yes must not make an administrator.
-        if let (Some(authorizer), Role::Publish | Role::View) = (&self.authorizer, role)
-            && authorizer.authorize(role, channel, token).await
-        {
-            return Said::Yes;
+        if let (Some(authorizer), Role::Publish | Role::View) = (&self.authorizer, role) {
+            match timeout(TIMEOUT, authorizer.authorize(role, channel, token)).await {
+                Ok(true) => return Said::Yes,
+                Ok(false) => {}
+                // Asking on would take longer than clients wait.
+                Err(_) => {
+                    self.counters.count(Outcome::Unanswered);
+                    warn!("the application does not say within {} s who may do what", TIMEOUT.as_secs());
+                    return Said::Nothing;
+                }
+            }
         }
         match &self.webhook {
             Some(webhook) => webhook.ask(ask).await,
@@ -149,21 +177,10 @@ impl AccessGate {
 #[async_trait]
 impl Gate for AccessGate {
     async fn admit(&self, ask: Ask<'_>) -> Result<Credential, Refusal> {
+        if let Some(credential) = self.known(ask).await {
+            return Ok(credential);
+        }
         let Ask { role, channel, token, .. } = ask;
-        let shown = token.map_or(Credential::Anonymous, Credential::of);
-        if token.is_some_and(|token| self.is_token(role, token)) {
-            return Ok(shown);
-        }
-        let key = match (role, channel) {
-            (Role::Publish, Some(channel)) => self.registry.key_fits(channel, token).await,
-            _ => KeyFit::NoKey,
-        };
-        if key == KeyFit::Right {
-            return Ok(shown);
-        }
-        if self.is_open(ask, key) {
-            return Ok(Credential::Anonymous);
-        }
         if let (Some(jwt), Some(token)) = (&self.jwt, token) {
             match jwt.examine(token, role, channel).await {
                 Finding::Granted(credential) => return Ok(credential),
@@ -173,11 +190,22 @@ impl Gate for AccessGate {
             }
         }
         Err(Refusal::Unauthorized(match (self.ask_others(ask).await, token) {
-            (Said::Yes, _) => return Ok(shown),
+            (Said::Yes, token) => return Ok(token.map_or(Credential::Anonymous, Credential::of)),
             (Said::Nothing, _) => Denied::Unanswered,
             (Said::No, Some(_)) => Denied::Wrong,
             (Said::No, None) => Denied::Missing,
         }))
+    }
+
+    async fn recognise(&self, ask: Ask<'_>) -> Option<Credential> {
+        let known = self.known(ask).await;
+        if known.is_some() {
+            return known;
+        }
+        match self.jwt.as_ref()?.examine_now(ask.token?, ask.role, ask.channel) {
+            Finding::Granted(credential) => Some(credential),
+            Finding::Unknown | Finding::Lacks(_) | Finding::OutOfTime => None,
+        }
     }
 
     fn needs_token(&self, role: Role) -> bool {

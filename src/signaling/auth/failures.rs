@@ -1,5 +1,8 @@
-//! Slows down who guesses: wrong tokens are counted for each address, and after a burst of them it is not heard for a
-//! while, with whatever token it comes.
+//! Slows down who guesses: wrong tokens are counted for each address, and after a burst of them nobody is asked about its
+//! tokens for a while.
+//!
+//! What is known to be right is heard at all times: behind one address, a proxy's above all, somebody else may be the one
+//! who guesses. How many guesses there can be is then what the limits on requests and messages leave.
 
 use std::{
     collections::HashMap,
@@ -29,12 +32,12 @@ const WRONG: (u32, u32) = (1, 20);
 /// A JWT with many claims has some 2 KiB; nothing longer is looked at.
 const LONGEST_TOKEN: usize = 8 * 1024;
 
-/// A gate behind which another one is, asked only by addresses that do not guess.
+/// A gate behind which another one is, asked in full only by addresses that do not guess.
 pub(crate) struct Patient<G, C: Clock = MonotonicClock> {
     gate: G,
     counters: Arc<AuthCounters>,
     wrong: PerAddress<C>,
-    /// Addresses that are not heard until then. Lock order: alone.
+    /// Addresses that are not heard in full until then. Lock order: alone.
     unheard: Mutex<HashMap<IpAddr, C::Instant>>,
     clock: C,
 }
@@ -75,20 +78,22 @@ impl<G: Gate, C: Clock + Clone> Patient<G, C> {
     }
 }
 
-#[async_trait]
-impl<G: Gate, C> Gate for Patient<G, C>
-where
-    C: Clock + Clone + Send + Sync + 'static,
-    C::Instant: Send + Sync,
-{
-    async fn admit(&self, ask: Ask<'_>) -> Result<Credential, Refusal> {
+impl<G: Gate, C: Clock + Clone> Patient<G, C> {
+    /// One question, which is counted once: may he do this, or else what `or` may?
+    async fn hear(&self, ask: Ask<'_>, or: Option<Role>) -> Result<Credential, Refusal> {
+        let is_absurd = ask.token.is_some_and(|token| token.len() > LONGEST_TOKEN);
         if let Some(wait) = self.wait(ask.from) {
+            if !is_absurd && let Some(credential) = self.recognised(ask, or).await {
+                self.counters.count(Outcome::Admitted);
+                return Ok(credential);
+            }
             self.counters.count(Outcome::Slowed);
             return Err(Refusal::TooManyFailures { wait });
         }
-        let answer = match ask.token {
-            Some(token) if token.len() > LONGEST_TOKEN => Err(Refusal::Unauthorized(Denied::Wrong)),
-            _ => self.gate.admit(ask).await,
+        let answer = match or {
+            _ if is_absurd => Err(Refusal::Unauthorized(Denied::Wrong)),
+            None => self.gate.admit(ask).await,
+            Some(or) => self.gate.admit_either(ask, or).await,
         };
         match &answer {
             Ok(_) => self.counters.count(Outcome::Admitted),
@@ -99,9 +104,37 @@ where
                 self.wrong(ask.from).map_err(|wait| Refusal::TooManyFailures { wait })?;
             }
             // Nobody guesses who has a token that was right once, or cannot be told so.
-            Err(_) => self.counters.count(Outcome::Wrong),
+            Err(Refusal::Unauthorized(Denied::OutOfTime)) => self.counters.count(Outcome::Expired),
+            Err(_) => self.counters.count(Outcome::Undecided),
         }
         answer
+    }
+
+    async fn recognised(&self, ask: Ask<'_>, or: Option<Role>) -> Option<Credential> {
+        let first = self.gate.recognise(ask).await;
+        match or {
+            Some(role) if first.is_none() => self.gate.recognise(Ask { role, ..ask }).await,
+            _ => first,
+        }
+    }
+}
+
+#[async_trait]
+impl<G: Gate, C> Gate for Patient<G, C>
+where
+    C: Clock + Clone + Send + Sync + 'static,
+    C::Instant: Send + Sync,
+{
+    async fn admit(&self, ask: Ask<'_>) -> Result<Credential, Refusal> {
+        self.hear(ask, None).await
+    }
+
+    async fn admit_either(&self, ask: Ask<'_>, or: Role) -> Result<Credential, Refusal> {
+        self.hear(ask, Some(or)).await
+    }
+
+    async fn recognise(&self, ask: Ask<'_>) -> Option<Credential> {
+        self.gate.recognise(ask).await
     }
 
     fn needs_token(&self, role: Role) -> bool {
@@ -118,9 +151,13 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use governor::clock::FakeRelativeClock;
+    use tokio::runtime::Handle;
 
     use super::*;
-    use crate::signaling::auth::TokenGate;
+    use crate::{
+        channel::{ChannelLimits, MemoryRegistry},
+        signaling::auth::{Access, TokenGate},
+    };
 
     const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     const AWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
@@ -143,19 +180,42 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_guesses_is_not_heard_for_a_while_even_with_the_right_token() {
+    async fn who_guesses_is_not_heard_for_a_while_and_who_is_right_always_is() {
         let clock = FakeRelativeClock::default();
         let gate = gate(&clock);
         for _ in 0..20 {
             assert_eq!(status(&gate, Some("guess"), HOME).await, 401);
         }
         assert_eq!(status(&gate, Some("guess"), HOME).await, 429);
-        assert_eq!(status(&gate, Some("right"), HOME).await, 429);
-        assert_eq!(status(&gate, Some("right"), AWAY).await, 200, "others are not touched");
+        assert_eq!(status(&gate, None, HOME).await, 429);
+        assert_eq!(status(&gate, Some("right"), HOME).await, 200, "somebody else behind the same address");
+        assert_eq!(status(&gate, Some("guess"), HOME).await, 429, "which forgives nothing");
+        assert_eq!(status(&gate, Some("guess"), AWAY).await, 401, "others are not touched");
         clock.advance(Duration::from_secs(2));
-        assert_eq!(status(&gate, Some("right"), HOME).await, 200);
+        assert_eq!(status(&gate, Some("guess"), HOME).await, 401);
         let counts = gate.counters.read();
-        assert_eq!((counts.admitted, counts.wrong, counts.slowed), (2, 21, 1));
+        assert_eq!((counts.admitted, counts.wrong, counts.slowed), (1, 23, 2));
+    }
+
+    #[tokio::test]
+    async fn who_may_by_either_of_two_roles_has_not_failed_at_the_other() {
+        let access =
+            Access { publish_token: Some("right".into()), view_token: Some("another".into()), ..Access::default() };
+        let registry =
+            MemoryRegistry::new(ChannelLimits { max_channels: 1, ttl: Duration::from_secs(1) }, &Handle::current());
+        let counters = Arc::<AuthCounters>::default();
+        let gate = access.gate(Arc::new(registry), counters.clone()).unwrap();
+        let ask = |token| Ask { role: Role::View, channel: None, token: Some(token), from: HOME };
+        for _ in 0..100 {
+            assert!(gate.admit_either(ask("right"), Role::Publish).await.is_ok());
+        }
+        for _ in 0..100 {
+            assert!(gate.admit_either(ask("guess"), Role::Publish).await.is_err());
+        }
+        assert!(gate.admit_either(ask("right"), Role::Publish).await.is_ok(), "also behind such an address");
+        let counts = counters.read();
+        assert_eq!((counts.admitted, counts.wrong + counts.slowed), (101, 100), "one question each");
+        assert!(counts.slowed > 0);
     }
 
     #[tokio::test]

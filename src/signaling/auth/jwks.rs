@@ -69,6 +69,11 @@ impl Jwks {
         look().0
     }
 
+    /// Those of them that are there.
+    pub(crate) fn keys_now(&self, algorithm: Algorithm, id: Option<&str>) -> Vec<DecodingKey> {
+        self.lock().find(algorithm, id, Instant::now())
+    }
+
     async fn read(&self) {
         self.lock().tried(Instant::now());
         let body = match timeout(TIMEOUT, Box::pin(self.fetcher.get(&self.url))).await {

@@ -65,15 +65,31 @@ impl Jwt {
     /// Looks at a token.
     pub(crate) async fn examine(&self, token: &str, role: Role, channel: Option<&ChannelId>) -> Finding {
         let Some(Header { alg, kid, .. }) = header(token) else { return Finding::Unknown };
-        match (alg, &self.secret, &self.jwks) {
-            (Algorithm::HS256, Some(secret), _) => examine(token, alg, std::slice::from_ref(secret), role, channel),
-            (Algorithm::RS256 | Algorithm::ES256, _, Some(jwks)) => {
+        match &self.jwks {
+            Some(jwks) if is_providers(alg) => {
                 let keys = jwks.keys(alg, kid.as_deref()).await;
                 examine(token, alg, &keys, role, channel)
+            }
+            _ => self.examine_now(token, role, channel),
+        }
+    }
+
+    /// Looks at a token with the keys that are there.
+    pub(crate) fn examine_now(&self, token: &str, role: Role, channel: Option<&ChannelId>) -> Finding {
+        let Some(Header { alg, kid, .. }) = header(token) else { return Finding::Unknown };
+        match (alg, &self.secret, &self.jwks) {
+            (Algorithm::HS256, Some(secret), _) => examine(token, alg, std::slice::from_ref(secret), role, channel),
+            (alg, _, Some(jwks)) if is_providers(alg) => {
+                examine(token, alg, &jwks.keys_now(alg, kid.as_deref()), role, channel)
             }
             _ => Finding::Unknown,
         }
     }
+}
+
+/// Whether tokens with this algorithm are signed with a provider's key.
+fn is_providers(algorithm: Algorithm) -> bool {
+    matches!(algorithm, Algorithm::RS256 | Algorithm::ES256)
 }
 
 /// The header of what may be a token of ours.

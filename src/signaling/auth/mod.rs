@@ -2,7 +2,7 @@
 //!
 //! A [`Gate`] is asked with what a request showed; it says who that is, or why he is not let in. An endpoint that an
 //! element mounts has one bearer token or none ([`TokenGate`]); a bridge server has [`Access`]. Before either stands
-//! [`Patient`], which does not hear those who guess.
+//! [`Patient`], which asks nobody about those who guess.
 //!
 //! ```text
 //!   Ask ──▶ failures ──▶ access ──▶ token, Registry::key_fits, jwt (claims, jwks, signatures), authorizer, webhook
@@ -70,6 +70,18 @@ pub(crate) struct Ask<'a> {
 pub(crate) trait Gate: Send + Sync + 'static {
     /// Who asks; or why he may not.
     async fn admit(&self, ask: Ask<'_>) -> Result<Credential, Refusal>;
+
+    /// The same for what either of two roles may do: one question, so that who has the second has not failed at the first.
+    async fn admit_either(&self, ask: Ask<'_>, or: Role) -> Result<Credential, Refusal> {
+        match self.admit(ask).await {
+            Ok(credential) => Ok(credential),
+            Err(_) => self.admit(Ask { role: or, ..ask }).await,
+        }
+    }
+
+    /// Who asks, if he may and that can be told here and now, at the cost of some comparisons and signatures. Nobody else
+    /// is asked for it.
+    async fn recognise(&self, ask: Ask<'_>) -> Option<Credential>;
 
     /// Whether this needs a token at all.
     fn needs_token(&self, role: Role) -> bool;

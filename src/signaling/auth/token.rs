@@ -48,6 +48,10 @@ impl Gate for TokenGate {
         self.check(ask.token).map_err(Refusal::Unauthorized)
     }
 
+    async fn recognise(&self, ask: Ask<'_>) -> Option<Credential> {
+        self.check(ask.token).ok()
+    }
+
     fn needs_token(&self, _: Role) -> bool {
         self.token.is_some()
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::signaling::client::{Fetcher, HttpUrl};
 
 /// Half of what OBS gives a POST, as the offer is still to be answered. With waiting for a turn.
-const TIMEOUT: Duration = Duration::from_secs(4);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Questions at a time, so that a flood here is not one there; further ones wait for their turn.
 const MOST_AT_ONCE: usize = 32;

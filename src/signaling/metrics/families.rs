@@ -37,6 +37,7 @@ pub(super) struct Numbers {
     pub(super) auth: AuthCounts,
     pub(super) sockets: SocketCounts,
     pub(super) tls: Arc<TlsCounters>,
+    pub(super) turned_away: u64,
 }
 
 impl Collector for Numbers {
@@ -92,11 +93,13 @@ impl Numbers {
     }
 
     fn of_admission(&self, to: &mut Families<'_>) -> fmt::Result {
-        let AuthCounts { admitted, missing, wrong, forbidden, slowed, unanswered } = self.auth;
+        let AuthCounts { admitted, missing, wrong, expired, undecided, forbidden, slowed, unanswered } = self.auth;
         let outcomes = [
             ("admitted", admitted),
             ("missing", missing),
             ("wrong", wrong),
+            ("expired", expired),
+            ("undecided", undecided),
             ("forbidden", forbidden),
             ("slowed", slowed),
         ];
@@ -107,8 +110,10 @@ impl Numbers {
             None,
             outcomes.map(|(outcome, count)| (of("outcome", outcome), count)),
         )?;
-        let help = "Questions to auth-url and for key sets that came to nothing";
+        let help = "Questions to auth-url, the application and for key sets that came to nothing";
         to.counter("webrtcbridge_auth_unanswered", help, None, [(none(), unanswered)])?;
+        let help = "TCP connections closed at once, as there were too many from one address";
+        to.counter("webrtcbridge_connections_turned_away", help, None, [(none(), self.turned_away)])?;
         let SocketCounts { open, opened, turned_away, refused, too_slow, floods, idle } = self.sockets;
         to.gauge("webrtcbridge_websockets", "WebSockets that are open", None, [(none(), open as f64)])?;
         to.counter("webrtcbridge_websockets_opened", "WebSockets so far", None, [(none(), opened)])?;

@@ -8,7 +8,11 @@ mod families;
 pub(crate) mod process;
 pub(crate) mod requests;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use axum::{
     Extension,
@@ -43,6 +47,7 @@ const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
         (status = 401, response = doc::Unauthorized),
         (status = 403, response = doc::Forbidden),
         (status = 429, response = doc::TooOften),
+        (status = 500, response = doc::Internal),
     ),
     security(("token" = [])),
 )]
@@ -63,6 +68,7 @@ pub(crate) async fn metrics(
         auth: site.auth.read(),
         sockets: site.sockets.counts(),
         tls: table.tls.clone(),
+        turned_away: table.turned_away.load(Relaxed),
     };
     let text = write(numbers).map_err(|error| AnswerError::Internal(error.to_string()))?;
     let (content_type, text) = match takes_open_metrics(&headers) {

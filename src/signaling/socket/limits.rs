@@ -1,11 +1,6 @@
 //! What one address and one connection may do on `/ws`, and how often: connections, messages, chat.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{net::IpAddr, num::NonZeroU32};
 
 use governor::{
     Quota, RateLimiter,
@@ -14,11 +9,15 @@ use governor::{
     state::{InMemoryState, NotKeyed, keyed::HashMapStateStore},
 };
 
-use crate::signaling::per_address::network;
+use super::unused::Unused;
+use crate::signaling::{
+    per_address::network,
+    places::{NoPlace, Place, Places},
+};
 
 /// Below the server's bound on TCP connections, so that HTTP is still served.
 const MOST_CONNECTIONS: usize = 768;
-/// For one address; people behind one NAT. This machine's own are not counted: what runs here is under our user's control.
+/// For one address; people behind one NAT.
 const MOST_FROM_ONE: usize = 128;
 
 /// Messages of a connection: an offer with all its candidates comes at once.
@@ -43,7 +42,9 @@ fn quota((per_second, burst): (u32, u32)) -> Quota {
 
 /// The limits of one server.
 pub(super) struct Limits<C: Clock = MonotonicClock> {
-    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    connections: Places,
+    /// Channels that nobody has published on yet.
+    pub(super) unused: Unused,
     messages: Keyed<C>,
     clock: C,
 }
@@ -54,57 +55,21 @@ impl Default for Limits {
     }
 }
 
-/// Why there is no room for another connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoRoom {
-    Server,
-    Address,
-}
-
 impl<C: Clock + Clone> Limits<C> {
     pub(super) fn new(clock: C) -> Self {
         let messages = RateLimiter::new(quota(FROM_ONE), HashMapStateStore::default(), clock.clone());
-        Self { connections: Arc::default(), messages, clock }
+        Self { connections: Places::new(MOST_CONNECTIONS, MOST_FROM_ONE), unused: Unused::default(), messages, clock }
     }
 
-    /// Counts a connection for as long as the permit is held.
-    pub(super) fn connect(&self, from: IpAddr) -> Result<Permit, NoRoom> {
-        let from = network(from);
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        if connections.values().sum::<usize>() >= MOST_CONNECTIONS {
-            return Err(NoRoom::Server);
-        }
-        let count = connections.entry(from).or_default();
-        if *count >= MOST_FROM_ONE && !from.is_loopback() {
-            return Err(NoRoom::Address);
-        }
-        *count += 1;
-        Ok(Permit { from, connections: self.connections.clone() })
+    /// Counts a connection for as long as its place is held.
+    pub(super) fn connect(&self, from: IpAddr) -> Result<Place, NoPlace> {
+        self.connections.take(from)
     }
 
     /// The limits of one connection from there.
     pub(super) fn of_connection(&self) -> Pace<C> {
         let limiter = |rate| RateLimiter::direct_with_clock(quota(rate), self.clock.clone());
         Pace { messages: limiter(MESSAGES), chat: limiter(CHAT), strikes: 0 }
-    }
-}
-
-/// Holds a connection's place.
-#[derive(Debug)]
-pub(super) struct Permit {
-    from: IpAddr,
-    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = connections.get_mut(&self.from) {
-            *count -= 1;
-            if *count == 0 {
-                connections.remove(&self.from);
-            }
-        }
     }
 }
 
@@ -156,21 +121,6 @@ mod tests {
     use super::*;
 
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-
-    #[test]
-    fn connections_are_bounded_for_an_address_and_in_all() {
-        let limits = Limits::new(FakeRelativeClock::default());
-        let mut home: Vec<_> = (0..MOST_FROM_ONE).map(|_| limits.connect(HOME).unwrap()).collect();
-        assert_eq!(limits.connect(HOME).unwrap_err(), NoRoom::Address);
-        home.pop();
-        home.push(limits.connect(HOME).unwrap());
-        let here: IpAddr = [127, 0, 0, 1].into();
-        let _here: Vec<_> = (MOST_FROM_ONE..MOST_CONNECTIONS).map(|_| limits.connect(here).unwrap()).collect();
-        assert_eq!(limits.connect([192, 0, 2, 9].into()).unwrap_err(), NoRoom::Server);
-        drop(home);
-        assert!(limits.connect([192, 0, 2, 9].into()).is_ok());
-        assert_eq!(limits.connections.lock().unwrap().len(), 1, "who has gone is not remembered");
-    }
 
     #[test]
     fn a_flood_is_refused_then_cut_off_and_a_pause_forgives() {

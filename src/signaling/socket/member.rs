@@ -24,8 +24,11 @@ use crate::{
     signaling::auth::{Ask, Role},
 };
 
-/// Channels that a connection remembers as its own; further ones it can use with their keys.
+/// Channels that a connection remembers as its own; further ones it can use with their keys. So many may be such that
+/// nobody has published on.
 const MOST_OWN: usize = 16;
+
+const TOO_MANY_UNUSED: &str = "there are too many channels of yours that nobody has published on yet; use or stop one";
 
 /// A client, from its connection's beginning to its end.
 pub(super) struct Member {
@@ -94,9 +97,21 @@ impl Member {
 
     async fn create(&mut self, about: NewChannel) -> Result<ServerMessage, Refused> {
         self.admit(Role::Publish, None).await?;
+        let unused = &self.shared.limits.unused;
+        let is_unused = |(own, _): &(ChannelId, Credential)| unused.has(own);
+        let place = match unused.place(self.remote.ip()) {
+            Ok(place) if self.own.iter().filter(|own| is_unused(own)).count() < MOST_OWN => place,
+            _ => return Err(Refused::new(Code::Unavailable, TOO_MANY_UNUSED)),
+        };
         let created = self.shared.registry.create(about).await?;
+        unused.add(created.id.clone(), place);
+        // It may have been quick to go, and the news of that too.
+        if self.shared.registry.get(&created.id).await.is_none() {
+            unused.remove(&created.id);
+        }
         if self.own.len() >= MOST_OWN {
-            self.own.remove(0);
+            let spare = self.own.iter().position(|own| !is_unused(own));
+            self.own.remove(spare.unwrap_or_default());
         }
         self.own.push((created.id.clone(), Credential::of(&created.key)));
         Ok(ServerMessage::Created { channel: created.id.to_string(), key: created.key })
@@ -231,7 +246,7 @@ impl Member {
         if here.as_ref() == Some(&channel) {
             self.end_session().await;
         }
-        self.hub().close_room(&channel, STOPPED);
+        // The others are told when the registry's news come; by now there may be a new channel of this name.
         Ok(ServerMessage::Closed { reason: STOPPED.into() })
     }
 
@@ -255,22 +270,21 @@ impl Member {
     }
 
     async fn admit(&self, role: Role, channel: Option<&ChannelId>) -> Result<Credential, Refused> {
-        let ask = Ask { role, channel, token: self.token.as_deref(), from: self.remote.ip() };
-        Ok(self.shared.gate.admit(ask).await?)
+        Ok(self.shared.gate.admit(self.ask(role, channel)).await?)
+    }
+
+    fn ask<'a>(&'a self, role: Role, channel: Option<&'a ChannelId>) -> Ask<'a> {
+        Ask { role, channel, token: self.token.as_deref(), from: self.remote.ip() }
     }
 
     /// Peers send as well as receive, and nothing of theirs goes into a session of ours: any token that the server asks for
     /// lets them in, and no channel's key is needed.
     async fn admit_to_take_part(&self, channel: Option<&ChannelId>) -> Result<Credential, Refused> {
         let gate = &self.shared.gate;
-        let watching = self.admit(Role::View, channel);
         match (gate.needs_token(Role::View), gate.needs_token(Role::Publish)) {
-            (_, false) => watching.await,
-            (false, true) => self.admit(Role::Publish, None).await,
-            (true, true) => match watching.await {
-                Ok(credential) => Ok(credential),
-                Err(_) => self.admit(Role::Publish, None).await,
-            },
+            (_, false) => self.admit(Role::View, channel).await,
+            (false, true) => self.admit(Role::Publish, channel).await,
+            (true, true) => Ok(gate.admit_either(self.ask(Role::View, channel), Role::Publish).await?),
         }
     }
 

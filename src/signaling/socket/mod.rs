@@ -23,6 +23,7 @@ mod refused;
 mod request;
 mod schema;
 mod served;
+mod unused;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,17 +42,12 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::{
-    connection::Room,
-    hub::Hub,
-    limits::{Limits, NoRoom},
-    member::Member,
-    protocol::IceServerEntry,
-};
+use self::{connection::Room, hub::Hub, limits::Limits, member::Member, protocol::IceServerEntry};
 use super::{
     auth::{Gate, websocket_token},
     connection::Peer,
     ice_server::IceServer,
+    places::NoPlace,
     problem::Refusal,
     table::{Endpoint, Table},
     viewing::Seats,
@@ -159,7 +155,7 @@ pub(crate) async fn serve(
     let accepted = site.and_then(|site| {
         let upgrade = upgrade.map_err(not_a_websocket)?;
         let Sockets { shared, open, .. } = &site.sockets;
-        let permit = shared.limits.connect(remote.ip()).map_err(|full| {
+        let place = shared.limits.connect(remote.ip()).map_err(|full| {
             shared.counters.turned_away();
             no_room(full)
         })?;
@@ -167,7 +163,7 @@ pub(crate) async fn serve(
         let token = websocket_token(&headers, uri.query());
         let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
         Ok(upgrade.on_upgrade(move |socket: WebSocket| async move {
-            let _permit = permit;
+            let _place = place;
             shared.counters.opened();
             debug!(%remote, "WebSocket opened");
             let (outbox, outgoing) = outbox::outbox();
@@ -191,10 +187,10 @@ fn not_a_websocket(rejection: WebSocketUpgradeRejection) -> Refusal {
     }
 }
 
-fn no_room(full: NoRoom) -> Refusal {
+fn no_room(full: NoPlace) -> Refusal {
     Refusal::TooManyConnections(match full {
-        NoRoom::Server => "this server has as many WebSockets as it can",
-        NoRoom::Address => "there are too many WebSockets from this address",
+        NoPlace::Server => "this server has as many WebSockets as it can",
+        NoPlace::Address => "there are too many WebSockets from this address",
     })
 }
 

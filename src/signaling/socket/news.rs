@@ -42,7 +42,10 @@ pub(super) async fn pass_on(shared: Weak<Shared>, relist: Arc<Notify>, mut chang
         list_is_due = true;
         match change {
             Ok(Change::Changed(id)) => settle(&shared, &id).await,
-            Ok(Change::Gone(id)) => shared.hub().close_room(&id, STOPPED),
+            Ok(Change::Gone(id)) => {
+                shared.limits.unused.remove(&id);
+                shared.hub().close_room(&id, STOPPED);
+            }
             Err(RecvError::Lagged(_)) => catch_up(&shared).await,
             Err(RecvError::Closed) => return,
         }
@@ -72,6 +75,9 @@ pub(super) async fn list(shared: &Shared) -> Vec<ChannelEntry> {
 pub(super) async fn settle(shared: &Shared, id: &ChannelId) {
     let _one_after_the_other = shared.settling.lock().await;
     if let Some(info) = shared.registry.get(id).await {
+        if info.is_live {
+            shared.limits.unused.remove(id);
+        }
         shared.hub().settle(id, Watched { viewers: info.viewers, is_live: info.is_live });
     }
 }
@@ -81,6 +87,8 @@ async fn catch_up(shared: &Arc<Shared>) {
     let _one_after_the_other = shared.settling.lock().await;
     let channels = shared.registry.list().await;
     let there: HashSet<_> = channels.iter().map(|info| &info.id).collect();
+    let idle: HashSet<_> = channels.iter().filter(|info| !info.is_live).map(|info| &info.id).collect();
+    shared.limits.unused.retain(|id| idle.contains(id));
     let mut hub = shared.hub();
     for gone in hub.rooms().into_iter().filter(|room| !there.contains(room)) {
         hub.close_room(&gone, STOPPED);

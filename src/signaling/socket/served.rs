@@ -83,6 +83,8 @@ impl Served {
                 "a session's tracks cannot change: restart ICE with new credentials, or begin anew with a new peer connection",
             )),
             Some(Second::Another) => {
+                // An offer that cannot be answered leaves the one that is there alone.
+                whip::check(&self.place, &sdp, Terms::BothWays)?;
                 self.close().await;
                 self.begin(sdp).await
             }

@@ -50,6 +50,15 @@ pub(super) struct State {
     pub(super) skipped: u64,
 }
 
+impl State {
+    /// Another encoder begins. The frames that waited for the one before are lost with it.
+    pub(super) fn begin_run(&mut self) {
+        self.skipped += u64::from(self.queued);
+        (self.stale, self.run, self.queued) = (false, self.run + 1, 0);
+        self.watch = Watch::default();
+    }
+}
+
 /// What is to be done with a frame.
 enum Turn {
     Push,
@@ -278,5 +287,19 @@ impl Slot {
 
     fn unit_bin(&self) -> Option<gst::Bin> {
         self.with_state(|state| state.unit.as_ref().map(|unit| unit.bin.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_that_are_lost_with_an_encoder_are_counted() {
+        let mut state = State { queued: FRAMES_WAITING, skipped: 7, stale: true, ..State::default() };
+        state.begin_run();
+        assert_eq!((state.skipped, state.queued, state.run, state.stale), (10, 0, 1, false));
+        state.begin_run();
+        assert_eq!(state.skipped, 10, "once");
     }
 }

@@ -3,7 +3,7 @@
 use gst::{prelude::*, subclass::prelude::*};
 
 use super::{
-    super::{CAT, aside, proof, unit::Unit, video, watch::Watch},
+    super::{CAT, aside, proof, unit::Unit, video},
     imp::Slot,
 };
 
@@ -13,8 +13,7 @@ impl Slot {
         let frame_rate = pad.current_caps().and_then(|caps| video::frame_rate(&caps));
         let frame_rate = frame_rate.map(|(numer, denom)| f64::from(numer) / f64::from(denom));
         let (old, failure, mut candidates, tuning) = self.with_state(|state| {
-            (state.stale, state.run, state.queued) = (false, state.run + 1, 0);
-            state.watch = Watch::default();
+            state.begin_run();
             if let Some(tuning) = &mut state.tuning {
                 tuning.frame_rate = frame_rate.or(tuning.frame_rate);
             }
