@@ -31,7 +31,10 @@ use super::{
 use crate::{
     channel::{ChannelId, Claim, Credential, Displaced, PublishError, PublisherLease, SILENCE},
     forward::Publication,
-    session::{EndReason, PacketSink, Sends, Session, SessionError, Track, negotiate, only_receives},
+    session::{
+        DataSink, EndReason, PacketSink, Sends, Session, SessionError, Terms, Track, data::Unheard,
+        negotiate_with_data, only_receives,
+    },
     signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, SignaledSession, abbreviate},
 };
 
@@ -77,7 +80,7 @@ struct Running {
 
 async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), AnswerError> {
     // An offer that cannot be answered leaves the publisher that is there alone.
-    let incoming = match negotiate(&offer.sdp, &shared.config.session.codecs) {
+    let incoming = match negotiate_with_data(&offer.sdp, &shared.config.session.codecs) {
         Ok(incoming) => incoming,
         Err(_) if offer.both_ways && shared.config.builder.may_send() && only_receives(&offer.sdp) => Vec::new(),
         Err(error) => return Err(SessionError::from(error).into()),
@@ -177,6 +180,12 @@ async fn answer(
     // What comes is of no use to a pipeline that only sends.
     let receives = feed.is_some() || sending.is_none() || !offer.both_ways;
     let sends = what_is_sent(sending.as_ref(), incoming, receives).await.filter(|_| offer.both_ways);
+    // Who only sends hears nothing, and has channels to send by.
+    let data = match &feed {
+        Some(feed) => feed.data(),
+        None => sending.as_ref().map(|_| Arc::new(Unheard) as Arc<dyn DataSink>),
+    };
+    let terms = Terms { sends, data };
     let to: Option<Arc<dyn PacketSink>> = match &feed {
         Some(feed) => Some(Arc::new(feed.clone())),
         None if has_pipeline => Some(Arc::new(Discard(member.entry.discarded.clone()))),
@@ -204,7 +213,7 @@ async fn answer(
     let answering = shared
         .config
         .media
-        .spawn(async move { Box::pin(Session::exchange(&config, &sdp, is_local, sends, sink, lease)).await });
+        .spawn(async move { Box::pin(Session::exchange(&config, &sdp, is_local, terms, sink, lease)).await });
     let answered = answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))??;
     peer.set_session(Some(answered.session.clone()));
     // First, so that it knows its formats when media comes.

@@ -125,7 +125,7 @@ pub fn only_receives(offer: &str) -> bool {
 /// What a peer would take of what there is to send. One that wants a kind of media of which it takes nothing is told so, as
 /// an answer with half of it would be a surprise.
 pub fn takes(offer: &str, outgoing: &[Outgoing]) -> Result<Vec<Track>, NegotiationError> {
-    let found = exchange(offer, None, outgoing)?.outgoing;
+    let found = exchange(offer, None, outgoing, false)?.outgoing;
     let description = parse(offer)?;
     for kind in [MediaKind::Video, MediaKind::Audio] {
         let ours: Vec<Outgoing> = outgoing.iter().filter(|outgoing| outgoing.kind == kind).cloned().collect();

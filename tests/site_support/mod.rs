@@ -53,7 +53,15 @@ impl Site {
         Self::with(Access::default())
     }
 
+    pub fn without_page() -> Self {
+        Self::mounted(Access::default(), false)
+    }
+
     pub fn with(access: Access) -> Self {
+        Self::mounted(access, true)
+    }
+
+    fn mounted(access: Access, page: bool) -> Self {
         let limits = ChannelLimits { max_channels: 20, ttl: Duration::from_secs(3600) };
         let registry = Arc::new(MemoryRegistry::new(limits, RUNTIME.handle()));
         let (answerer, numbers) = (Fake::default(), Arc::new(Numbers::default()));
@@ -68,7 +76,7 @@ impl Site {
             viewing: Arc::new(answerer.clone()),
             audience: Audience::default(),
             monitor: numbers.clone(),
-            page: true,
+            page,
         };
         let mount = mount_site(RUNTIME.handle(), config).unwrap();
         Self { mount, registry, answerer, numbers }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{Parts, goodbye, stop};
 use crate::{
-    session::{EndReason, Offering, PacketSink, Session, SessionConfig, SessionError},
+    session::{EndReason, Offering, PacketSink, Session, SessionConfig, SessionError, Terms},
     signaling::{
         SessionId,
         client::{ClientError, Negotiated, Resource, Verdict},
@@ -62,7 +62,9 @@ pub(super) async fn attempt(
         }
         Negotiated::CounterOffer { sdp, resource } => {
             drop(offering);
-            let answer = async move { Box::pin(Session::answer(&config, &sdp, server_is_local, |_| sink, ())).await };
+            let terms = Terms { sends: None, data: feed.data() };
+            let answer =
+                async move { Box::pin(Session::exchange(&config, &sdp, server_is_local, terms, |_| sink, ())).await };
             let answered = match parts.media.spawn(answer).await? {
                 Ok(answered) => answered,
                 Err(why) => {
