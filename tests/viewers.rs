@@ -243,3 +243,35 @@ fn our_own_whep_client_watches_our_server() {
     pipeline.set_state(gst::State::Null).expect("stopped");
     wait_until("its goodbye", SOON, || viewers(&server).is_empty().then_some(()));
 }
+
+/// A player that offers a codec which there is not, and has it nevertheless: our own client, which takes a counter-offer.
+#[test]
+fn a_player_that_offers_nothing_of_use_gets_an_offer_that_it_can_answer() {
+    let server = BridgeServer::start(&[("session", "")]);
+    let _peer = Peer::start(&server.whip("red"), Script::default());
+    let vp8_only = Wants { formats: vec![("video/VP8", VP8, "")], ..Wants::default() };
+    let viewer = Viewer::new(vp8_only);
+    let url = format!("{}/whep/red", server.url());
+    let mut countered =
+        common::http().post(&url).header("Content-Type", "application/sdp").send(viewer.offer()).expect("POST");
+    assert_eq!(countered.status().as_u16(), 406);
+    let kind = countered.headers().get("content-type").expect("a type").to_str().expect("text").to_owned();
+    assert!(kind.starts_with("application/sdp; valid-until="), "{kind}");
+    let location = countered.headers().get("location").expect("a Location").to_str().expect("text").to_owned();
+    let offer = countered.body_mut().read_to_string().expect("an offer");
+    assert!(offer.contains("H264/90000") && offer.contains("a=sendonly") && !offer.contains("a=recvonly"), "{offer}");
+    let session = format!("{}{location}", server.url());
+    let answering = Viewer::answering(Wants::default(), &offer);
+    let taken = common::http()
+        .patch(&session)
+        .header("Content-Type", "application/sdp")
+        .send(answering.answer())
+        .expect("PATCH");
+    assert_eq!(taken.status().as_u16(), 204);
+    wait_media(&answering, H264, 50);
+    wait_media(&answering, OPUS, 20);
+    let again = common::http().patch(&session).header("Content-Type", "application/sdp").send(answering.answer());
+    assert_eq!(again.expect("PATCH").status().as_u16(), 422);
+    assert!(common::http().delete(&session).call().expect("DELETE").status().is_success());
+    wait_until("nobody", SOON, || viewers(&server).is_empty().then_some(()));
+}

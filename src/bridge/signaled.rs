@@ -24,6 +24,11 @@ impl Signaled {
     pub(crate) fn new(session: Session, id: SessionId) -> Self {
         Self { session, id, restarts: AtomicU64::new(0) }
     }
+
+    /// The name of a session's first ICE session.
+    pub(crate) fn first_tag(id: &SessionId) -> String {
+        format!("{id} 0")
+    }
 }
 
 #[async_trait]

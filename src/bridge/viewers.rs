@@ -30,11 +30,11 @@ use super::{
 };
 use crate::{
     channel::{Change, ChannelId, Registry},
-    forward::{self, Source, Viewer, ViewerChange, WatchError, Watching, watch as answer_viewer},
+    forward::{self, Invitation, Source, Viewer, ViewerChange, WatchError, Watching, invite, watch as answer_viewer},
     session::{ConnectionState, EndReason, SendStats, Session, SessionConfig},
     signaling::{
-        Answer, AnswerError, IceFragment, IceRefused, IceUpdated, LayerLimits, Offer, OfferAnswerer, Program, Sent,
-        SessionId, SignaledSession, VideoLayer, Viewing, abbreviate,
+        Answer, AnswerError, COUNTER_OFFER, IceFragment, IceRefused, IceUpdated, LayerLimits, Offer, OfferAnswerer,
+        Program, Sent, SessionId, SessionLease, SignaledSession, VideoLayer, Viewing, abbreviate,
     },
 };
 
@@ -197,54 +197,105 @@ impl Viewers {
 #[async_trait]
 impl OfferAnswerer for Viewers {
     async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError> {
+        let (newcomer, Offer { sdp, id, remote, lease, .. }) = self.newcomer(offer)?;
+        let (config, watched) = (self.shared.config.session.clone(), newcomer.source.clone());
+        let is_local = remote.ip().to_canonical().is_loopback();
+        let answering = async move { Box::pin(answer_viewer(&watched, &config, &sdp, is_local, lease)).await };
+        let watching = self.shared.on_media(answering).await??;
+        let (sdp, told) = (watching.sdp.clone(), Told::default());
+        let signaled = newcomer.attend(watching, &told).await?;
+        Ok(Answer { sdp, session: Arc::new(ViewerSession { id, told, signaled: signaled.into(), invited: None }) })
+    }
+
+    async fn counter_offer(&self, offer: Offer) -> Option<Answer> {
+        let (newcomer, Offer { id, remote, lease, .. }) = self.newcomer(offer).ok()?;
+        let (config, watched) = (self.shared.config.session.clone(), newcomer.source.clone());
+        let is_local = remote.ip().to_canonical().is_loopback();
+        let inviting = async move { Box::pin(invite(&watched, &config, is_local)).await };
+        let invitation = self.shared.on_media(inviting).await.ok()?.ok()?;
+        let sdp = invitation.sdp().to_owned();
+        let invited = Arc::new(Mutex::new(Some(Invited { newcomer, invitation, lease })));
+        let waits = Arc::downgrade(&invited);
+        self.shared.config.http.spawn(async move {
+            tokio::time::sleep(COUNTER_OFFER).await;
+            drop(waits.upgrade().map(|invited| lock(&invited).take()));
+        });
+        let (told, signaled) = (Told::default(), OnceLock::new());
+        Some(Answer { sdp, session: Arc::new(ViewerSession { id, told, signaled, invited: Some(invited) }) })
+    }
+}
+
+impl Viewers {
+    /// Lets somebody in, as far as that can be told from what he asks for.
+    fn newcomer(&self, offer: Offer) -> Result<(Newcomer, Offer), AnswerError> {
         let shared = &self.shared;
-        let closed = || AnswerError::Unavailable("it is about to end".into());
         if shared.is_closed.load(Relaxed) {
             return Err(closed());
         }
-        let Offer { sdp, id, remote, channel, lease, .. } = offer;
-        let source = shared.sources.source(channel.as_ref())?;
-        let place = shared.admission.admit(remote.ip())?;
-        let (config, watched) = (shared.config.session.clone(), source.clone());
-        let is_local = remote.ip().to_canonical().is_loopback();
-        // Everything of a connection runs on the media thread.
-        let answering = shared
-            .config
-            .media
-            .spawn(async move { Box::pin(answer_viewer(&watched, &config, &sdp, is_local, lease)).await });
-        let Watching { session, sdp, viewer } =
-            answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))??;
+        let source = shared.sources.source(offer.channel.as_ref())?;
+        let place = shared.admission.admit(offer.remote.ip())?;
+        let (id, channel) = (offer.id.clone(), offer.channel.clone());
+        Ok((Newcomer { shared: shared.clone(), id, channel, source, place }, offer))
+    }
+}
+
+fn closed() -> AnswerError {
+    AnswerError::Unavailable("it is about to end".into())
+}
+
+/// Somebody who is on his way in.
+struct Newcomer {
+    shared: Arc<Shared>,
+    id: SessionId,
+    channel: Option<ChannelId>,
+    source: Arc<Source>,
+    place: Place,
+}
+
+impl Newcomer {
+    /// He is in: from here on his task does the rest.
+    async fn attend(self, watching: Watching, told: &Told) -> Result<Signaled, AnswerError> {
+        let Self { shared, id, channel, source, place } = self;
+        let Watching { session, sdp, viewer } = watching;
         let (end, ending) = watch::channel(None);
         let entry = Entry { id: id.clone(), channel, since: Instant::now(), session: session.clone(), end };
-        let member = Member::enter(shared, entry);
+        let member = Member::enter(&shared, entry);
         if shared.is_closed.load(Relaxed) {
             session.close(EndReason::Shutdown).await;
             return Err(closed());
         }
-        let (program, limits) = (watch::Sender::default(), watch::Sender::default());
-        let ended = Arc::<OnceLock<&'static str>>::default();
-        let watcher = ViewerSession {
-            signaled: Signaled::new(session.clone(), id),
-            program: program.subscribe(),
-            limits: limits.clone(),
-            ended: ended.clone(),
-        };
+        let signaled = Signaled::new(session.clone(), id);
         let attendance = Attendance {
             viewer,
             session,
             source,
             place,
-            program,
+            program: told.program.clone(),
             video_section: video_section(&sdp),
-            limits: limits.subscribe(),
+            limits: told.limits.subscribe(),
             ending,
-            ended,
+            ended: told.ended.clone(),
             member,
         };
         attendance.tell();
         shared.config.http.spawn(attendance.attend());
-        Ok(Answer { sdp, session: Arc::new(watcher) })
+        Ok(signaled)
     }
+}
+
+/// What passes between a viewer's task and his session's URL.
+#[derive(Default)]
+struct Told {
+    program: watch::Sender<Program>,
+    limits: watch::Sender<LayerLimits>,
+    ended: Arc<OnceLock<&'static str>>,
+}
+
+/// Somebody who may answer an offer of ours.
+struct Invited {
+    newcomer: Newcomer,
+    invitation: Invitation,
+    lease: SessionLease,
 }
 
 impl From<WatchError> for AnswerError {
@@ -369,12 +420,18 @@ impl Drop for Member {
 }
 
 impl Shared {
+    /// Everything of a connection runs on the media thread.
+    async fn on_media<T: Send + 'static>(&self, f: impl Future<Output = T> + Send + 'static) -> Result<T, AnswerError> {
+        let done = self.config.media.spawn(f).await;
+        done.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))
+    }
+
     fn gone(&self) -> MutexGuard<'_, Sent> {
-        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.gone)
     }
 
     fn present(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.present)
     }
 }
 
@@ -405,28 +462,39 @@ impl Entry {
 
 /// The session as its URL sees it.
 struct ViewerSession {
-    signaled: Signaled,
-    program: watch::Receiver<Program>,
-    limits: watch::Sender<LayerLimits>,
-    ended: Arc<OnceLock<&'static str>>,
+    id: SessionId,
+    told: Told,
+    /// Once there is one.
+    signaled: OnceLock<Signaled>,
+    /// Until there is.
+    invited: Option<Arc<Mutex<Option<Invited>>>>,
 }
 
 #[async_trait]
 impl SignaledSession for ViewerSession {
     async fn close(&self) {
-        self.signaled.close().await;
+        if let Some(invited) = &self.invited {
+            drop(lock(invited).take());
+        }
+        if let Some(signaled) = self.signaled.get() {
+            signaled.close().await;
+        }
     }
 
     async fn update_ice(&self, fragment: IceFragment) -> Result<IceUpdated, IceRefused> {
-        self.signaled.update_ice(fragment).await
+        match self.signaled.get() {
+            Some(signaled) => signaled.update_ice(fragment).await,
+            None => Err(IceRefused::Unacceptable("our offer has not been answered yet".into())),
+        }
     }
 
     fn ice_session_tag(&self) -> String {
-        self.signaled.ice_session_tag()
+        // As it will be.
+        self.signaled.get().map_or_else(|| Signaled::first_tag(&self.id), Signaled::ice_session_tag)
     }
 
     fn end_reason(&self) -> Option<&'static str> {
-        self.ended.get().copied()
+        self.told.ended.get().copied()
     }
 
     fn viewing(&self) -> Option<&dyn Viewing> {
@@ -436,15 +504,27 @@ impl SignaledSession for ViewerSession {
 
 #[async_trait]
 impl Viewing for ViewerSession {
-    async fn answered(&self, _: &str) -> Result<(), AnswerError> {
-        Err(AnswerError::Unacceptable("no offer of ours waits for an answer".into()))
+    async fn answered(&self, sdp: &str) -> Result<(), AnswerError> {
+        let invited = self.invited.as_ref().and_then(|invited| lock(invited).take());
+        let Some(Invited { newcomer, invitation, lease }) = invited else {
+            return Err(AnswerError::Unacceptable("no offer of ours waits for an answer".into()));
+        };
+        let (shared, sdp) = (newcomer.shared.clone(), sdp.to_owned());
+        let answering = async move { Box::pin(invitation.answered(&sdp, lease)).await };
+        let signaled = newcomer.attend(shared.on_media(answering).await??, &self.told).await?;
+        let _ = self.signaled.set(signaled); // there is one answer
+        Ok(())
     }
 
     fn program(&self) -> watch::Receiver<Program> {
-        self.program.clone()
+        self.told.program.subscribe()
     }
 
     fn limit_layers(&self, limits: LayerLimits) {
-        self.limits.send_replace(limits);
+        self.told.limits.send_replace(limits);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

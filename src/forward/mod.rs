@@ -24,5 +24,5 @@ pub use {
     program::{Program, VideoLayer},
     select::LayerLimits,
     source::{Joining, Publication, Source, SourceStats, Viewer, ViewerChange},
-    watching::{WatchError, Watching, watch},
+    watching::{Invitation, WatchError, Watching, invite, watch},
 };

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::session::{
     Answered, ConnectionState, EndReason, KeyframeControl, Outgoing, Outlet, PacketSink, RtpPacket, SendEvents,
-    SenderReport, Track,
+    SenderReport, Session, Track,
 };
 
 /// Packets that wait for the task at most: a second of 20 Mbit/s. It runs where they come from, so that hardly any do.
@@ -259,15 +259,24 @@ impl Joining {
     /// The session is there: from its connection on it gets what it has agreed to. `None` if it takes nothing, or the source
     /// is gone.
     pub fn begin(self, answered: &Answered) -> Option<Viewer> {
-        let (source, outlet) = (self.source.upgrade()?, answered.outlet.clone()?);
+        self.begin_with(answered.outlet.as_ref(), &answered.outgoing)
+    }
+
+    /// The same for a session that we have offered.
+    pub fn begin_session(self, session: &Session) -> Option<Viewer> {
+        self.begin_with(session.outlet(), session.outgoing())
+    }
+
+    fn begin_with(self, outlet: Option<&Outlet>, outgoing: &[Track]) -> Option<Viewer> {
+        let (source, outlet) = (self.source.upgrade()?, outlet?.clone());
         let (change, changes) = watch::channel(ViewerChange::None);
         let mut state = lock(&source.state);
-        for track in &answered.outgoing {
+        for track in outgoing {
             if let Some(slot) = state.slots.get(track.index) {
                 outlet.keep_in(track.index, slot.history.clone());
             }
         }
-        state.join(self.id, &answered.outgoing);
+        state.join(self.id, outgoing);
         if !state.fits(self.id) {
             change.send_replace(ViewerChange::Renegotiate);
         }

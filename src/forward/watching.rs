@@ -1,11 +1,11 @@
-//! A viewer's offer answered from a source: the one way in for viewers, however their offers come.
+//! A viewer's offer answered from a source, or countered by one of ours: the one way in for viewers, however they come.
 
 use std::sync::Arc;
 
-use super::source::{Source, Viewer};
+use super::source::{Joining, Source, Viewer};
 use crate::session::{
-    Answered, ConnectionState, EndReason, PacketSink, RtpPacket, SenderReport, Sends, Session, SessionConfig,
-    SessionError,
+    Answered, ConnectionState, EndReason, Offering, PacketSink, RtpPacket, SenderReport, Sends, Session, SessionConfig,
+    SessionError, Terms,
 };
 
 /// A viewer that has been answered. It watches until it is dropped.
@@ -54,6 +54,43 @@ pub async fn watch(
         None => {
             answered.session.close(EndReason::Shutdown).await;
             Err(WatchError::NotLive)
+        }
+    }
+}
+
+/// An offer of ours, which a viewer may answer. Dropping it is thinking better of it.
+pub struct Invitation {
+    joining: Joining,
+    offering: Offering,
+}
+
+/// Offers what is published to a viewer whose own offer cannot be answered. Must run on the runtime that reads the mux.
+pub async fn invite(source: &Source, config: &SessionConfig, peer_is_local: bool) -> Result<Invitation, WatchError> {
+    if !source.program().borrow().is_live {
+        return Err(WatchError::NotLive);
+    }
+    let joining = source.join();
+    let sends = Sends { tracks: joining.tracks().to_vec(), events: joining.events(), receives: false };
+    let offering = Offering::with(config, peer_is_local, Terms::from(Some(sends))).await?;
+    Ok(Invitation { joining, offering })
+}
+
+impl Invitation {
+    /// The SDP offer, with candidates.
+    pub fn sdp(&self) -> &str {
+        self.offering.sdp()
+    }
+
+    /// Takes the answer. `guard` is dropped when the session has ended, also if it comes to none.
+    pub async fn answered(self, answer: &str, guard: impl Send + 'static) -> Result<Watching, WatchError> {
+        let Self { joining, offering } = self;
+        let session = offering.answered(answer, Arc::new(NothingComes), |_, _| {}, guard).await?;
+        match joining.begin_session(&session) {
+            Some(viewer) => Ok(Watching { session, sdp: answer.to_owned(), viewer }),
+            None => {
+                session.close(EndReason::Shutdown).await;
+                Err(WatchError::NotLive)
+            }
         }
     }
 }

@@ -71,3 +71,4 @@ pub use socket::Audience;
 pub use tls::TlsFiles;
 pub use uri::{BadListenAddress, EndpointUri, ListenAddress, Scheme, UriError};
 pub use viewing::{LayerLimits, Program, VideoLayer, Viewing};
+pub use whep::COUNTER_OFFER;

@@ -12,7 +12,7 @@ use crate::channel::Registry;
 /// A session of somebody who watches; behind [`SignaledSession::viewing`](super::SignaledSession::viewing).
 #[async_trait]
 pub trait Viewing: Send + Sync {
-    /// Takes the answer to an offer of ours. On an error nothing has changed.
+    /// Takes the answer to an offer of ours. On an error there is no session, and will be none.
     async fn answered(&self, sdp: &str) -> Result<(), AnswerError>;
 
     /// What is on.

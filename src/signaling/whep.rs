@@ -29,7 +29,7 @@ use super::{
 use crate::channel::{Credential, Visitor};
 
 /// How long an offer of ours waits for its answer: what the draft says where nothing is said.
-pub(crate) const COUNTER_OFFER: Duration = Duration::from_secs(30);
+pub const COUNTER_OFFER: Duration = Duration::from_secs(30);
 
 /// The names of the extensions (draft-ietf-wish-whep-03, core extensions).
 const EVENTS_RELATION: &str = "urn:ietf:params:whep:ext:core:server-sent-events";

@@ -152,15 +152,29 @@ pub struct Viewer {
 impl Viewer {
     /// Makes an offer; somebody must answer it.
     pub fn new(wants: Wants) -> Self {
+        Self::with(wants, None)
+    }
+
+    /// Answers an offer.
+    pub fn answering(wants: Wants, offer: &str) -> Self {
+        Self::with(wants, Some(offer))
+    }
+
+    fn with(wants: Wants, theirs: Option<&str>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
         let connected = Arc::new(AtomicBool::new(false));
         let heard = Arc::new(Mutex::new(Heard { nack: wants.nack, ..Heard::default() }));
-        let (connection, offer) = runtime.block_on(Box::pin(prepare(&wants, connected.clone(), heard.clone())));
+        let (connection, offer) = runtime.block_on(Box::pin(prepare(&wants, theirs, connected.clone(), heard.clone())));
         Self { runtime: Some(runtime), connection, connected, heard, offer, wants }
     }
 
     pub fn offer(&self) -> &str {
+        &self.offer
+    }
+
+    /// Of one that answers.
+    pub fn answer(&self) -> &str {
         &self.offer
     }
 
@@ -206,6 +220,7 @@ impl Drop for Viewer {
 
 async fn prepare(
     wants: &Wants,
+    theirs: Option<&str>,
     connected: Arc<AtomicBool>,
     heard: Arc<Mutex<Heard>>,
 ) -> (Arc<dyn PeerConnection>, String) {
@@ -276,13 +291,20 @@ async fn prepare(
     let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(connection).await.expect("a connection"));
     for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
         let name = if kind == RtpCodecKind::Audio { "audio" } else { "video" };
-        if wants.formats.iter().any(|(format, _, _)| format.starts_with(name)) {
+        if theirs.is_none() && wants.formats.iter().any(|(format, _, _)| format.starts_with(name)) {
             let receive =
                 RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Recvonly, ..Default::default() };
             connection.add_transceiver_from_kind(kind, Some(receive)).await.expect("a transceiver");
         }
     }
-    let offer = connection.create_offer(None).await.expect("an offer");
+    let offer = match theirs {
+        Some(theirs) => {
+            let theirs = RTCSessionDescription::offer(theirs.to_owned()).expect("their offer");
+            connection.set_remote_description(theirs).await.expect("a good offer");
+            connection.create_answer(None).await.expect("an answer")
+        }
+        None => connection.create_offer(None).await.expect("an offer"),
+    };
     connection.set_local_description(offer).await.expect("a local description");
     let _ = tokio::time::timeout(Duration::from_secs(2), gathered_out).await;
     let offer = connection.local_description().await.expect("a local description").sdp;
