@@ -205,3 +205,22 @@ fn an_offer_that_only_receives_is_refused_where_nothing_is_sent() {
     assert_eq!(status, 422, "{why}");
     assert!(why.contains("sends neither audio nor video"), "{why}");
 }
+
+#[test]
+fn an_echo_answers_an_offer_of_both_directions_with_both() {
+    let server = BridgeServer::start(&[("session", "webrtcingest : webrtcegress")]);
+    let viewer = Viewer::new(Wants::default());
+    let answer = exchange(&server, &viewer.offer().replace("a=recvonly", "a=sendrecv")).expect("an answer");
+    assert_eq!(answer.matches("a=sendrecv\r\n").count(), 2, "{answer}");
+    assert!(answer.contains(" H264/90000") && !answer.contains(" VP8/90000"), "one codec, both ways: {answer}");
+}
+
+#[test]
+fn an_effect_between_is_sent_back_in_the_codec_that_came_in() {
+    let session = "webrtcingest name=in webrtcegress name=out in.video_0 ! decodebin ! videoflip method=vertical-flip ! out.video_0";
+    let server = BridgeServer::start(&[("session", session)]);
+    let viewer = Viewer::new(Wants::default());
+    let answer = exchange(&server, &viewer.offer().replace("a=recvonly", "a=sendrecv")).expect("an answer");
+    let video = answer.split("m=video").nth(1).expect("video");
+    assert!(video.contains("a=sendrecv\r\n") && video.contains(" H264/90000"), "{answer}");
+}

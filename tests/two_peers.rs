@@ -7,9 +7,12 @@ mod whip_support;
 use std::sync::Arc;
 
 use common::{
+    SOON,
     player::Player,
     publisher::{Options, Publisher},
+    wait_until,
 };
+use gst::prelude::*;
 use gstwebrtcbridge::signaling::Access;
 use serde_json::{Value, json};
 use socket_support::{Client, Site};
@@ -141,6 +144,77 @@ async fn a_token_that_is_not_the_right_one_is_named_and_the_right_one_is_sent() 
     assert!(error.contains("does not let us join") && error.contains("token"), "{error}");
     let welcome = player(&site, "auth-token=s3cret").await;
     apart(move || welcome.wait_state("waiting")).await;
+}
+
+/// A pipeline and what its elements tell.
+struct Ends(gst::Pipeline);
+
+impl Ends {
+    fn start(description: &str) -> Self {
+        let pipeline = gst::parse::launch(description).expect("a pipeline").downcast::<gst::Pipeline>().expect("one");
+        pipeline.set_state(gst::State::Playing).expect("playing");
+        Self(pipeline)
+    }
+
+    fn stats(&self, name: &str) -> gst::Structure {
+        self.0.by_name(name).expect(name).property("stats")
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
+
+/// What each pad of a `webrtcegress` is sent by.
+fn encoders(stats: &gst::Structure) -> Vec<(String, String)> {
+    let tracks = stats.get::<gst::Array>("tracks").expect("tracks");
+    let of = |track: &gst::glib::SendValue| {
+        let track = track.get::<gst::Structure>().expect("a structure");
+        (track.get("codec").unwrap_or_default(), track.get("encoder").unwrap_or_default())
+    };
+    tracks.as_slice().iter().map(of).collect()
+}
+
+/// Both ends have two elements and one connection; whoever comes first offers to send as well as to receive.
+async fn sent_back(sender_is_first: bool) {
+    let site = site();
+    let url = url(&site);
+    apart(move || {
+        common::server::register();
+        let sink = "fakesink sync=false async=false";
+        let sender = format!(
+            "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! webrtcegress name=out uri={url} \
+             audiotestsrc is-live=true ! out.audio_0 webrtcingest name=in uri={url} in.video_0 ! {sink} in.audio_0 ! {sink}"
+        );
+        let echo = format!("webrtcingest uri={url} : webrtcegress name=out uri={url}");
+        let (first, second) = if sender_is_first { (&sender, &echo) } else { (&echo, &sender) };
+        let first = Ends::start(first);
+        let waiting = || first.stats("out").get::<String>("url").ok();
+        wait_until("the first one", SOON, waiting);
+        let second = Ends::start(second);
+        let (sender, echo) = if sender_is_first { (first, second) } else { (second, first) };
+        wait_until("what comes back", SOON, || sender.stats("in").get::<u64>("frames").is_ok_and(|frames| frames > 60).then_some(()));
+        let passed = encoders(&echo.stats("out"));
+        assert_eq!(passed.len(), 2, "{passed:?}");
+        assert!(passed.iter().all(|(_, encoder)| encoder == "passthrough"), "{passed:?}");
+        let mut sent: Vec<String> = encoders(&sender.stats("out")).into_iter().map(|(codec, _)| codec).collect();
+        let mut came: Vec<String> = passed.into_iter().map(|(codec, _)| codec).collect();
+        (sent.sort(), came.sort());
+        assert_eq!(sent, came, "in the codecs that it was sent in");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_to_who_comes_later_comes_back_without_being_encoded() {
+    sent_back(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_to_who_was_there_before_comes_back_without_being_encoded() {
+    sent_back(false).await;
 }
 
 #[test]

@@ -214,6 +214,22 @@ fn a_bridge_server_pushes_each_publisher_under_its_own_name() {
 }
 
 #[test]
+fn an_echo_answers_an_offer_of_both_directions_with_both() {
+    use crate::common::viewer::{Viewer, Wants};
+    let port = free_port();
+    let mut run = Stand::of("echo").start_with(&[format!("LISTEN=127.0.0.1:{port}")]);
+    crate::common::wait_until("the pipeline to listen", SOON, || crate::common::accepts(port).then_some(()));
+    let offer = Viewer::new(Wants::default()).offer().replace("a=recvonly", "a=sendrecv");
+    let body = serde_json::json!({"type": "offer", "sdp": offer}).to_string();
+    let url = format!("http://127.0.0.1:{port}/offer");
+    let mut response =
+        crate::common::http().post(&url).header("Content-Type", "application/json").send(body).expect("POST");
+    let answer = response.body_mut().read_to_string().expect("a body");
+    assert_eq!(answer.matches("a=sendrecv").count(), 2, "{answer}");
+    end(&mut run);
+}
+
+#[test]
 fn the_page_of_a_bridge_server_knows_each_channels_playback() {
     let port = crate::common::free_port();
     let stand = Stand::new(&format!(
