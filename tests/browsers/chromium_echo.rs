@@ -2,9 +2,68 @@
 
 use std::time::Duration;
 
-use crate::common::{SOON, browser::Browser, server::BridgeServer};
+use crate::common::{SOON, browser::Browser, painted, server::BridgeServer, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(40);
+const PITCH: f64 = 440.0;
+
+/// Opens the view with a picture that tells its age, and waits until both directions are there.
+fn echo(browser: &Browser, server: &BridgeServer, query: &str) {
+    browser.open(&format!("{}/?echo=true{query}", server.url()));
+    browser.wait_state("idle", SOON);
+    painted::send(browser, PITCH);
+    browser.eval(
+        "const Real = RTCPeerConnection; \
+         window.RTCPeerConnection = function (...given) { return (window.connection = new Real(...given)); };",
+    );
+    browser.click("#start");
+    browser.wait_state("live", PATIENCE);
+    browser.wait_for("return document.querySelector('#echo').videoWidth === 640", SOON);
+}
+
+fn assert_tone(browser: &Browser) {
+    let pitch = painted::pitch(browser, "#echo");
+    assert!((pitch - PITCH).abs() < 15.0, "{pitch} Hz came back of {PITCH}");
+}
+
+#[test]
+fn picture_and_sound_come_back_in_chromium() {
+    let server = BridgeServer::start(&[("session", "webrtcingest : webrtcegress")]);
+    let browser = Browser::start();
+    echo(&browser, &server, "");
+    println!("echo in Chromium: {} ms", painted::wait_fresh(&browser, "#echo", 150.0).median());
+    assert_tone(&browser);
+
+    // What a page hears when there is another network: it connects to the server anew.
+    browser
+        .eval("window.before = document.querySelector('#echo').srcObject; window.dispatchEvent(new Event('online'))");
+    browser.wait_for("return ![null, window.before].includes(document.querySelector('#echo').srcObject)", SOON);
+    browser.wait_state("live", PATIENCE);
+    painted::shown(&browser, "#echo", 10).assert_true();
+    browser.screenshot("echo");
+
+    browser.click("#stop");
+    browser.wait_state("ended", SOON);
+    wait_until("the session to end", SOON, || (server.sessions() == 0).then_some(()));
+}
+
+#[test]
+fn picture_and_sound_come_back_in_firefox() {
+    let server = BridgeServer::start(&[("session", "webrtcingest : webrtcegress")]);
+    let browser = Browser::start_firefox();
+    echo(&browser, &server, "&codec=vp8");
+    let shown = painted::shown(&browser, "#echo", 40);
+    println!("echo in Firefox: {} ms", shown.median());
+    shown.assert_true();
+    let energy = browser.eval_async(
+        "for (let count = 0; count < 50; count += 1) { \
+           const report = [...(await window.connection.getStats()).values()]; \
+           const sound = report.find((entry) => entry.type === 'inbound-rtp' && entry.kind === 'audio'); \
+           if (sound?.totalAudioEnergy > 0) return sound.totalAudioEnergy; \
+           await new Promise((resolve) => setTimeout(resolve, 200)); } return 0;",
+    );
+    assert!(energy.as_f64().is_some_and(|energy| energy > 0.0), "it is silent: {energy}");
+}
 
 #[test]
 fn who_gets_no_echo_is_told_why() {

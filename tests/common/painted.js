@@ -43,8 +43,13 @@ window.painted = (() => {
     const out = audio.createMediaStreamDestination();
     tone.connect(new GainNode(audio, { gain: 0.3 })).connect(out);
     tone.start();
-    const tracks = [picture, out.stream.getAudioTracks()[0]];
-    navigator.mediaDevices.getUserMedia = async () => new MediaStream(tracks);
+    const devices = navigator.mediaDevices;
+    const real = devices.getUserMedia.bind(devices);
+    devices.getUserMedia = async () => {
+      // Without loudspeakers Firefox has no AudioContext that runs; its own microphone for tests has a tone as well.
+      const sound = audio.state === "running" ? out.stream : await real({ audio: true });
+      return new MediaStream([picture, sound.getAudioTracks()[0]]);
+    };
   }
 
   function read(video, context) {
@@ -87,7 +92,7 @@ window.painted = (() => {
     await new Promise((resolve) => setTimeout(resolve, 1000));
     analyser.getFloatFrequencyData(spectrum);
     const loudest = spectrum.indexOf(Math.max(...spectrum));
-    const found = { pitch: (loudest * audio.sampleRate) / analyser.fftSize, level: spectrum[loudest] };
+    const found = { pitch: (loudest * audio.sampleRate) / analyser.fftSize, level: spectrum[loudest], state: audio.state };
     await audio.close();
     return found;
   }
