@@ -17,6 +17,8 @@
 //! `webrtcbridgebin` is this with properties; [`WebRtcServer`] is it for Rust programs. Both hold no logic.
 
 mod admission;
+mod call;
+mod calling;
 mod channels;
 mod connection_state;
 mod description;
@@ -24,6 +26,7 @@ mod embed;
 mod hearing;
 mod marker;
 mod monitor;
+mod notices;
 mod peer;
 mod pipeline;
 mod placeholders;
@@ -38,6 +41,7 @@ mod viewers;
 mod words;
 
 pub use {
+    call::{CallConfig, CallCounts, CallObserver, CallState, Seat},
     connection_state::ConnectionState,
     description::{Description, DescriptionError},
     embed::{ServerHandle, WebRtcServer},
@@ -49,6 +53,8 @@ pub use {
     viewers::{Sources, ViewerView, Viewers, ViewersConfig},
 };
 pub(crate) use {
+    calling::{AttemptError, Calls, Client, Counts as ClientCounts, Parts as ClientParts, Stop, goodbye},
+    notices::Notices,
     server::Server,
     signaled::{Signaled, ours, told},
 };

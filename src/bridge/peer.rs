@@ -180,6 +180,14 @@ impl Peer {
         lock(&self.0.crossing).as_ref().map(|crossing| crossing.feed(id))
     }
 
+    /// Nothing will come any more.
+    pub(super) fn end_of_stream(&self) {
+        let crossing = lock(&self.0.crossing).clone();
+        if let Some(crossing) = crossing {
+            crossing.end_of_stream();
+        }
+    }
+
     pub(super) fn set_session(&self, session: Option<Session>) {
         let gone = std::mem::replace(&mut *lock(&self.0.session), session);
         drop(gone);

@@ -24,6 +24,7 @@ use super::{
     pipeline::{Event, SessionPipeline, Timing},
     placeholders::Names,
     report::{Over, SessionState},
+    sending::Sending,
     sessions::{Member, Orders, Shared},
     signaled::Signaled,
 };
@@ -81,7 +82,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
     // An offer that cannot be answered leaves the publisher that is there alone.
     let incoming = match negotiate_with_data(&offer.sdp, &shared.config.session.codecs) {
         Ok(incoming) => incoming,
-        Err(_) if shared.config.builder.may_send() && only_receives(&offer.sdp) => Vec::new(),
+        Err(_) if offer.both_ways && shared.config.builder.may_send() && only_receives(&offer.sdp) => Vec::new(),
         Err(error) => return Err(SessionError::from(error).into()),
     };
     let orders = shared.orders.subscribe();
@@ -177,8 +178,8 @@ async fn answer(
     let feed = peer.feed(offer.id.as_str());
     let sending = peer.sending();
     // What comes is of no use to a pipeline that only sends.
-    let receives = feed.is_some() || sending.is_none();
-    let sends = sending.as_ref().map(|sending| Sends { receives, ..sending.sends(incoming) });
+    let receives = feed.is_some() || sending.is_none() || !offer.both_ways;
+    let sends = what_is_sent(sending.as_ref(), incoming, receives).await.filter(|_| offer.both_ways);
     // Who only sends hears nothing, and has channels to send by.
     let data = match &feed {
         Some(feed) => feed.data(),
@@ -227,6 +228,17 @@ async fn answer(
         feed.begin(answered.session.keyframes(), answered.tracks);
     }
     Ok((answered.session, answered.sdp, heard))
+}
+
+/// Asks whoever sends, on a thread that may wait.
+pub(super) async fn what_is_sent(
+    sending: Option<&Arc<dyn Sending>>,
+    incoming: &[Track],
+    receives: bool,
+) -> Option<Sends> {
+    let (sending, incoming) = (sending?.clone(), incoming.to_vec());
+    let sends = tokio::task::spawn_blocking(move || sending.sends(&incoming)).await.ok()?;
+    Some(Sends { receives, ..sends })
 }
 
 impl Running {

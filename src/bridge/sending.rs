@@ -8,27 +8,17 @@
 //!
 //! It may be asked and told again: the peer of a `ws://` connection may go, and another one come.
 
-use std::sync::Arc;
+use crate::session::{Answered, Sends, Track};
 
-use crate::{
-    forward::Source,
-    session::{Answered, Sends, Track},
-};
-
-/// What has something to send to the peer of a session: an element in its pipeline. Called on threads of the runtimes:
-/// decide, hand over and return.
+/// What has something to send to the peer of a session: an element in its pipeline. Other viewers of the
+/// channel get the same by [`Peer::feed_viewers`](super::Peer::feed_viewers).
 pub trait Sending: Send + Sync + 'static {
-    /// What there is to send, or may be once media has come, and who hears what the peer wants. `incoming` is what the peer
+    /// Called on a thread that may wait. What there is to send, or may be once media has come, and who hears what the peer wants. `incoming` is what the peer
     /// is going to send, as far as it is known: what only passes through the pipeline comes in these codecs, so they should
     /// be the first of those that can be sent. Whether the session receives is not for this to say.
     fn sends(&self, incoming: &[Track]) -> Sends;
 
-    /// What the peer takes of it: the index of `answered.outgoing` is that of what [`sends`](Self::sends) has told. Comes
-    /// before any media does.
+    /// Called on a runtime's thread: hand over and return. What the peer takes of it: the index of `answered.outgoing` is that of what [`sends`](Self::sends) has told. Nothing,
+    /// if it came by WHIP, which goes one way. Comes before any media does.
     fn answered(&self, answered: &Answered);
-
-    /// Where the same is to be had for others: the channel's viewers get this in place of what the peer publishes.
-    fn source(&self) -> Option<Arc<Source>> {
-        None
-    }
 }

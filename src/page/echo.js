@@ -152,11 +152,12 @@ export class Echo {
 
   #play(stream) {
     const player = $("echo");
+    $("hear-echo").hidden = !stream?.getAudioTracks().length;
+    if (player.srcObject === stream) return; // another track of it
     player.srcObject = stream;
     player.hidden = !stream;
     // It would come out of the loudspeakers and into the microphone again: somebody with headphones has to want it.
     player.muted = true;
-    $("hear-echo").hidden = !stream?.getAudioTracks().length;
     say($("hear-echo"), "Hear the echo");
     $("echo-hint").textContent = stream ? "" : "What the server makes of it shows here.";
     if (stream) player.play().catch((error) => console.warn("the browser does not play:", error));

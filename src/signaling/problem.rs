@@ -80,6 +80,8 @@ pub(crate) enum Refusal {
     Body(String),
     #[error("the offer is malformed: {0}")]
     Sdp(#[from] SdpError),
+    #[error("the body is no session description: {0}; send {{\"type\":\"offer\",\"sdp\":\"v=0…\"}}")]
+    Description(String),
     #[error("this endpoint has {0} sessions already")]
     TooManySessions(usize),
     #[error(transparent)]
@@ -124,7 +126,9 @@ impl Refusal {
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Body(_) | Self::Sdp(_) | Self::Fragment(_) | Self::ViewersAnswer(_) => StatusCode::BAD_REQUEST,
+            Self::Body(_) | Self::Sdp(_) | Self::Description(_) | Self::Fragment(_) | Self::ViewersAnswer(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Events(_) | Self::Layer(_) => StatusCode::BAD_REQUEST,
             Self::NoStream | Self::NothingToWatch(EnterError::NoChannel(_)) => StatusCode::NOT_FOUND,
             Self::NoSeat(_) | Self::NothingToWatch(_) | Self::TooManyStreams(_) => StatusCode::SERVICE_UNAVAILABLE,

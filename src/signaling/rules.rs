@@ -51,8 +51,17 @@ impl<'a> Section<'a> {
     }
 }
 
+/// What is asked of an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Terms {
+    /// WHIP: media goes to the server.
+    Ingest,
+    /// Media goes wherever there is some.
+    BothWays,
+}
+
 /// Refuses what cannot be answered in full.
-pub(crate) fn check_offer(offer: &str) -> Result<(), AnswerError> {
+pub(crate) fn check_offer(offer: &str, terms: Terms) -> Result<(), AnswerError> {
     let (session, sections) = Section::of(offer);
     let unacceptable = |why: String| Err(AnswerError::Unacceptable(why));
     for section in &sections {
@@ -62,7 +71,8 @@ pub(crate) fn check_offer(offer: &str) -> Result<(), AnswerError> {
         }
         // Section 4.2: only sendonly and sendrecv.
         let direction = section.direction().or(session.direction()).unwrap_or("sendrecv");
-        if matches!(media, "audio" | "video") && matches!(direction, "recvonly" | "inactive") {
+        let sends_nothing = matches!(media, "audio" | "video") && matches!(direction, "recvonly" | "inactive");
+        if sends_nothing && terms == Terms::Ingest {
             return unacceptable(format!("a {media} section is {direction}; an endpoint only receives"));
         }
         check_setup(&session, section)?;
@@ -180,14 +190,18 @@ mod tests {
     fn refusal(from: &str, to: &str) -> String {
         let offer = format!("{SESSION}{AUDIO}{VIDEO}");
         assert!(offer.contains(from), "{from}");
-        check_offer(&offer.replace(from, to)).map_or_else(|refusal| refusal.to_string(), |()| String::new())
+        check_offer(&offer.replace(from, to), Terms::Ingest)
+            .map_or_else(|refusal| refusal.to_string(), |()| String::new())
     }
 
     #[test]
     fn a_browsers_offer_passes_and_so_do_its_halves() {
-        check_offer(&format!("{SESSION}{AUDIO}{VIDEO}")).unwrap();
-        check_offer(&format!("{SESSION}{AUDIO}")).unwrap();
-        check_offer(&format!("{SESSION}{VIDEO}")).unwrap();
+        let check = |offer: &str| check_offer(offer, Terms::Ingest);
+        check(&format!("{SESSION}{AUDIO}{VIDEO}")).unwrap();
+        check(&format!("{SESSION}{AUDIO}")).unwrap();
+        check(&format!("{SESSION}{VIDEO}")).unwrap();
+        let receives = format!("{SESSION}{AUDIO}{VIDEO}").replace("sendonly", "recvonly");
+        check_offer(&receives, Terms::BothWays).unwrap();
         for fine in ["active", "passive"] {
             assert_eq!(refusal("actpass", fine), "");
         }

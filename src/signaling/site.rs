@@ -11,12 +11,12 @@ use super::{
     monitor::{Monitor, Reports},
     origin::AllowedOrigins,
     socket::{Audience, Sockets, SocketsConfig},
-    table::{Endpoint, EndpointParts},
+    table::{Endpoint, EndpointParts, Place},
     tls::TlsFiles,
     uri::ListenAddress,
     viewing::{Seating, Seats},
 };
-use crate::channel::Registry;
+use crate::channel::{ChannelId, Registry};
 
 /// What to serve, and where.
 pub struct SiteConfig {
@@ -117,6 +117,11 @@ impl Site {
         };
         let sockets = Sockets::new(runtime, sockets);
         Ok(Self { registry, page, gate, auth, allowed_origins, reports: Reports::new(monitor), sockets, whip, whep })
+    }
+
+    /// A channel of its own for an offer that names none.
+    pub(crate) fn anywhere(&self) -> Place {
+        Place { endpoint: self.whip.clone(), channel: Some(ChannelId::random()) }
     }
 
     /// The endpoint whose channels are below this path.

@@ -18,7 +18,8 @@ use super::{
     body,
     connection::Peer,
     problem::Refusal,
-    rules, sdp,
+    rules::{self, Terms},
+    sdp,
     table::{EVENTS, Established, Extension, LAYER, Place},
     viewing::{LayerLimits, Program, Viewing},
     whep_events,
@@ -57,7 +58,7 @@ async fn post(place: Place, peer: Peer, credential: Credential, request: Request
     let body = body::read(request).await?;
     let sdp = sdp::check(&body)?.to_owned();
     let seat = seat(&place).await?;
-    match whip::accept(&place, sdp.clone(), peer.0, credential, seat).await {
+    match whip::accept(&place, sdp.clone(), peer.0, credential, Terms::BothWays, seat).await {
         Ok(accepted) => created(&place, accepted, StatusCode::CREATED, HeaderValue::from_static(SDP)),
         Err(Refusal::Answer(AnswerError::Unacceptable(why))) if rules::check_viewers_offer(&sdp).is_ok() => {
             let seat = self::seat(&place).await?;

@@ -18,7 +18,8 @@ use super::{
     connection::Peer,
     limits::Limits,
     problem::Refusal,
-    rules, sdp,
+    rules::{self, Terms},
+    sdp,
     table::{Place, Table, Target},
     uri::normalise_path,
     whep,
@@ -94,7 +95,7 @@ async fn post(place: Place, remote: SocketAddr, credential: Credential, request:
     body::must_be(SDP, request.headers())?;
     let body = body::read(request).await?;
     let sdp = sdp::check(&body)?.to_owned();
-    let Accepted { id, sdp, session } = accept(&place, sdp, remote, credential, |lease| lease).await?;
+    let Accepted { id, sdp, session } = accept(&place, sdp, remote, credential, Terms::Ingest, |lease| lease).await?;
     let etag = etag(&*session);
     let location = format!("{}/{id}", place.path());
     let headers = [
@@ -125,17 +126,20 @@ pub(crate) async fn accept(
     sdp: String,
     remote: SocketAddr,
     credential: Credential,
+    terms: Terms,
     around: impl FnOnce(SessionLease) -> SessionLease,
 ) -> Result<Accepted, Refusal> {
     let views = place.endpoint.role == Role::View;
     if views {
         rules::check_viewers_offer(&sdp)?
     } else {
-        rules::check_offer(&sdp)?
+        rules::check_offer(&sdp, terms)?
     }
     let Place { endpoint, channel } = place;
     let (id, lease) = endpoint.reserve(channel.clone())?;
-    let offer = Offer { sdp, id: id.clone(), remote, channel: channel.clone(), credential, lease: around(lease) };
+    let both_ways = terms == Terms::BothWays;
+    let (channel, lease) = (channel.clone(), around(lease));
+    let offer = Offer { sdp, id: id.clone(), remote, channel, credential, both_ways, lease };
     let answerer = endpoint.answerer.clone();
     let Answer { sdp, session } = answered(&id, async move { answerer.answer(offer).await }).await?;
     // A publisher is taken as a whole; to a viewer is sent what there is.
@@ -162,7 +166,8 @@ pub(crate) async fn counter(
 ) -> Result<Option<Accepted>, Refusal> {
     let Place { endpoint, channel } = place;
     let (id, lease) = endpoint.reserve(channel.clone())?;
-    let offer = Offer { sdp, id: id.clone(), remote, channel: channel.clone(), credential, lease: around(lease) };
+    let (channel, lease) = (channel.clone(), around(lease));
+    let offer = Offer { sdp, id: id.clone(), remote, channel, credential, both_ways: false, lease };
     let answerer = endpoint.answerer.clone();
     let Some(Answer { sdp, session }) = answered(&id, async move { Ok(answerer.counter_offer(offer).await) }).await?
     else {

@@ -12,7 +12,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    lane::{Comes, Lane},
+    lane::{Comes, Expected, Lane},
     rate::Rate,
 };
 use crate::{
@@ -39,6 +39,8 @@ pub(super) trait AsksForKeyframes: Send + Sync {
 /// All that goes out.
 pub(super) struct Fanout {
     source: Arc<Source>,
+    /// Where the viewers of a session's channel are, beside its peer.
+    channel: Option<Arc<Source>>,
     /// In order of preference.
     preferred: Vec<Codec>,
     /// Those of them that there are encoders for.
@@ -61,16 +63,19 @@ struct State {
 }
 
 impl Fanout {
-    /// Nothing yet. `preferred` are the codecs that may be sent, `makeable` those of them that there are encoders for.
+    /// Nothing yet. `preferred` are the codecs that may be sent, `makeable` those of them that there are encoders for. The
+    /// viewers of a session's `channel` get the same.
     pub(super) fn new(
         media: &Handle,
         preferred: Vec<Codec>,
         makeable: Vec<Codec>,
-        video_bitrate: u32,
-        audio_bitrate: u32,
+        (video_bitrate, audio_bitrate): (u32, u32),
+        channel: Option<Arc<Source>>,
     ) -> Arc<Self> {
         let source = Arc::new(Source::new(media));
-        source.set_useful(probed(video_bitrate, audio_bitrate));
+        for source in [Some(&source), channel.as_ref()].into_iter().flatten() {
+            source.set_useful(probed(video_bitrate, audio_bitrate));
+        }
         let state = State {
             lanes: Vec::new(),
             publication: None,
@@ -80,7 +85,7 @@ impl Fanout {
             decided: None,
             audio_bitrate,
         };
-        Arc::new(Self { source, preferred, makeable, asked: Arc::default(), state: Mutex::new(state) })
+        Arc::new(Self { source, channel, preferred, makeable, asked: Arc::default(), state: Mutex::new(state) })
     }
 
     /// Where viewers join.
@@ -95,7 +100,7 @@ impl Fanout {
         let index = match state.lanes.iter().position(free) {
             Some(index) => index,
             None => {
-                state.lanes.push(Lane { kind, comes: Comes::Nothing, chosen: None });
+                state.lanes.push(Lane { kind, comes: Comes::Nothing, chosen: None, expected: None });
                 state.is_stale = true;
                 state.lanes.len() - 1
             }
@@ -108,6 +113,31 @@ impl Fanout {
         index
     }
 
+    /// The peer will send this. What passes through the pipeline comes here: a track is kept for each of it that has none
+    /// yet. `passes` says whether what is on a pad may be of this codec, as far as is known.
+    pub(super) fn expect(&self, incoming: &[Track], passes: impl Fn(usize, Codec) -> bool) {
+        let mut state = self.lock();
+        for kind in [MediaKind::Video, MediaKind::Audio] {
+            let tracks: Vec<&Track> = incoming.iter().filter(|track| track.kind() == kind).collect();
+            let there = state.lanes.iter().filter(|lane| lane.kind == kind).count();
+            for _ in there..tracks.len() {
+                state.lanes.push(Lane { kind, comes: Comes::Nothing, chosen: None, expected: None });
+                state.is_stale = true;
+            }
+            let lanes = state.lanes.iter_mut().enumerate().filter(|(_, lane)| lane.kind == kind);
+            for ((index, lane), track) in lanes.zip(tracks) {
+                let format = OutgoingFormat { codec: track.codec, fmtp: track.fmtp.clone() };
+                let passes = lane.comes == Comes::Nothing || passes(index, track.codec);
+                lane.expected = Some(Expected { format, passes });
+            }
+        }
+    }
+
+    /// Viewers of either kind.
+    fn viewers(&self) -> usize {
+        self.source.stats().viewers + self.channel.as_ref().map_or(0, |channel| channel.stats().viewers)
+    }
+
     /// What comes on a track is known now, or its pad is gone.
     pub(super) fn set_comes(&self, index: usize, comes: Comes) {
         if let Some(lane) = self.lock().lanes.get_mut(index) {
@@ -117,10 +147,16 @@ impl Fanout {
 
     /// What a track is sent in, as long as somebody gets it.
     pub(super) fn wanted(&self, index: usize) -> Option<Codec> {
-        if self.source.stats().viewers == 0 {
+        if self.viewers() == 0 {
             return None;
         }
         self.lock().lanes.get(index)?.chosen.as_ref().map(|format| format.codec)
+    }
+
+    /// Whether there is a track, and of each is known what comes.
+    pub(super) fn is_known(&self) -> bool {
+        let state = self.lock();
+        !state.lanes.is_empty() && state.lanes.iter().all(|lane| lane.comes != Comes::Unknown)
     }
 
     /// What there is to send, by track, as a newcomer can have it.
@@ -154,7 +190,7 @@ impl Fanout {
 
     /// Nobody has to be kept in mind: formats may be chosen anew.
     fn is_free(&self, state: &State) -> bool {
-        state.joining == 0 && self.source.stats().viewers == 0
+        state.joining == 0 && self.viewers() == 0
     }
 
     fn formats(&self, state: &State, is_free: bool) -> Vec<Outgoing> {
@@ -182,7 +218,13 @@ impl Fanout {
         if changed {
             state.is_stale = false;
             let tracks: Vec<Track> = state.lanes.iter().enumerate().map(|(index, lane)| lane.track(index)).collect();
-            let publication = self.source.publish(&tracks, None);
+            // Each has a number of its own for a track: what a channel's viewers watched before may have had others.
+            let also = self.channel.as_ref().map(|channel| {
+                let publication = channel.publish(&tracks, None);
+                publication.begin(self.asked.clone());
+                publication as Arc<dyn PacketSink>
+            });
+            let publication = self.source.publish(&tracks, also);
             publication.begin(self.asked.clone());
             state.publication = Some(publication);
         }
@@ -205,7 +247,8 @@ impl Fanout {
         let is_due = state.decided.is_none_or(|last| now.saturating_duration_since(last) >= DECIDE);
         if is_due {
             state.decided = Some(now);
-            let estimates = self.source.estimates();
+            let mut estimates = self.source.estimates();
+            estimates.extend(self.channel.iter().flat_map(|channel| channel.estimates()));
             let of = |kind| state.lanes.iter().filter(|l| l.kind == kind && l.comes != Comes::Nothing).count();
             let audio = u32::try_from(of(MediaKind::Audio)).unwrap_or(0).saturating_mul(state.audio_bitrate);
             let videos = u32::try_from(of(MediaKind::Video)).unwrap_or(1).max(1);
@@ -222,7 +265,9 @@ impl Fanout {
         state.rate.set_most(video_bitrate);
         state.audio_bitrate = audio_bitrate;
         drop(state);
-        self.source.set_useful(probed(video_bitrate, audio_bitrate));
+        for source in [Some(&self.source), self.channel.as_ref()].into_iter().flatten() {
+            source.set_useful(probed(video_bitrate, audio_bitrate));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -15,6 +15,7 @@ use super::{
     fanout::Fanout,
     input::Input,
     role::{Parts, Role},
+    session::Half,
     settings::{EgressUri, ResolvedConnection, ResolvedSettings, Settings, Sink, parse_uri},
     stats, templates,
 };
@@ -35,7 +36,7 @@ pub(super) static CAT: Lazy<gst::DebugCategory> =
 #[properties(wrapper_type = super::WebrtcEgress)]
 pub struct WebrtcEgress {
     #[property(name = "uri", get = Self::redacted_uri, set, type = Option<String>, member = uri, nick = "URI",
-        blurb = "Where to serve viewers: whep(s)://HOST:PORT/PATH, port 0 picks a free one; or where to push to: whip(s)://HOST:PORT/PATH; a query is shown redacted")]
+        blurb = "Where to serve viewers: whep(s)://HOST:PORT/PATH, port 0 picks a free one; or where to push to: whip(s)://HOST:PORT/PATH; or where to meet another peer: ws(s)://HOST:PORT/ws?channel=ID; a query is shown redacted")]
     #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
         nick = "Bearer token", blurb = "Bearer token that viewers must have, or that is sent to the server; shown redacted")]
     #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
@@ -195,6 +196,11 @@ impl ElementImpl for WebrtcEgress {
         }
         let result = self.parent_change_state(transition);
         match transition {
+            gst::StateChange::PausedToPlaying => {
+                if let Some(started) = &*lock(&self.started) {
+                    started.role.play();
+                }
+            }
             gst::StateChange::PausedToReady => self.stop(),
             gst::StateChange::ReadyToPaused if result.is_err() => self.stop(),
             _ => {}
@@ -257,7 +263,7 @@ impl URIHandlerImpl for WebrtcEgress {
     const URI_TYPE: gst::URIType = gst::URIType::Sink;
 
     fn protocols() -> &'static [&'static str] {
-        &["whep", "wheps", "whip", "whips", "http", "https"]
+        &["whep", "wheps", "whip", "whips", "http", "https", "ws", "wss"]
     }
 
     fn uri(&self) -> Option<String> {
@@ -309,9 +315,16 @@ impl WebrtcEgress {
         let makeable = preferred.iter().filter(can_make).copied().collect();
         let media = runtime::media().map_err(thread)?;
         let http = runtime::signaling().map_err(thread)?.clone();
-        let fanout = Fanout::new(media, preferred, makeable, settings.video_bitrate, settings.audio_bitrate);
+        let bitrates = (settings.video_bitrate, settings.audio_bitrate);
+        let new = |channel| Fanout::new(media, preferred, makeable, bitrates, channel);
         match sink {
-            Sink::Peer(_) => Err("a session's connection cannot be sent on yet".into()),
+            Sink::Peer(peer) => {
+                let mux = peer.mux().ok_or("this session has no connection")?;
+                // The channel's viewers get what is made here in place of what the publisher sends.
+                let fanout = new(peer.feed_viewers());
+                let half = Half::new(fanout.clone(), self.obj().downgrade(), http, self.watch());
+                Ok(Started { role: Role::in_session(peer, half)?, mux, fanout })
+            }
             Sink::Own(connection) => {
                 let ResolvedConnection { role, udp_ports, public_addresses, connect_timeout } = *connection;
                 let mux = Mux::shared(media, udp_ports).map_err(|error| {
@@ -319,7 +332,9 @@ impl WebrtcEgress {
                 })?;
                 let config =
                     SessionConfig { mux: mux.clone(), codecs, public_addresses, connect_timeout, max_bitrate: 0 };
-                let parts = Parts { media: media.clone(), http, config, fanout: fanout.clone(), watch: self.watch() };
+                let (fanout, element) = (new(None), self.obj().downgrade());
+                let (media, watch) = (media.clone(), self.watch());
+                let parts = Parts { media, http, config, fanout: fanout.clone(), watch, element };
                 let role = Role::start(role, parts)?;
                 Ok(Started { role, mux, fanout })
             }
@@ -421,7 +436,8 @@ impl WebrtcEgress {
     /// A client's query may hold a key.
     fn redacted_uri(&self) -> Option<String> {
         let uri = lock(&self.settings).uri.clone()?;
-        let query = matches!(parse_uri(&uri), Ok(EgressUri::Call(_))).then(|| uri.find('?')).flatten();
+        let query =
+            matches!(parse_uri(&uri), Ok(EgressUri::Call(_) | EgressUri::Meet(_))).then(|| uri.find('?')).flatten();
         Some(query.map_or(uri.clone(), |query| format!("{}?…", uri.get(..query).unwrap_or_default())))
     }
 
@@ -443,6 +459,12 @@ impl super::WebrtcEgress {
     /// A new stream after the end of the last one.
     pub(super) fn starts_again(&self) {
         self.imp().eos_posted.store(false, SeqCst);
+    }
+
+    /// Whether what will come on a track may be of this codec, as far as is known.
+    pub(super) fn may_get(&self, index: usize, codec: Codec) -> bool {
+        let inputs = lock(&self.imp().inputs).clone();
+        inputs.iter().find(|input| input.index() == Some(index)).is_none_or(|input| input.may_get(codec))
     }
 
     /// How raw media is encoded as `codec`.

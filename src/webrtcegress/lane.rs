@@ -28,6 +28,16 @@ pub(super) struct Lane {
     pub(super) comes: Comes,
     /// What it is sent in, as long as there are viewers.
     pub(super) chosen: Option<OutgoingFormat>,
+    /// What the peer sends of this kind, which may be what comes here.
+    pub(super) expected: Option<Expected>,
+}
+
+/// A format that may be had without encoding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub(super) format: OutgoingFormat,
+    /// Whether it can come as it is; else it comes raw, and is at best what to encode it in.
+    pub(super) passes: bool,
 }
 
 impl Lane {
@@ -36,9 +46,17 @@ impl Lane {
     pub(super) fn formats(&self, preferred: &[Codec], makeable: &[Codec]) -> Vec<OutgoingFormat> {
         match &self.comes {
             Comes::Encoded(format) if preferred.contains(&format.codec) => vec![format.clone()],
-            Comes::Nothing => Vec::new(),
-            Comes::Encoded(_) | Comes::Raw | Comes::Unknown => {
-                makeable.iter().filter(|codec| codec.kind() == self.kind).map(|codec| encoded(*codec)).collect()
+            Comes::Nothing if self.expected.is_none() => Vec::new(),
+            _ => {
+                let mut formats: Vec<OutgoingFormat> =
+                    makeable.iter().filter(|codec| codec.kind() == self.kind).map(|codec| encoded(*codec)).collect();
+                if let Some(Expected { format, passes }) = &self.expected {
+                    let place = formats.iter().position(|made| made.codec == format.codec);
+                    let made = place.map(|place| formats.remove(place));
+                    let is_wanted = *passes && self.comes != Comes::Raw && preferred.contains(&format.codec);
+                    formats.splice(0..0, if is_wanted { Some(format.clone()) } else { made });
+                }
+                formats
             }
         }
     }
@@ -121,7 +139,7 @@ mod tests {
     }
 
     fn lane(comes: Comes) -> Lane {
-        Lane { kind: MediaKind::Video, comes, chosen: None }
+        Lane { kind: MediaKind::Video, comes, chosen: None, expected: None }
     }
 
     #[test]
@@ -134,6 +152,25 @@ mod tests {
         assert_eq!(names(lane(comes("video/x-vp9"))), [Codec::Vp9]);
         assert_eq!(names(lane(comes("video/x-av1"))), [Codec::Vp8, Codec::H264], "not among the preferred");
         assert!(names(lane(Comes::Nothing)).is_empty());
+    }
+
+    #[test]
+    fn what_the_peer_sends_comes_first_and_as_it_is_if_it_can() {
+        let preferred = [Codec::Vp8, Codec::H264, Codec::Vp9];
+        let makeable = [Codec::Vp8, Codec::H264];
+        let format = |codec| OutgoingFormat { codec, fmtp: "theirs".into() };
+        let formats = |comes, codec, passes| {
+            let expected = Some(Expected { format: format(codec), passes });
+            let lane = Lane { expected, ..lane(comes) };
+            lane.formats(&preferred, &makeable).into_iter().map(|f| (f.codec, f.fmtp == "theirs")).collect::<Vec<_>>()
+        };
+        let (vp8, h264, vp9) = (Codec::Vp8, Codec::H264, Codec::Vp9);
+        assert_eq!(formats(Comes::Nothing, h264, true), [(h264, true), (vp8, false)]);
+        assert_eq!(formats(Comes::Unknown, vp9, true), [(vp9, true), (vp8, false), (h264, false)]);
+        assert_eq!(formats(Comes::Unknown, h264, false), [(h264, false), (vp8, false)], "made in what the peer has");
+        assert_eq!(formats(Comes::Unknown, vp9, false), [(vp8, false), (h264, false)], "it cannot be made");
+        assert_eq!(formats(Comes::Raw, h264, true), [(h264, false), (vp8, false)]);
+        assert_eq!(formats(Comes::Nothing, Codec::Av1, true), [(vp8, false), (h264, false)], "it is not wanted");
     }
 
     #[test]

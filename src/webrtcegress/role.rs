@@ -1,7 +1,7 @@
 //! What a started element does: serve viewers, push to a server, or send to the peer of the session around it.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     time::Duration,
 };
 
@@ -10,12 +10,18 @@ use tokio::{runtime::Handle, task::AbortHandle};
 use super::{
     answerer::{Answerer, Only, Watch, follow},
     fanout::Fanout,
+    push::Push,
+    session::Half,
     settings::ResolvedRole,
 };
 use crate::{
-    bridge::{Viewers, ViewersConfig},
+    bridge::{CallConfig, Client, ClientCounts, ClientParts, Notices, Peer, Seat, Viewers, ViewersConfig},
     session::SessionConfig,
-    signaling::{Mount, mount_viewers},
+    signaling::{
+        Mount,
+        client::{ClientConfig, WhipClient, socket::SocketConfig},
+        mount_viewers,
+    },
 };
 
 /// What all roles are made of.
@@ -25,12 +31,19 @@ pub(super) struct Parts {
     pub(super) config: SessionConfig,
     pub(super) fanout: Arc<Fanout>,
     pub(super) watch: Watch,
+    pub(super) element: gst::glib::WeakRef<super::WebrtcEgress>,
 }
 
 /// What a started element does.
 pub(super) enum Role {
     /// Serves.
     Server { mount: Mount, viewers: Viewers, http: Handle, following: AbortHandle },
+    /// Sends to the peer of the session around it.
+    InSession { peer: Peer, half: Arc<Half> },
+    /// Meets another peer.
+    Meeting { seat: Seat, half: Arc<Half> },
+    /// Pushes to a server, from when the pipeline plays.
+    Client { url: String, http: Handle, ready: Mutex<Option<ClientParts>>, client: OnceLock<Client>, half: Arc<Half> },
 }
 
 /// How long stopping waits for sessions to close, which takes the network's part 100 ms at most.
@@ -39,7 +52,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 impl Role {
     /// Begins to serve or to call; the error says which setting is wrong.
     pub(super) fn start(resolved: ResolvedRole, parts: Parts) -> Result<Self, String> {
-        let Parts { media, http, config, fanout, watch } = parts;
+        let Parts { media, http, config, fanout, watch, element } = parts;
         match resolved {
             ResolvedRole::Server { endpoint, max_viewers } => {
                 let config = ViewersConfig { session: config, media, http: http.clone() };
@@ -50,7 +63,68 @@ impl Role {
                 let following = http.spawn(follow(viewers.clone(), watch)).abort_handle();
                 Ok(Self::Server { mount, viewers, http, following })
             }
-            ResolvedRole::Client(_) => Err("whip:// is not there yet".into()),
+            ResolvedRole::Client(called) => Self::push(&called, Parts { media, http, config, fanout, watch, element }),
+            ResolvedRole::Meeting(socket) => Self::meet(socket, Parts { media, http, config, fanout, watch, element }),
+        }
+    }
+
+    /// Sends to the peer of the session around it.
+    pub(super) fn in_session(peer: Peer, half: Arc<Half>) -> Result<Self, String> {
+        peer.send(half.clone()).map_err(|error| error.to_string())?;
+        Ok(Self::InSession { peer, half })
+    }
+
+    fn push(called: &ClientConfig, parts: Parts) -> Result<Self, String> {
+        let Parts { media, http, config, fanout, watch, element } = parts;
+        let (server, url) = (WhipClient::new(called)?, called.server.to_string());
+        let notices = Notices::new(element.upgrade(), url.clone());
+        let half = Half::new(fanout, element, http.clone(), watch);
+        let calls = Push { media: media.clone(), server, url: url.clone(), config, half: half.clone() };
+        let ready = ClientParts { media, url: url.clone(), eos: false, calls: Arc::new(calls), notices };
+        Ok(Self::Client { url, http, ready: Mutex::new(Some(ready)), client: OnceLock::new(), half })
+    }
+
+    fn meet(socket: SocketConfig, parts: Parts) -> Result<Self, String> {
+        let Parts { media, http, config, fanout, watch, element } = parts;
+        let around = element.upgrade().ok_or("the element is gone")?;
+        let notices = Mutex::new(Notices::new(Some(around.clone()), socket.url.to_string()));
+        // Only what a webrtcingest of the same call takes is received, and it says what.
+        let codecs = config.codecs.clone();
+        let codecs = Arc::new(move || codecs.clone());
+        let call = CallConfig { socket, session: config, codecs, ends: false, media, http: http.clone() };
+        let seat = Seat::take(&around, call, Arc::new(notices))?;
+        let half = Half::new(fanout, element, http, watch);
+        seat.peer().send(half.clone()).map_err(|error| error.to_string())?;
+        Ok(Self::Meeting { seat, half })
+    }
+
+    /// The pipeline plays: everybody who has part in a call is there.
+    pub(super) fn play(&self) {
+        match self {
+            Self::Meeting { seat, .. } => seat.begin(),
+            Self::Client { http, ready, client, .. } => {
+                if let Some(parts) = lock(ready).take() {
+                    let _ = client.set(Client::start(http, parts)); // once
+                }
+            }
+            Self::Server { .. } | Self::InSession { .. } => {}
+        }
+    }
+
+    /// Where it calls, if it does.
+    pub(super) fn calls(&self) -> Option<String> {
+        match self {
+            Self::Meeting { seat, .. } => Some(seat.url().to_owned()),
+            Self::Client { url, .. } => Some(url.clone()),
+            Self::Server { .. } | Self::InSession { .. } => None,
+        }
+    }
+
+    /// What a client has done so far.
+    pub(super) fn client_counts(&self) -> Option<ClientCounts> {
+        match self {
+            Self::Client { client, .. } => client.get().map(Client::counts),
+            Self::Server { .. } | Self::InSession { .. } | Self::Meeting { .. } => None,
         }
     }
 
@@ -58,6 +132,7 @@ impl Role {
     pub(super) fn listening(&self) -> Option<String> {
         match self {
             Self::Server { mount, .. } => Some(mount.url()),
+            Self::InSession { .. } | Self::Meeting { .. } | Self::Client { .. } => None,
         }
     }
 
@@ -65,6 +140,7 @@ impl Role {
     pub(super) fn warning(&self) -> Option<String> {
         match self {
             Self::Server { mount, .. } => mount.warning(),
+            Self::InSession { .. } | Self::Meeting { .. } | Self::Client { .. } => None,
         }
     }
 
@@ -72,11 +148,12 @@ impl Role {
     pub(super) fn viewers(&self) -> (usize, u64) {
         match self {
             Self::Server { viewers, .. } => (viewers.count(), viewers.started()),
+            Self::InSession { half, .. } | Self::Meeting { half, .. } | Self::Client { half, .. } => half.peers(),
         }
     }
 
     /// Ends the sessions that are there, in the background, and lets no other follow.
-    pub(super) fn end(&self) -> Ending {
+    pub(super) fn end(&self) -> Ending<'_> {
         match self {
             Self::Server { viewers, http, following, .. } => {
                 following.abort();
@@ -87,18 +164,67 @@ impl Role {
                     viewers.emptied().await;
                     drop(done);
                 });
-                Ending(closed)
+                Ending::Sessions(closed)
+            }
+            // Whoever runs the session waits for it.
+            Self::InSession { peer, .. } => {
+                peer.close();
+                Ending::Elsewhere
+            }
+            Self::Meeting { seat, .. } => {
+                seat.end();
+                Ending::Meeting(seat)
+            }
+            Self::Client { ready, client, .. } => {
+                drop(lock(ready).take());
+                match client.get() {
+                    Some(client) => {
+                        client.stop();
+                        Ending::Client(client)
+                    }
+                    None => Ending::Elsewhere,
+                }
             }
         }
     }
 }
 
-/// An end under way: the receiver is disconnected when all sessions have closed.
-pub(super) struct Ending(mpsc::Receiver<()>);
+impl Drop for Role {
+    fn drop(&mut self) {
+        match self {
+            Self::InSession { peer, .. } => peer.stop_sending(),
+            Self::Meeting { seat, .. } => seat.peer().stop_sending(),
+            Self::Server { .. } | Self::Client { .. } => {}
+        }
+    }
+}
 
-impl Ending {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An end under way.
+pub(super) enum Ending<'a> {
+    /// The receiver is disconnected when all sessions have closed.
+    Sessions(mpsc::Receiver<()>),
+    /// The other peer and the server are told.
+    Meeting(&'a Seat),
+    /// The server is told.
+    Client(&'a Client),
+    /// Not here.
+    Elsewhere,
+}
+
+impl Ending<'_> {
     /// Waits for it, not long.
     pub(super) fn wait(self) {
-        let _: Result<(), _> = self.0.recv_timeout(CLOSE_TIMEOUT);
+        match self {
+            Self::Sessions(closed) => {
+                let _: Result<(), _> = closed.recv_timeout(CLOSE_TIMEOUT);
+            }
+            Self::Meeting(seat) => seat.wait(),
+            Self::Client(client) => client.wait(),
+            Self::Elsewhere => {}
+        }
     }
 }

@@ -7,7 +7,10 @@ use crate::{
     session::{CodecPreferences, UdpPorts},
     signaling::{
         EndpointConfig, EndpointUri, Scheme, UriError,
-        client::{ClientConfig, ServerUrl},
+        client::{
+            ClientConfig, ServerUrl,
+            socket::{SocketConfig, SocketUrl, SocketUrlError},
+        },
     },
 };
 
@@ -84,6 +87,8 @@ pub(super) enum ResolvedRole {
     Server { endpoint: EndpointConfig, max_viewers: u32 },
     /// To a WHIP server.
     Client(ClientConfig),
+    /// To another peer in a signaling server's channel.
+    Meeting(SocketConfig),
 }
 
 impl Settings {
@@ -114,8 +119,12 @@ impl Settings {
                 ResolvedRole::Server { endpoint, max_viewers: self.max_viewers }
             }
             EgressUri::Call(server) => {
-                let trusted = self.trusted(&server)?;
+                let trusted = self.trusted(server.is_secure(), "whips://")?;
                 ResolvedRole::Client(ClientConfig { server, auth_token, trusted })
+            }
+            EgressUri::Meet(url) => {
+                let trusted = self.trusted(url.is_secure(), "wss://")?;
+                ResolvedRole::Meeting(SocketConfig { url, auth_token, trusted })
             }
         };
         Ok(ResolvedConnection {
@@ -147,10 +156,12 @@ impl Settings {
     }
 
     /// The file of certificates to trust as a client.
-    fn trusted(&self, server: &ServerUrl) -> Result<Option<PathBuf>, String> {
-        match (server.is_secure(), &self.tls_certificate, &self.tls_key) {
-            (_, _, Some(_)) => Err("tls-key is set, but a WHIP server asks for no certificate of ours".into()),
-            (false, Some(_), _) => Err("tls-certificate is set, but uri is without TLS: use whips://".into()),
+    fn trusted(&self, is_secure: bool, secure: &str) -> Result<Option<PathBuf>, String> {
+        match (is_secure, &self.tls_certificate, &self.tls_key) {
+            (_, _, Some(_)) => {
+                Err("tls-key is set, but a server that is called asks for no certificate of ours".into())
+            }
+            (false, Some(_), _) => Err(format!("tls-certificate is set, but uri is without TLS: use {secure}")),
             (_, certificate, None) => Ok(certificate.as_ref().map(PathBuf::from)),
         }
     }
@@ -163,6 +174,8 @@ pub(super) enum EgressUri {
     Serve(EndpointUri),
     /// `whip(s)://`, or pasted as http(s)://: a server to publish to.
     Call(ServerUrl),
+    /// `ws(s)://`: a channel of a signaling server, where another peer is met.
+    Meet(SocketUrl),
 }
 
 /// Reads the `uri` property.
@@ -170,6 +183,9 @@ pub(super) fn parse_uri(uri: &str) -> Result<EgressUri, String> {
     let scheme = uri.split("://").next().unwrap_or_default().to_ascii_lowercase();
     if matches!(scheme.as_str(), "whip" | "whips" | "http" | "https") {
         return uri.parse().map(EgressUri::Call).map_err(|error| format!("uri: {error}"));
+    }
+    if matches!(scheme.as_str(), "ws" | "wss") {
+        return uri.parse().map(EgressUri::Meet).map_err(|error: SocketUrlError| format!("uri: {error}"));
     }
     uri.parse().map(EgressUri::Serve).map_err(|error: UriError| format!("uri: {error}"))
 }

@@ -36,7 +36,7 @@ pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
 #[properties(wrapper_type = super::WebrtcIngest)]
 pub struct WebrtcIngest {
     #[property(name = "uri", get = Self::redacted_uri, set, type = Option<String>, member = uri, nick = "URI",
-        blurb = "Where to serve: whip(s)://HOST:PORT/PATH, port 0 picks a free one; or where to pull from: whep(s)://HOST:PORT/PATH; a query is shown redacted")]
+        blurb = "Where to serve: whip(s)://HOST:PORT/PATH, port 0 picks a free one; or where to pull from: whep(s)://HOST:PORT/PATH; or where to meet another peer: ws(s)://HOST:PORT/ws?channel=ID; a query is shown redacted")]
     #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
         nick = "Bearer token", blurb = "Bearer token that publishers must have, or that is sent to the server; shown redacted")]
     #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
@@ -153,7 +153,7 @@ impl ElementImpl for WebrtcIngest {
             gst::subclass::ElementMetadata::new(
                 "WebRTC ingest",
                 "Source/Network/WebRTC",
-                "Receives audio and video that a browser or an encoder publishes by WHIP, or pulls them from a WHEP server",
+                "Receives audio and video that a browser or an encoder publishes by WHIP, pulls them from a WHEP server, or meets another peer at a signaling server",
                 "The webrtcbridge authors",
             )
         });
@@ -197,6 +197,11 @@ impl ElementImpl for WebrtcIngest {
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         match transition {
             gst::StateChange::ReadyToPaused => self.start()?,
+            gst::StateChange::PausedToPlaying => {
+                if let Some(started) = &*self.started() {
+                    started.role.play();
+                }
+            }
             gst::StateChange::PausedToReady => self.stop(),
             _ => {}
         }
@@ -242,7 +247,7 @@ impl URIHandlerImpl for WebrtcIngest {
     const URI_TYPE: gst::URIType = gst::URIType::Src;
 
     fn protocols() -> &'static [&'static str] {
-        &["whip", "whips", "whep", "wheps"]
+        &["whip", "whips", "whep", "wheps", "ws", "wss"]
     }
 
     fn uri(&self) -> Option<String> {
@@ -283,8 +288,8 @@ impl WebrtcIngest {
         let receiver = ElementReceiver(self.obj().downgrade());
         let name = format!("{}:rtp", self.obj().name());
         // A client ends the stream itself: what is lost may come back.
-        let is_client =
-            matches!(&resolved.source, Source::Own(connection) if matches!(connection.role, ResolvedRole::Client(_)));
+        let is_client = matches!(&resolved.source, Source::Own(connection)
+            if !matches!(connection.role, ResolvedRole::Server { .. }));
         let eos = resolved.eos_on_disconnect;
         let data = DataIn::new(&self.obj().name(), Arc::new(data::ElementData(self.obj().downgrade())));
         let start_crossing = || match Crossing::start(&name, receiver, resolved.latency, eos && !is_client) {
@@ -433,7 +438,8 @@ impl WebrtcIngest {
     /// A client's query may hold a key.
     fn redacted_uri(&self) -> Option<String> {
         let uri = self.settings().uri.clone()?;
-        let query = matches!(parse_uri(&uri), Ok(IngestUri::Call(_))).then(|| uri.find('?')).flatten();
+        let query =
+            matches!(parse_uri(&uri), Ok(IngestUri::Call(_) | IngestUri::Meet(_))).then(|| uri.find('?')).flatten();
         Some(query.map_or(uri.clone(), |query| format!("{}?…", uri.get(..query).unwrap_or_default())))
     }
 

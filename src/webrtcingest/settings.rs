@@ -10,7 +10,10 @@ use crate::{
     session::{CodecPreferences, UdpPorts},
     signaling::{
         EndpointConfig, EndpointUri, Scheme, TlsFiles, UriError,
-        client::{ClientConfig, ServerUrl},
+        client::{
+            ClientConfig, ServerUrl,
+            socket::{SocketConfig, SocketUrl, SocketUrlError},
+        },
     },
 };
 
@@ -104,6 +107,8 @@ pub(super) enum ResolvedRole {
     Server { endpoint: EndpointConfig, has_token: bool },
     /// From a WHEP server.
     Client(ClientConfig),
+    /// From another peer in a signaling server's channel.
+    Meeting(SocketConfig),
 }
 
 impl Settings {
@@ -119,7 +124,7 @@ impl Settings {
             }
             (Some(uri), _) => {
                 let connection = self.connection(parse_uri(uri)?)?;
-                let is_client = matches!(connection.role, ResolvedRole::Client(_));
+                let is_client = !matches!(connection.role, ResolvedRole::Server { .. });
                 (Source::Own(Box::new(connection)), is_client)
             }
         };
@@ -143,8 +148,12 @@ impl Settings {
                 ResolvedRole::Server { endpoint, has_token }
             }
             IngestUri::Call(server) => {
-                let trusted = self.trusted(&server)?;
+                let trusted = self.trusted(server.is_secure(), "wheps://")?;
                 ResolvedRole::Client(ClientConfig { server, auth_token, trusted })
+            }
+            IngestUri::Meet(url) => {
+                let trusted = self.trusted(url.is_secure(), "wss://")?;
+                ResolvedRole::Meeting(SocketConfig { url, auth_token, trusted })
             }
         };
         Ok(ResolvedConnection {
@@ -178,10 +187,12 @@ impl Settings {
     }
 
     /// The file of certificates to trust as a client.
-    fn trusted(&self, server: &ServerUrl) -> Result<Option<PathBuf>, String> {
-        match (server.is_secure(), &self.tls_certificate, &self.tls_key) {
-            (_, _, Some(_)) => Err("tls-key is set, but a WHEP server asks for no certificate of ours".into()),
-            (false, Some(_), _) => Err("tls-certificate is set, but uri is without TLS: use wheps://".into()),
+    fn trusted(&self, is_secure: bool, secure: &str) -> Result<Option<PathBuf>, String> {
+        match (is_secure, &self.tls_certificate, &self.tls_key) {
+            (_, _, Some(_)) => {
+                Err("tls-key is set, but a server that is called asks for no certificate of ours".into())
+            }
+            (false, Some(_), _) => Err(format!("tls-certificate is set, but uri is without TLS: use {secure}")),
             (_, certificate, None) => Ok(certificate.as_ref().map(PathBuf::from)),
         }
     }
@@ -194,6 +205,8 @@ pub(super) enum IngestUri {
     Serve(EndpointUri),
     /// `whep(s)://`, or pasted as http(s)://: a server to pull from.
     Call(ServerUrl),
+    /// `ws(s)://`: a channel of a signaling server, where another peer is met.
+    Meet(SocketUrl),
 }
 
 /// Reads the `uri` property.
@@ -201,6 +214,9 @@ pub(super) fn parse_uri(uri: &str) -> Result<IngestUri, String> {
     let scheme = uri.split("://").next().unwrap_or_default().to_ascii_lowercase();
     if matches!(scheme.as_str(), "whep" | "wheps" | "http" | "https") {
         return uri.parse().map(IngestUri::Call).map_err(|error| format!("uri: {error}"));
+    }
+    if matches!(scheme.as_str(), "ws" | "wss") {
+        return uri.parse().map(IngestUri::Meet).map_err(|error: SocketUrlError| format!("uri: {error}"));
     }
     uri.parse().map(IngestUri::Serve).map_err(|error: UriError| format!("uri: {error}"))
 }
@@ -232,6 +248,7 @@ mod tests {
         };
         assert_eq!(resolve("wheps://host/whep/live", OnDisconnect::Auto), (true, true));
         assert_eq!(resolve("HTTP://host:1985/rtc/?stream=1", OnDisconnect::Wait), (true, false));
+        assert_eq!(resolve("ws://host/ws?channel=a", OnDisconnect::Auto), (false, true));
         assert_eq!(resolve("whip://127.0.0.1:0/whip/live", OnDisconnect::Auto), (false, false));
         assert_eq!(resolve("whip://127.0.0.1:0/whip/live", OnDisconnect::Eos), (false, true));
     }
@@ -257,6 +274,7 @@ mod tests {
         assert!(error(|s| s.uri = None).contains("uri is not set"));
         assert!(error(|s| s.uri = Some("rtsp://127.0.0.1:8080/x".into())).contains("\"rtsp\" is not supported"));
         assert!(error(|s| s.uri = Some("whep://me:pw@127.0.0.1/x".into())).contains("auth-token"));
+        assert!(error(|s| s.uri = Some("ws://127.0.0.1/ws".into())).contains("channel=ID"));
         assert!(error(|s| s.uri = Some("whips://127.0.0.1:8080/x".into())).contains("tls-certificate"));
         assert!(error(|s| s.tls_key = Some("key.pem".into())).contains("whips://"));
         assert!(error(|s| s.video_codecs = gst::Array::new(["H266"])).contains("\"H266\""));

@@ -1,15 +1,15 @@
-//! Firefox and Chromium watch each other directly, and chat.
+//! Firefox and Chromium watch each other, directly and through the server, and chat.
 
 use std::time::Duration;
 
 use crate::common::{SOON, browser::Browser, server::BridgeServer};
 
 #[test]
-fn firefox_watches_directly_what_chromium_broadcasts() {
-    let server = BridgeServer::start(&[("p2p-viewers", "2")]);
+fn firefox_watches_what_chromium_broadcasts() {
+    let server = BridgeServer::start(&[("p2p-viewers", "1")]);
     let (broadcaster, viewer) = (Browser::start(), Browser::start_firefox());
     broadcast(&server, &broadcaster);
-    watch(&server, &viewer);
+    watch(&server, &viewer, "p2p");
     for (browser, name) in [(&viewer, "Fox"), (&broadcaster, "Chrome")] {
         browser.fill("#name", name);
         browser.click("#name-form button");
@@ -21,16 +21,22 @@ fn firefox_watches_directly_what_chromium_broadcasts() {
         let both = "return ['Fox speaks', 'Chrome speaks'].every((words) => document.querySelector('#messages').innerText.includes(words))";
         browser.wait_for(both, SOON);
     }
+    viewer.open_window("about:blank");
+    watch(&server, &viewer, "forward");
     broadcaster.click("#stop");
     viewer.wait_state("ended", SOON);
 }
 
 #[test]
-fn chromium_watches_directly_what_firefox_broadcasts() {
-    let server = BridgeServer::start(&[("p2p-viewers", "2")]);
+fn chromium_watches_what_firefox_broadcasts() {
+    let server = BridgeServer::start(&[("p2p-viewers", "1")]);
     let (broadcaster, viewer) = (Browser::start_firefox(), Browser::start());
     broadcast(&server, &broadcaster);
-    watch(&server, &viewer);
+    let first = viewer.window();
+    watch(&server, &viewer, "p2p");
+    viewer.open_window("about:blank");
+    watch(&server, &viewer, "forward");
+    viewer.switch_to(&first);
     viewer.click("#leave");
     broadcaster.wait_for("return document.body.dataset.peers === '0'", SOON);
 }
@@ -42,12 +48,12 @@ fn broadcast(server: &BridgeServer, browser: &Browser) {
     browser.wait_state("live", Duration::from_secs(40));
 }
 
-fn watch(server: &BridgeServer, browser: &Browser) {
+fn watch(server: &BridgeServer, browser: &Browser, way: &str) {
     browser.open(&format!("{}/?viewer=true&channel=show", server.url()));
     browser.wait_state("live", Duration::from_secs(40));
     browser.wait_for("return document.querySelector('#player').videoWidth > 0", SOON);
     browser.eval("window.seen = document.querySelector('#player').currentTime");
     browser.wait_for("return document.querySelector('#player').currentTime > window.seen + 1", SOON);
-    assert_eq!(browser.eval("return document.body.dataset.way"), "p2p");
+    assert_eq!(browser.eval("return document.body.dataset.way"), way);
     assert_eq!(browser.eval("return document.querySelector('#player').srcObject.getAudioTracks().length"), 1);
 }

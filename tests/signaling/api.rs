@@ -58,6 +58,20 @@ fn a_browser_gets_the_status_page_with_the_refusal_to_type_the_token_in() {
 }
 
 #[test]
+fn without_a_page_only_the_files_of_the_status_page_are_served() {
+    let site = Site::without_page();
+    for path in ["/", "/page/live.js", "/page/mpegts.js", "/page/nothing.js"] {
+        site.get(path).is_problem(404, path);
+    }
+    let status = site.get("/status").body;
+    for name in ["status.js", "status.css", "style.css", "favicon.svg"] {
+        assert!(status.contains(&format!("page/{name}")));
+        assert_eq!(site.get(&format!("/page/{name}")).status, 200, "{name}");
+    }
+    assert_eq!(Site::open().get("/page/live.js").status, 200);
+}
+
+#[test]
 fn this_machine_needs_no_token_where_there_is_none() {
     let site = Site::open();
     for path in ["/api/v1/status", "/metrics", "/api/v1/channels", "/status"] {
@@ -95,6 +109,7 @@ fn what_takes_other_methods_says_which() {
         ("/api/v1/status", "GET, HEAD"),
         ("/metrics", "GET, HEAD"),
         ("/readyz", "GET, HEAD"),
+        ("/offer", "POST"),
     ] {
         let answer = site.request("PUT", path, &[], "");
         answer.is_problem(405, allow);
@@ -199,6 +214,22 @@ fn every_answer_is_as_the_document_says_and_every_documented_answer_is_given() {
     ] {
         *site.answerer.refuse.lock().unwrap() = Some(refusal);
         seen.check("POST", "/whip/{channel}", &post(&sdp, &offer(1)));
+    }
+
+    let json_type = [("Content-Type", "application/json")];
+    let exchange = |headers: &[(&str, &str)], body: &str| site.request("POST", "/offer", headers, body);
+    let description = json!({ "type": "offer", "sdp": offer(1) }).to_string();
+    seen.check("POST", "/offer", &exchange(&json_type, &description));
+    seen.check("POST", "/offer", &exchange(&json_type, "nonsense"));
+    seen.check("POST", "/offer", &exchange(&sdp, &description));
+    seen.check("POST", "/offer", &exchange(&json_type, &"x".repeat(100_000)));
+    for refusal in [
+        AnswerError::Unacceptable("no codec".into()),
+        AnswerError::Internal("broken".into()),
+        AnswerError::Unavailable("busy".into()),
+    ] {
+        *site.answerer.refuse.lock().unwrap() = Some(refusal);
+        seen.check("POST", "/offer", &exchange(&json_type, &description));
     }
 
     let on_session = |method: &str, headers: &[(&str, &str)], body: &str| site.request(method, &session, headers, body);

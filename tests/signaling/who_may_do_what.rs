@@ -88,6 +88,26 @@ const TABLE: &[(Set, &str, &str, [u16; 14])] = &[
     (Set::Both,    "POST",   "/whip/open",  [401, 401, 201, 401, 201, 401, 401,  403, 201, 201, 403, 201, 401, 403]),
     (Set::Both,    "POST",   "/whip/keyed", [401, 401, 201, 401, 201, 201, 401,  201, 403, 201, 403, 201, 401, 403]),
     (Set::Both,    "DELETE", "/whip/keyed/x", [401, 401, 404, 401, 404, 404, 401,  404, 403, 404, 403, 404, 401, 403]),
+    // Watching: whoever may gets as far as being told that there is no such channel, or no such session.
+    (Set::Nothing, "POST",   "/whep/none",  [404; 14]),
+    (Set::Nothing, "HEAD",   "/whep/keyed", [200; 14]),
+    (Set::Nothing, "DELETE", "/whep/keyed/x", [404; 14]),
+    (Set::Tokens,  "POST",   "/whep/none",  [401, 401, 401, 404, 404, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "GET",    "/whep/keyed", [401, 401, 401, 200, 200, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "OPTIONS", "/whep/keyed", [200; 14]),
+    (Set::Tokens,  "PATCH",  "/whep/keyed/x", [401, 401, 401, 404, 404, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "DELETE", "/whep/keyed/x", [401, 401, 401, 404, 404, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "POST",   "/whep/keyed/x/sse", [401, 401, 401, 404, 404, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "POST",   "/whep/keyed/x/layer", [401, 401, 401, 404, 404, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Tokens,  "GET",    "/whep/keyed/x/sse/y", [401, 401, 401, 404, 404, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Jwt,     "POST",   "/whep/none",  [401, 401, 401, 401, 401, 401, 401,  403, 403, 403, 404, 404, 401, 403]),
+    (Set::Jwt,     "DELETE", "/whep/keyed/x", [401, 401, 401, 401, 401, 401, 401,  403, 403, 403, 404, 404, 401, 403]),
+    (Set::Both,    "GET",    "/whep/keyed", [401, 401, 401, 200, 200, 401, 401,  403, 403, 403, 200, 200, 401, 403]),
+    // A channel of its own: no key is for it, and no role that is for another channel.
+    (Set::Nothing, "POST",   "/offer",      [200; 14]),
+    (Set::Tokens,  "POST",   "/offer",      [401, 401, 200, 401, 200, 401, 401,  401, 401, 401, 401, 401, 401, 401]),
+    (Set::Jwt,     "POST",   "/offer",      [401, 401, 401, 401, 401, 401, 401,  403, 403, 200, 403, 200, 401, 403]),
+    (Set::Both,    "POST",   "/offer",      [401, 401, 200, 401, 200, 401, 401,  403, 403, 200, 403, 200, 401, 403]),
     // Lists are for who may watch, numbers and stopping for administrators; without an admin-token these are for this machine.
     (Set::Nothing, "GET",    "/api/v1/channels", [200; 14]),
     (Set::Nothing, "GET",    "/api/v1/channels/keyed", [404; 14]),
@@ -122,9 +142,13 @@ fn every_token_gets_at_every_path_what_the_table_says() {
         let bridge = Bridge::new(set.access()).with_key("keyed", "the-key").with_key("other", "other-key");
         for (state, expected) in STATES.into_iter().zip(expected) {
             let bearer = bearer(state).map(|token| format!("Bearer {token}"));
-            let mut headers = vec![("Content-Type", "application/sdp")];
+            let (media_type, body) = match *path {
+                "/offer" => ("application/json", json!({"type": "offer", "sdp": offer(1)}).to_string()),
+                _ => ("application/sdp", offer(1)),
+            };
+            let mut headers = vec![("Content-Type", media_type)];
             headers.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
-            let response = bridge.request(method, path, &headers, &offer(1));
+            let response = bridge.request(method, path, &headers, &body);
             let challenge = response.header("www-authenticate").unwrap_or_default();
             let challenged = match (response.status, state) {
                 (401, "none") => challenge == "Bearer realm=\"webrtcbridge\"",

@@ -4,6 +4,7 @@
 
 mod channels;
 pub(crate) mod doc;
+mod offer;
 mod openapi;
 mod signaling;
 mod status;
@@ -16,7 +17,7 @@ use axum::{
     http::{HeaderMap, Method, request::Parts},
     middleware::{self, Next},
     response::Response,
-    routing::{MethodRouter, get},
+    routing::{MethodRouter, get, post},
 };
 
 use super::{
@@ -42,6 +43,7 @@ pub(crate) fn routes(table: Arc<Table>) -> Router<Arc<Table>> {
             "/api/v1/channels/{id}",
             get(channels::one).delete(channels::stop).fallback(async || Refusal::Method { allow: "DELETE, GET, HEAD" }),
         )
+        .route("/offer", post(offer::exchange).fallback(async || Refusal::Method { allow: "POST" }))
         .route("/api/v1/status", read_only(get(status::status)))
         .route("/api/v1/openapi.json", read_only(get(openapi::document)))
         .route("/metrics", read_only(get(metrics::metrics)))

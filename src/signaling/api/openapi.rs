@@ -11,7 +11,7 @@ use utoipa::{
     openapi::security::{Http, HttpAuthScheme, SecurityScheme},
 };
 
-use super::{BridgeServer, channels, doc, signaling, status};
+use super::{BridgeServer, channels, doc, offer, signaling, status};
 use crate::signaling::{health, metrics, problem::Problem};
 
 #[derive(OpenApi)]
@@ -24,6 +24,7 @@ use crate::signaling::{health, metrics, problem::Problem};
         status::status,
         document,
         signaling::publish,
+        offer::exchange,
         signaling::session,
         signaling::update,
         signaling::end,

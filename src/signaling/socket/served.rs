@@ -20,6 +20,7 @@ use crate::{
     signaling::{
         answerer::{IceUpdated, SessionId, SessionLease, SignaledSession},
         fragment::{IceCandidate, IceCredentials, IceFragment},
+        rules::Terms,
         table::{Endpoint, Place},
         viewing::{LayerLimits, Program, VideoLayer},
         whip::{self, Accepted},
@@ -97,7 +98,8 @@ impl Served {
                 let _ = over.send(()); // nobody waits once the connection is closed
             })
         };
-        let accepted = whip::accept(&self.place, sdp.clone(), self.remote, self.credential, watched).await?;
+        let accepted =
+            whip::accept(&self.place, sdp.clone(), self.remote, self.credential, Terms::BothWays, watched).await?;
         let Accepted { id, sdp: answer, session } = accepted;
         let answered = Answered::new(answer.clone());
         let program = session.viewing().map(|viewing| {

@@ -1,54 +1,29 @@
 //! What a client's user is told: element messages at each change, a warning where something is wrong that is new.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use gst::prelude::*;
 
-/// How things are between client and server.
-#[derive(Clone, Debug)]
-pub(super) enum State {
-    Connecting,
-    Live,
-    Retrying { reason: String, after: Duration },
-    Refused { reason: String },
-    Stopped { reason: String },
-}
-
-impl State {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Live => "live",
-            Self::Retrying { .. } => "retrying",
-            Self::Refused { .. } => "refused",
-            Self::Stopped { .. } => "stopped",
-        }
-    }
-
-    fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Connecting | Self::Live => None,
-            Self::Retrying { reason, .. } | Self::Refused { reason } | Self::Stopped { reason } => Some(reason),
-        }
-    }
-}
+use super::{CallObserver, CallState as State};
 
 /// Tells the element's bus.
-pub(super) struct Notices {
-    element: gst::glib::WeakRef<crate::webrtcingest::WebrtcIngest>,
+pub(crate) struct Notices {
+    element: gst::glib::WeakRef<gst::Element>,
     url: String,
     /// The last reason that was warned of: a server that stays away is not worth a warning every few seconds.
     warned: Option<String>,
 }
 
 impl Notices {
-    pub(super) fn new(element: gst::glib::WeakRef<crate::webrtcingest::WebrtcIngest>, url: String) -> Self {
+    /// Of an element that may be gone already.
+    pub(crate) fn new(element: Option<impl IsA<gst::Element>>, url: String) -> Self {
+        let element = element.map_or_else(gst::glib::WeakRef::new, |element| element.upcast().downgrade());
         Self { element, url, warned: None }
     }
 
     /// Tells of a change. Returns when that is done: whoever listens on the bus may take his time, which must not be this
     /// thread's.
-    pub(super) async fn state(&mut self, state: State) {
+    pub(crate) async fn state(&mut self, state: State) {
         let warning = self.warning(&state);
         let (element, url) = (self.element.clone(), self.url.clone());
         let _ = tokio::task::spawn_blocking(move || {
@@ -75,9 +50,21 @@ impl Notices {
     }
 }
 
-fn post(element: &crate::webrtcingest::WebrtcIngest, url: &str, state: &State, warning: Option<String>) {
+/// The same for a call to another peer.
+impl CallObserver for Mutex<Notices> {
+    fn changed(&self, state: &State) {
+        let mut notices = self.lock().unwrap_or_else(PoisonError::into_inner);
+        let (warning, element, url) = (notices.warning(state), notices.element.clone(), notices.url.clone());
+        drop(notices);
+        if let Some(element) = element.upgrade() {
+            post(&element, &url, state, warning);
+        }
+    }
+}
+
+fn post(element: &gst::Element, url: &str, state: &State, warning: Option<String>) {
     let reason = state.reason().unwrap_or_default();
-    gst::info!(crate::webrtcingest::imp::CAT, obj = element, "{url}: {} {reason}", state.name());
+    tracing::info!(element = %element.name(), url, state = state.name(), reason, "connection");
     let mut structure = gst::Structure::builder("webrtcbridge-connection")
         .field("url", url)
         .field("state", state.name())
@@ -96,11 +83,13 @@ fn post(element: &crate::webrtcingest::WebrtcIngest, url: &str, state: &State, w
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn the_same_trouble_is_warned_of_once_until_it_was_over() {
-        let mut notices = Notices::new(gst::glib::WeakRef::new(), "http://h/x".into());
+        let mut notices = Notices::new(None::<gst::Element>, "http://h/x".into());
         let trouble = |what: &str| State::Retrying { reason: what.into(), after: Duration::ZERO };
         assert!(notices.warning(&State::Connecting).is_none());
         assert!(notices.warning(&trouble("away")).is_some());

@@ -1,10 +1,8 @@
 //! The echo view of a bridge server's page: what it sends shows on the left, and comes back on the right.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{SOON, browser::Browser, server::BridgeServer};
+use crate::common::{SOON, browser::Browser, server::BridgeServer};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
