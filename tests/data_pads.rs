@@ -249,7 +249,7 @@ fn a_slow_peer_holds_up_the_pad_of_its_reliable_channel_until_that_is_flushed() 
     there.listener.take(false);
     let (pushing, (done, ended)) = (out.clone(), mpsc::channel());
     let thread = std::thread::spawn(move || {
-        let payload = vec![7; 200_000];
+        let payload = vec![7; 20_000];
         let mut pushed = 0;
         while pushing.chain(&gst::Buffer::from_slice(payload.clone())).is_ok() {
             pushed += 1;
@@ -270,7 +270,7 @@ fn a_slow_peer_holds_up_the_pad_of_its_reliable_channel_until_that_is_flushed() 
     thread.join().expect("the pusher");
     there.listener.take(true);
     for _ in 0..pushed {
-        assert_eq!(there.listener.message().len(), 200_000);
+        assert_eq!(there.listener.message().len(), 20_000);
     }
 }
 
@@ -307,7 +307,7 @@ fn an_elements_data_pads_send_from_a_pipeline_and_let_go_when_it_stops() {
     // Held up, and stopped nevertheless.
     there.listener.take(false);
     for _ in 0..2000 {
-        source.push_buffer(gst::Buffer::from_slice(vec![7; 200_000])).expect("room");
+        source.push_buffer(gst::Buffer::from_slice(vec![7; 20_000])).expect("room");
     }
     let mut before = 0;
     wait_until("the pad to be held up", SOON, || {

@@ -40,6 +40,7 @@ mod rtt;
 mod rtx;
 mod seen;
 mod sender;
+mod setup;
 mod splice;
 mod ssrcs;
 mod stack;

@@ -12,9 +12,7 @@ use super::{
     accepted::{Accepted, Choice, Offered, accepted},
     bandwidth,
     caller_ice::{Announcer, CallerIce},
-    connection::{
-        Announced, Handler, Parts, Session, SessionConfig, SessionError, Terms, announce, build, gathered_description,
-    },
+    connection::{Parts, Session, SessionConfig, SessionError, Terms},
     data::{Channels, widen},
     ice_side::IceSide,
     late_tap::{LateTap, Slot},
@@ -23,6 +21,7 @@ use super::{
     promise::Promise,
     remote_candidates::RemoteCandidates,
     rtx::{LateKnown, RtxUnwrap},
+    setup::{Announced, Handler, announce, build, gathered_description},
     stack::{interceptors, sending_interceptors, settings, with_egress},
     tap::{MediaTap, TapState},
     track::Track,
