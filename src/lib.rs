@@ -61,6 +61,8 @@ mod runtime;
 #[cfg(feature = "plugin")]
 pub mod webrtcbridgebin;
 #[cfg(feature = "plugin")]
+pub mod webrtcegress;
+#[cfg(feature = "plugin")]
 pub mod webrtcingest;
 
 #[cfg(feature = "plugin")]

@@ -3,6 +3,7 @@
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     crate::webrtcingest::register(plugin)?;
+    crate::webrtcegress::register(plugin)?;
     crate::rtmpbridgesink::register(plugin)?;
     crate::webrtcbridgebin::register(plugin)
 }

@@ -14,6 +14,7 @@ use super::{
 pub struct Description {
     text: String,
     warnings: Vec<String>,
+    sends: bool,
 }
 
 /// What is wrong with a description. The text shows it without the values of its properties, which may be secret.
@@ -30,12 +31,13 @@ impl Description {
         if let Some(unknown) = peer.unknown_placeholder() {
             return Err(DescriptionError(marker::at_placeholder(text, &unknown.to_string(), &unknown.placeholder)));
         }
-        let mut receivers = Vec::new();
+        let (mut receivers, mut senders) = (Vec::new(), Vec::new());
         let mut warnings = Vec::new();
         for element in elements(&root).iter().filter(|element| takes_the_connection(element)) {
             let name = kind(element).unwrap_or_default();
-            if name == "webrtcingest" {
-                receivers.push(element.name());
+            match name {
+                "webrtcingest" => receivers.push(element.name()),
+                _ => senders.push(element.name()),
             }
             for property in ignored_in_session(element) {
                 warnings.push(format!("{property} of the {name} in the session is ignored: set it on the bin"));
@@ -46,7 +48,17 @@ impl Description {
                 "{first} and {second} both want the publisher's media; use one webrtcingest, and tee behind it"
             )));
         }
-        Ok(Self { text: text.to_owned(), warnings })
+        if let [first, second, ..] = senders.as_slice() {
+            return Err(DescriptionError(format!(
+                "{first} and {second} both want to send to the publisher; use one webrtcegress, with a pad for each track"
+            )));
+        }
+        Ok(Self { text: text.to_owned(), warnings, sends: !senders.is_empty() })
+    }
+
+    /// Whether it has something to send to its peer.
+    pub(super) fn sends(&self) -> bool {
+        self.sends
     }
 
     /// A description as it may be shown: without the values of its properties.

@@ -18,40 +18,52 @@ pub(super) struct Heard {
 
 /// Passes everything on, and says what becomes of the connection.
 pub(super) struct Hearing {
-    to: Arc<dyn PacketSink>,
+    to: Option<Arc<dyn PacketSink>>,
     heard: watch::Sender<Heard>,
 }
 
 impl Hearing {
-    pub(super) fn new(to: Arc<dyn PacketSink>) -> (Self, watch::Receiver<Heard>) {
-        let (heard, hears) = watch::channel(Heard::default());
-        (Self { to, heard }, hears)
+    /// `to` nobody, if nobody wants what comes.
+    pub(super) fn new(to: Option<Arc<dyn PacketSink>>, heard: watch::Sender<Heard>) -> Self {
+        Self { to, heard }
+    }
+
+    fn to(&self) -> impl Iterator<Item = &Arc<dyn PacketSink>> {
+        self.to.iter()
     }
 }
 
 impl PacketSink for Hearing {
     fn rtp(&self, track: usize, packet: RtpPacket) {
-        self.to.rtp(track, packet);
+        self.to().for_each(|to| to.rtp(track, packet.clone()));
+    }
+
+    fn layer_rtp(&self, track: usize, packet: &RtpPacket) {
+        self.to().for_each(|to| to.layer_rtp(track, packet));
+    }
+
+    fn layer_report(&self, track: usize, report: SenderReport) {
+        self.to().for_each(|to| to.layer_report(track, report));
     }
 
     fn sender_report(&self, track: usize, report: SenderReport) {
-        self.to.sender_report(track, report);
+        self.to().for_each(|to| to.sender_report(track, report));
     }
 
     fn state_changed(&self, state: ConnectionState) {
         if state == ConnectionState::Connected {
             self.heard.send_modify(|heard| heard.connected = true);
         }
-        self.to.state_changed(state);
+        self.to().for_each(|to| to.state_changed(state));
     }
 
     fn ended(&self, reason: EndReason) {
-        self.to.ended(reason);
+        self.to().for_each(|to| to.ended(reason));
         self.heard.send_modify(|heard| heard.ended = Some(reason));
     }
 
     fn resumed(&self) {
-        self.to.resumed();
+        self.to().for_each(|to| to.resumed());
     }
 }
 

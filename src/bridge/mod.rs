@@ -6,38 +6,53 @@
 //!                                                   │ SessionBuilder           its pipeline, on the server's clock
 //!                                                   │    description: parsed, {channel} and {session} filled in
 //!                                                   │    peer: a GstContext by which elements find the connection
+//!                                                   │    sending: what they have for the way back
 //!                                                   │ Session::answer          its connection
+//!                                                   │ channels                 the source that viewers watch
 //!                                                   └ Observer                 what is told of it
 //! ```
+//!
+//! Those who watch are `viewers`: no pipeline, a connection each.
 //!
 //! `webrtcbridgebin` is this with properties; [`WebRtcServer`] is it for Rust programs. Both hold no logic.
 
 mod admission;
+mod call;
+mod channels;
+mod connection_state;
 mod description;
 mod embed;
 mod hearing;
 mod marker;
 mod monitor;
+mod notices;
 mod peer;
 mod pipeline;
 mod placeholders;
 pub(crate) mod properties;
 mod report;
 mod run;
+mod sending;
 mod server;
 mod sessions;
 mod signaled;
+mod viewers;
 mod words;
 
 pub use {
+    call::{CallConfig, CallCounts, CallObserver, CallState, Seat},
+    connection_state::ConnectionState,
     description::{Description, DescriptionError},
     embed::{ServerHandle, WebRtcServer},
     peer::{Peer, PeerError},
     report::{Observer, SessionChange, SessionState, SessionView, Totals},
+    sending::Sending,
     server::{ServerConfig, ServerError},
     sessions::SessionBuilder,
+    viewers::{Sources, ViewerView, Viewers, ViewersConfig},
 };
 pub(crate) use {
+    notices::Notices,
     server::Server,
     signaled::{Signaled, ours, told},
 };

@@ -1,15 +1,20 @@
 //! How the elements in a session's pipeline find its connection: a GstContext on the pipeline holds a handle on it.
 //!
-//! Whoever receives its media says so when it starts, and gets the packets once the offer is answered. Elements whose
-//! getters hide secrets fill in their own placeholders, as nobody else can see them.
+//! Whoever receives its media says so when it starts, and gets the packets once the offer is answered. Whoever sends says
+//! so too ([`Sending`]), is asked what there is to send when an offer has come, and hears what the peer takes of it.
+//! Elements whose getters hide secrets fill in their own placeholders, as nobody else can see them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use gst::{glib, prelude::*};
 use tokio::runtime::Handle;
 
-use super::placeholders::Names;
+use super::{placeholders::Names, sending::Sending};
 use crate::{
+    forward::Source,
     rtp::{Crossing, SessionFeed},
     session::{EndReason, Mux, Session},
 };
@@ -29,12 +34,16 @@ struct Inner {
     unknown: Mutex<Option<UnknownPlaceholder>>,
     /// Lock order: each alone.
     crossing: Mutex<Option<Arc<Crossing>>>,
+    sending: Mutex<Option<Arc<dyn Sending>>>,
     session: Mutex<Option<Session>>,
+    feeds_viewers: AtomicBool,
 }
 
 struct Connection {
     media: Handle,
     mux: Arc<Mux>,
+    /// What viewers of the channel watch.
+    source: Arc<Source>,
 }
 
 /// A placeholder that means nothing, and where it stands.
@@ -54,12 +63,15 @@ pub enum PeerError {
     /// There are two of them.
     #[error("another webrtcingest of this session has the publisher's media already; use one, and tee behind it")]
     Taken,
+    /// There are two of them.
+    #[error("another webrtcegress of this session sends to the peer already; use one, with a pad for each track")]
+    SenderTaken,
 }
 
 impl Peer {
     /// Of a session that an offer has come for.
-    pub(super) fn new(names: Names, media: Handle, mux: Arc<Mux>) -> Self {
-        Self::with(names, Some(Connection { media, mux }))
+    pub(super) fn new(names: Names, media: Handle, mux: Arc<Mux>, source: Arc<Source>) -> Self {
+        Self::with(names, Some(Connection { media, mux, source }))
     }
 
     /// Of no session: to see whether everything can be filled in.
@@ -68,8 +80,8 @@ impl Peer {
     }
 
     fn with(names: Names, connection: Option<Connection>) -> Self {
-        let (unknown, crossing, session) = Default::default();
-        Self(Arc::new(Inner { names, connection, unknown, crossing, session }))
+        let (unknown, crossing, sending, session, feeds_viewers) = Default::default();
+        Self(Arc::new(Inner { names, connection, unknown, crossing, sending, session, feeds_viewers }))
     }
 
     /// As a context for a pipeline.
@@ -125,9 +137,55 @@ impl Peer {
         drop(gone);
     }
 
+    /// `sending` is asked for what goes to the peer; when it starts, as offers are answered once the pipeline has.
+    pub fn send(&self, sending: Arc<dyn Sending>) -> Result<(), PeerError> {
+        let mut place = lock(&self.0.sending);
+        if place.is_some() {
+            return Err(PeerError::SenderTaken);
+        }
+        *place = Some(sending);
+        Ok(())
+    }
+
+    /// The sender is gone.
+    pub fn stop_sending(&self) {
+        let gone = lock(&self.0.sending).take();
+        drop(gone);
+    }
+
+    /// Whoever sends to the peer, if anybody.
+    pub fn sending(&self) -> Option<Arc<dyn Sending>> {
+        lock(&self.0.sending).clone()
+    }
+
+    /// Viewers of the channel shall get what the caller publishes at the source that this returns, in place of what the
+    /// publisher sends. `None` for a description that is only tried.
+    pub fn feed_viewers(&self) -> Option<Arc<Source>> {
+        self.0.feeds_viewers.store(true, Relaxed);
+        self.source()
+    }
+
+    /// Whether an element of the session does.
+    pub(super) fn feeds_viewers(&self) -> bool {
+        self.0.feeds_viewers.load(Relaxed)
+    }
+
+    /// What viewers of the channel watch.
+    pub(super) fn source(&self) -> Option<Arc<Source>> {
+        self.0.connection.as_ref().map(|connection| connection.source.clone())
+    }
+
     /// Where the session's packets go, if anywhere.
     pub(super) fn feed(&self, id: &str) -> Option<SessionFeed> {
         lock(&self.0.crossing).as_ref().map(|crossing| crossing.feed(id))
+    }
+
+    /// Nothing will come any more.
+    pub(super) fn end_of_stream(&self) {
+        let crossing = lock(&self.0.crossing).clone();
+        if let Some(crossing) = crossing {
+            crossing.end_of_stream();
+        }
     }
 
     pub(super) fn set_session(&self, session: Option<Session>) {

@@ -24,12 +24,14 @@ use super::{
     pipeline::{Event, SessionPipeline, Timing},
     placeholders::Names,
     report::{Over, SessionState},
+    sending::Sending,
     sessions::{Member, Orders, Shared},
     signaled::Signaled,
 };
 use crate::{
     channel::{ChannelId, Claim, Credential, Displaced, PublishError, PublisherLease, SILENCE},
-    session::{EndReason, PacketSink, Session, SessionError, negotiate},
+    forward::Publication,
+    session::{EndReason, PacketSink, Sends, Session, SessionError, Track, negotiate, only_receives},
     signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, SignaledSession, abbreviate},
 };
 
@@ -77,13 +79,14 @@ struct Running {
 
 async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), AnswerError> {
     // An offer that cannot be answered leaves the publisher that is there alone.
-    negotiate(&offer.sdp, &shared.config.session.codecs).map_err(SessionError::from)?;
+    let incoming = incoming(shared, &offer.sdp, offer.both_ways)?;
     let orders = shared.orders.subscribe();
     let timing = shared.timing()?;
     let place = shared.admission.admit(offer.remote.ip())?;
     let channel = offer.channel.clone().unwrap_or_else(ChannelId::random);
     let names = Names { channel: channel.to_string(), session: offer.id.to_string() };
-    let peer = Peer::new(names, shared.config.media.clone(), shared.config.session.mux.clone());
+    let source = shared.channels.obtain(&channel);
+    let peer = Peer::new(names, shared.config.media.clone(), shared.config.session.mux.clone(), source);
     let ended = Arc::new(OnceLock::new());
     let claim = claim(&peer, offer.credential, &ended);
     let lease = shared.config.registry.publish(&channel, claim).await?;
@@ -100,7 +103,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
             return Err(AnswerError::Internal("the session's pipeline does not start".into()));
         }
     };
-    match answer(shared, offer, &peer, &member).await {
+    match answer(shared, offer, &incoming, &peer, &member, pipeline.is_some()).await {
         Ok((session, sdp, heard)) => {
             let signaled = Signaled::new(session.clone(), id.clone());
             let published = Published { signaled, gone: member.gone(), ended: ended.clone() };
@@ -116,6 +119,15 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
             member.tell(SessionState::Failed, &error.to_string()).await;
             Err(error)
         }
+    }
+}
+
+/// What an offer brings; or why it cannot be answered.
+pub(super) fn incoming(shared: &Shared, sdp: &str, both_ways: bool) -> Result<Vec<Track>, AnswerError> {
+    match negotiate(sdp, &shared.config.session.codecs) {
+        Ok(incoming) => Ok(incoming),
+        Err(_) if both_ways && shared.config.builder.may_send() && only_receives(sdp) => Ok(Vec::new()),
+        Err(error) => Err(SessionError::from(error).into()),
     }
 }
 
@@ -160,14 +172,39 @@ async fn start_pipeline(shared: &Arc<Shared>, member: &mut Member, timing: &Timi
 
 type Answered = (Session, String, watch::Receiver<Heard>);
 
-async fn answer(shared: &Shared, offer: Offer, peer: &Peer, member: &Member) -> Result<Answered, AnswerError> {
+async fn answer(
+    shared: &Shared,
+    offer: Offer,
+    incoming: &[Track],
+    peer: &Peer,
+    member: &Member,
+    has_pipeline: bool,
+) -> Result<Answered, AnswerError> {
     let feed = peer.feed(offer.id.as_str());
-    let to: Arc<dyn PacketSink> = match &feed {
-        Some(feed) => Arc::new(feed.clone()),
-        None => Arc::new(Discard(member.entry.discarded.clone())),
+    let sending = peer.sending();
+    // What comes is of no use to a pipeline that only sends.
+    let receives = feed.is_some() || sending.is_none() || !offer.both_ways;
+    let sends = what_is_sent(sending.as_ref(), incoming, receives).await.filter(|_| offer.both_ways);
+    let to: Option<Arc<dyn PacketSink>> = match &feed {
+        Some(feed) => Some(Arc::new(feed.clone())),
+        None if has_pipeline => Some(Arc::new(Discard(member.entry.discarded.clone()))),
+        None => None,
     };
-    let (hearing, heard) = Hearing::new(to);
-    let sink: Arc<dyn PacketSink> = Arc::new(hearing);
+    // What viewers get is the publisher's own, or made of it by its pipeline.
+    let source = (!peer.feeds_viewers()).then(|| peer.source()).flatten();
+    let (told, heard) = watch::channel(Heard::default());
+    let published = Arc::<OnceLock<Arc<Publication>>>::default();
+    let publishing = published.clone();
+    let sink = move |tracks: &[Track]| -> Arc<dyn PacketSink> {
+        let to = match source {
+            Some(source) => {
+                let publication = source.publish(tracks, to);
+                Some(publishing.get_or_init(|| publication).clone() as Arc<dyn PacketSink>)
+            }
+            None => to,
+        };
+        Arc::new(Hearing::new(to, told))
+    };
     let config = shared.config.session.clone();
     let is_local = offer.remote.ip().to_canonical().is_loopback();
     let Offer { sdp, lease, .. } = offer;
@@ -175,14 +212,32 @@ async fn answer(shared: &Shared, offer: Offer, peer: &Peer, member: &Member) -> 
     let answering = shared
         .config
         .media
-        .spawn(async move { Box::pin(Session::answer(&config, &sdp, is_local, |_| sink, lease)).await });
+        .spawn(async move { Box::pin(Session::exchange(&config, &sdp, is_local, sends, sink, lease)).await });
     let answered = answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))??;
     peer.set_session(Some(answered.session.clone()));
+    // First, so that it knows its formats when media comes.
+    if let Some(sending) = sending {
+        sending.answered(&answered);
+    }
+    if let Some(publication) = published.get() {
+        publication.begin(answered.session.keyframes());
+    }
     if let Some(feed) = feed {
         // The pads are on their way before the peer can read the answer.
         feed.begin(answered.session.keyframes(), answered.tracks);
     }
     Ok((answered.session, answered.sdp, heard))
+}
+
+/// Asks whoever sends, on a thread that may wait.
+pub(super) async fn what_is_sent(
+    sending: Option<&Arc<dyn Sending>>,
+    incoming: &[Track],
+    receives: bool,
+) -> Option<Sends> {
+    let (sending, incoming) = (sending?.clone(), incoming.to_vec());
+    let sends = tokio::task::spawn_blocking(move || sending.sends(&incoming)).await.ok()?;
+    Some(Sends { receives, ..sends })
 }
 
 impl Running {

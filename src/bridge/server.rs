@@ -10,9 +10,10 @@ use super::{
     properties,
     report::{Observer, SessionChange},
     sessions::{SessionBuilder, Sessions, SessionsConfig},
+    viewers::{Viewers, ViewersConfig},
 };
 use crate::{
-    channel::{ChannelId, ChannelLimits, MemoryRegistry},
+    channel::{ChannelId, ChannelLimits, MemoryRegistry, Registry},
     runtime,
     session::{CodecPreferences, Mux, SessionConfig, UdpPorts},
     signaling::{Access, Audience, IceServer, ListenAddress, SessionId, SiteConfig, SiteMount, TlsFiles, mount_site},
@@ -99,6 +100,7 @@ impl ServerError {
 pub(crate) struct Server {
     mount: SiteMount,
     sessions: Sessions,
+    viewers: Viewers,
     mux: Arc<Mux>,
 }
 
@@ -115,14 +117,17 @@ impl Server {
             ServerError(format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out"))
         })?;
         let registry = Arc::new(MemoryRegistry::new(config.channels, http));
+        let session = SessionConfig {
+            mux: mux.clone(),
+            codecs,
+            public_addresses: config.public_addresses,
+            connect_timeout: config.connect_timeout,
+            max_bitrate: config.max_bitrate,
+        };
+        // The limit is for those who send.
+        let of_viewers = SessionConfig { max_bitrate: 0, ..session.clone() };
         let sessions = Sessions::new(SessionsConfig {
-            session: SessionConfig {
-                mux: mux.clone(),
-                codecs,
-                public_addresses: config.public_addresses,
-                connect_timeout: config.connect_timeout,
-                max_bitrate: config.max_bitrate,
-            },
+            session,
             media: media.clone(),
             http: http.clone(),
             registry: registry.clone(),
@@ -130,6 +135,9 @@ impl Server {
             observer: config.observer,
             max_sessions: config.max_sessions,
         });
+        let config_of_viewers = ViewersConfig { session: of_viewers, media: media.clone(), http: http.clone() };
+        let viewers = Viewers::new(config_of_viewers, Arc::new(sessions.clone()));
+        viewers.end_with_channels(&(registry.clone() as Arc<dyn Registry>));
         let site = SiteConfig {
             listen: config.listen,
             tls: config.tls,
@@ -138,12 +146,13 @@ impl Server {
             access: config.access,
             registry,
             publishing: Arc::new(sessions.clone()),
+            viewing: Arc::new(viewers.clone()),
             monitor: Arc::new(sessions.clone()),
             audience: config.audience,
             page: config.page,
         };
         let mount = mount_site(http, site).map_err(|error| ServerError(error.to_string()))?;
-        Ok(Self { mount, sessions, mux })
+        Ok(Self { mount, sessions, viewers, mux })
     }
 
     /// Where it is called, such as `http://127.0.0.1:8080`.
@@ -166,10 +175,12 @@ impl Server {
 
     /// Closes the port and ends all sessions. Not from a runtime's thread.
     pub(crate) fn stop(self) {
-        let Self { mount, sessions, mux } = self;
+        let Self { mount, sessions, viewers, mux } = self;
         // First, so that none comes while they go.
         drop(mount);
+        viewers.close();
         sessions.stop();
+        drop(viewers);
         drop(sessions);
         // The last one closes the UDP port.
         drop(mux);

@@ -21,15 +21,18 @@ use tokio::{
 
 use super::{
     admission::{Admission, NoPlace},
+    channels::Channels,
     description::Description,
     peer::Peer,
     pipeline::{Timing, statistics},
     report::{Observer, SessionChange, SessionState, SessionView, Totals},
     run,
+    viewers::Sources,
 };
 use crate::{
     channel::{ChannelId, Registry},
-    session::{MuxStats, Session, SessionConfig, SessionError, negotiate},
+    forward::Source,
+    session::{MuxStats, Session, SessionConfig},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer, SessionId},
 };
 
@@ -38,6 +41,11 @@ pub trait SessionBuilder: Send + Sync + 'static {
     /// A pipeline, or an element to put into one, in NULL and in no other bin; or none, if media is not wanted. The error
     /// is told on the bus.
     fn build(&self, channel: &ChannelId, id: &SessionId) -> Result<Option<gst::Element>, String>;
+
+    /// Whether its pipelines may have something to send. Offers that only receive are refused without a pipeline if not.
+    fn may_send(&self) -> bool {
+        true
+    }
 }
 
 impl<F> SessionBuilder for F
@@ -52,6 +60,10 @@ where
 impl SessionBuilder for Description {
     fn build(&self, _: &ChannelId, _: &SessionId) -> Result<Option<gst::Element>, String> {
         Description::build(self).map(Some)
+    }
+
+    fn may_send(&self) -> bool {
+        self.sends()
     }
 }
 
@@ -82,6 +94,7 @@ pub(crate) struct Sessions {
 pub(super) struct Shared {
     pub(super) config: SessionsConfig,
     pub(super) admission: Arc<Admission>,
+    pub(super) channels: Channels,
     pub(super) building: Semaphore,
     pub(super) orders: watch::Sender<Orders>,
     /// Lock order: alone.
@@ -114,10 +127,12 @@ const STOPPING: Duration = Duration::from_secs(3);
 impl Sessions {
     pub(crate) fn new(config: SessionsConfig) -> Self {
         let admission = Admission::new(config.max_sessions);
+        let channels = Channels::new(config.media.clone());
         Self {
             shared: Arc::new(Shared {
                 config,
                 admission,
+                channels,
                 building: Semaphore::new(BUILDING),
                 orders: watch::Sender::new(Orders::default()),
                 running: Mutex::default(),
@@ -208,6 +223,13 @@ impl Sessions {
     }
 }
 
+impl Sources for Sessions {
+    fn source(&self, channel: Option<&ChannelId>) -> Result<Arc<Source>, AnswerError> {
+        self.shared.timing()?;
+        channel.and_then(|channel| self.shared.channels.find(channel)).ok_or(AnswerError::NotLive)
+    }
+}
+
 #[async_trait]
 impl OfferAnswerer for Sessions {
     async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError> {
@@ -221,9 +243,8 @@ impl OfferAnswerer for Sessions {
         answer
     }
 
-    fn check(&self, offer: &str) -> Result<(), AnswerError> {
-        negotiate(offer, &self.shared.config.session.codecs).map_err(SessionError::from)?;
-        Ok(())
+    fn check(&self, offer: &str, both_ways: bool) -> Result<(), AnswerError> {
+        run::incoming(&self.shared, offer, both_ways).map(drop)
     }
 
     fn turned_away(&self) {

@@ -12,10 +12,17 @@
 //! packets are paced, repeated and reported is the session's business.
 
 mod clock;
+mod program;
 mod rewrite;
 mod select;
 mod source;
 mod state;
 mod streams;
+mod watching;
 
-pub use source::{Joining, Publication, Source, SourceStats, Viewer, ViewerChange};
+pub use {
+    program::{Program, VideoLayer},
+    select::LayerLimits,
+    source::{Joining, Publication, Source, SourceStats, Viewer, ViewerChange},
+    watching::{WatchError, Watching, watch},
+};

@@ -6,6 +6,32 @@ use std::time::{Duration, Instant};
 
 use super::streams::Layer;
 
+/// What a viewer wants at most; nothing set: what its network carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerLimits {
+    /// The largest layer, counted from the smallest.
+    pub layer: Option<usize>,
+    /// The highest temporal layer.
+    pub temporal: Option<u8>,
+    /// The widest pictures.
+    pub width: Option<u16>,
+    /// The highest pictures.
+    pub height: Option<u16>,
+}
+
+impl LayerLimits {
+    /// How many of these layers are within them; the smallest always is, as it is better than nothing.
+    fn allowed(&self, layers: &[Layer]) -> usize {
+        let fits = |(index, layer): (usize, &Layer)| {
+            let within = |limit: Option<u16>, side: u16| limit.is_none_or(|limit| side <= limit);
+            let is_small =
+                layer.size.is_none_or(|(width, height)| within(self.width, width) && within(self.height, height));
+            index == 0 || (self.layer.is_none_or(|most| index <= most) && is_small)
+        };
+        layers.iter().enumerate().take_while(|(index, layer)| fits((*index, layer))).count()
+    }
+}
+
 /// A layer goes on as long as it is no more than this of what is estimated.
 const KEEP: f64 = 1.0;
 /// A larger one needs this much room.
@@ -20,11 +46,14 @@ pub(super) struct Selection {
     wanted: Option<u64>,
     /// Since when there has been room for this one.
     room: Option<(u64, Instant)>,
+    /// What the viewer wants.
+    pub(super) limits: LayerLimits,
 }
 
 impl Selection {
     /// Decides anew; `layers` from the smallest to the largest.
     pub(super) fn decide(&mut self, layers: &[Layer], estimate: Option<u64>, now: Instant) -> Option<u64> {
+        let layers = layers.get(..self.limits.allowed(layers)).unwrap_or_default();
         let current = self.wanted.and_then(|wanted| layers.iter().position(|layer| layer.stream == wanted));
         let fits = |share: f64| {
             let Some(estimate) = estimate else { return layers.len().saturating_sub(1) };
@@ -60,6 +89,7 @@ impl Selection {
 
     /// What is of use to be known of the network: room for the next layer, or for the one that goes out.
     pub(super) fn useful(&self, layers: &[Layer]) -> Option<u64> {
+        let layers = layers.get(..self.limits.allowed(layers)).unwrap_or_default();
         let current = self.wanted.and_then(|wanted| layers.iter().position(|layer| layer.stream == wanted))?;
         let next = layers.get(current + 1).or_else(|| layers.get(current))?;
         Some((next.rate as f64 / ROOM * 1.2) as u64)
@@ -71,9 +101,9 @@ mod tests {
     use super::*;
 
     const LAYERS: [Layer; 3] = [
-        Layer { stream: 1, ssrc: 1, rate: 150_000 },
-        Layer { stream: 2, ssrc: 2, rate: 500_000 },
-        Layer { stream: 3, ssrc: 3, rate: 2_000_000 },
+        Layer { stream: 1, ssrc: 1, rate: 150_000, size: Some((320, 180)) },
+        Layer { stream: 2, ssrc: 2, rate: 500_000, size: Some((640, 360)) },
+        Layer { stream: 3, ssrc: 3, rate: 2_000_000, size: Some((1280, 720)) },
     ];
 
     fn ms(ms: u64) -> Duration {
@@ -115,6 +145,23 @@ mod tests {
         let (mut selection, now) = (Selection::default(), Instant::now());
         selection.decide(&LAYERS, None, now);
         assert_eq!(selection.decide(&LAYERS[..2], None, now + ms(1)), Some(2));
+    }
+
+    #[test]
+    fn a_viewer_gets_no_more_than_it_wants() {
+        let wants = |limits| {
+            let (mut selection, now) = (Selection { limits, ..Selection::default() }, Instant::now());
+            (selection.decide(&LAYERS, Some(9_000_000), now), selection.useful(&LAYERS))
+        };
+        let none = LayerLimits::default();
+        assert_eq!(wants(LayerLimits { layer: Some(1), ..none }), (Some(2), Some(750_000)));
+        assert_eq!(wants(LayerLimits { width: Some(640), height: Some(480), ..none }).0, Some(2));
+        assert_eq!(wants(LayerLimits { height: Some(100), ..none }).0, Some(1), "better than nothing");
+        assert_eq!(wants(LayerLimits { layer: Some(7), ..none }).0, Some(3));
+        let (mut selection, now) = (Selection::default(), Instant::now());
+        selection.decide(&LAYERS, None, now);
+        selection.limits.layer = Some(0);
+        assert_eq!(selection.decide(&LAYERS, None, now), Some(1), "at once");
     }
 
     #[test]

@@ -15,7 +15,11 @@ use tokio::{
     sync::{Notify, watch},
 };
 
-use super::state::{Action, State};
+use super::{
+    program::Program,
+    select::LayerLimits,
+    state::{Action, State},
+};
 use crate::session::{
     Answered, ConnectionState, EndReason, KeyframeControl, Outgoing, Outlet, PacketSink, RtpPacket, SendEvents,
     SenderReport, Track,
@@ -25,6 +29,8 @@ use crate::session::{
 const MOST_WAITING: usize = 4096;
 /// Layers are decided anew although nothing comes.
 const TICK: Duration = Duration::from_millis(200);
+/// What is on is looked at no more often.
+const SURVEY: Duration = Duration::from_millis(500);
 
 /// What is published on one channel, and everybody who views it. Its viewers outlive its publishers.
 pub struct Source {
@@ -40,7 +46,10 @@ struct Inner {
     control: Mutex<Option<Control>>,
     overflowed: AtomicU64,
     next_viewer: AtomicU64,
+    /// What the source could send at most, in bit/s; 0 if it cannot send more than it does.
+    useful: AtomicU64,
     closed: watch::Sender<bool>,
+    program: watch::Sender<Program>,
 }
 
 /// The publisher's session, once it is there.
@@ -88,7 +97,9 @@ impl Source {
             control: Mutex::default(),
             overflowed: AtomicU64::new(0),
             next_viewer: AtomicU64::new(0),
+            useful: AtomicU64::new(0),
             closed: watch::Sender::new(false),
+            program: watch::Sender::default(),
         });
         media.spawn(run(inner.clone()));
         Self { inner }
@@ -109,6 +120,7 @@ impl Source {
                 place.change.send_replace(ViewerChange::Renegotiate);
             }
         }
+        self.inner.survey(Instant::now());
         Arc::new(Publication { id, source: Arc::downgrade(&self.inner), control, also })
     }
 
@@ -116,6 +128,23 @@ impl Source {
     pub fn join(&self) -> Joining {
         let id = self.inner.next_viewer.fetch_add(1, Relaxed);
         Joining { id, source: Arc::downgrade(&self.inner), tracks: lock(&self.inner.state).outgoing() }
+    }
+
+    /// What the networks of the viewers carry that can be sent to, in bit/s; `None` for one of which that is not known.
+    pub fn estimates(&self) -> Vec<Option<u64>> {
+        let outlets = lock(&self.inner.outlets);
+        let ready = outlets.values().filter(|place| place.outlet.is_ready());
+        ready.map(|place| *place.outlet.estimate().borrow()).collect()
+    }
+
+    /// The publisher could send so much, in bit/s, if all networks carried it: worth finding out.
+    pub fn set_useful(&self, bits_per_second: u64) {
+        self.inner.useful.store(bits_per_second, Relaxed);
+    }
+
+    /// What is on.
+    pub fn program(&self) -> watch::Receiver<Program> {
+        self.inner.program.subscribe()
     }
 
     /// Its counters.
@@ -149,6 +178,20 @@ impl Publication {
             source.push(event);
         }
     }
+
+    fn set_live(&self, is_live: bool) {
+        if let Some(source) = self.source.upgrade() {
+            lock(&source.state).set_live(self.id, is_live);
+            source.survey(Instant::now());
+        }
+    }
+}
+
+/// Whoever has it is the publisher's session.
+impl Drop for Publication {
+    fn drop(&mut self) {
+        self.set_live(false);
+    }
 }
 
 impl PacketSink for Publication {
@@ -181,12 +224,14 @@ impl PacketSink for Publication {
     }
 
     fn ended(&self, reason: EndReason) {
+        self.set_live(false);
         if let Some(also) = &self.also {
             also.ended(reason);
         }
     }
 
     fn resumed(&self) {
+        self.set_live(true);
         if let Some(also) = &self.also {
             also.resumed();
         }
@@ -244,6 +289,13 @@ pub struct Viewer {
 }
 
 impl Viewer {
+    /// What it wants at most.
+    pub fn limit_layers(&self, limits: LayerLimits) {
+        if let Some(source) = self.source.upgrade() {
+            lock(&source.state).limit(self.id, limits);
+        }
+    }
+
     /// What its session has to do.
     pub fn changes(&self) -> watch::Receiver<ViewerChange> {
         self.changes.clone()
@@ -291,6 +343,18 @@ impl Inner {
         self.notify.notify_one();
     }
 
+    /// Sees what is on.
+    fn survey(&self, now: Instant) {
+        let program = lock(&self.state).program(now);
+        self.program.send_if_modified(|told| {
+            let is_news = told.differs(&program);
+            if is_news {
+                *told = program;
+            }
+            is_news
+        });
+    }
+
     /// Does what has come since the last time.
     fn turn(&self, events: &mut VecDeque<Event>, actions: &mut Vec<Action>) {
         std::mem::swap(events, &mut *lock(&self.queue));
@@ -310,7 +374,7 @@ impl Inner {
         for (viewer, place) in outlets.iter() {
             let estimate = *place.outlet.estimate().borrow();
             if let Some(useful) = state.decide(*viewer, estimate, now, actions) {
-                place.outlet.limit_estimate(useful);
+                place.outlet.limit_estimate(useful.max(self.useful.load(Relaxed)));
             }
         }
         let control = lock(&self.control).as_ref().and_then(|control| control.get().cloned());
@@ -342,6 +406,7 @@ impl Inner {
 async fn run(inner: Arc<Inner>) {
     let mut closed = inner.closed.subscribe();
     let (mut events, mut actions) = (VecDeque::new(), Vec::new());
+    let mut surveyed = Instant::now();
     loop {
         tokio::select! {
             () = inner.notify.notified() => {}
@@ -349,6 +414,11 @@ async fn run(inner: Arc<Inner>) {
             _ = closed.wait_for(|closed| *closed) => return,
         }
         inner.turn(&mut events, &mut actions);
+        let now = Instant::now();
+        if now.saturating_duration_since(surveyed) >= SURVEY {
+            surveyed = now;
+            inner.survey(now);
+        }
     }
 }
 

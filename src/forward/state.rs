@@ -8,9 +8,10 @@ use std::{
 
 use super::{
     clock::PublisherClock,
+    program::{Program, VideoLayer},
     rewrite::Rewrite,
-    select::Selection,
-    streams::{SourcePacket, Streams},
+    select::{LayerLimits, Selection},
+    streams::{Layer, SourcePacket, Streams},
 };
 use crate::{
     codec::{Codec, MediaKind},
@@ -67,6 +68,8 @@ pub(super) struct State {
     pub(super) slots: Vec<Slot>,
     /// The present publication; 0 if there was none.
     publication: u64,
+    /// It goes on.
+    is_live: bool,
     clock: PublisherClock,
     viewers: HashMap<u64, Viewer>,
     next_stream: u64,
@@ -78,6 +81,7 @@ impl State {
     pub(super) fn publish(&mut self, tracks: &[Track]) -> u64 {
         self.next_id += 1;
         self.publication = self.next_id;
+        self.is_live = true;
         self.clock = PublisherClock::default();
         for slot in &mut self.slots {
             (slot.track, slot.layered) = (None, false);
@@ -103,6 +107,21 @@ impl State {
         self.publication
     }
 
+    /// A publication has ended, or goes on after all.
+    pub(super) fn set_live(&mut self, publication: u64, is_live: bool) {
+        if publication == self.publication {
+            self.is_live = is_live;
+        }
+    }
+
+    /// What is on now.
+    pub(super) fn program(&self, now: Instant) -> Program {
+        let video = self.slots.iter().find(|slot| slot.codec.kind() == MediaKind::Video && slot.track.is_some());
+        let layers = video.map(|slot| slot.streams.live(now)).unwrap_or_default();
+        let layer = |(index, layer): (usize, Layer)| VideoLayer { index, size: layer.size, bitrate: layer.rate };
+        Program { is_live: self.is_live, layers: layers.into_iter().enumerate().map(layer).collect() }
+    }
+
     /// What there is for viewers, by slot.
     pub(super) fn outgoing(&self) -> Vec<Outgoing> {
         self.slots.iter().map(|slot| Outgoing::of(slot.codec, &slot.fmtp)).collect()
@@ -117,6 +136,15 @@ impl State {
             (track.index, ViewerTrack { codec: track.codec, rewrite, selection, of: None, waits, batch: Vec::new() })
         });
         self.viewers.insert(viewer, Viewer { tracks: tracks.collect(), is_ready: false, decided: None });
+    }
+
+    /// What a viewer wants at most.
+    pub(super) fn limit(&mut self, viewer: u64, limits: LayerLimits) {
+        let Some(viewer) = self.viewers.get_mut(&viewer) else { return };
+        viewer.decided = None; // at once
+        for track in viewer.tracks.values_mut() {
+            track.selection.limits = limits;
+        }
     }
 
     pub(super) fn leave(&mut self, viewer: u64) {

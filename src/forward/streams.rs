@@ -63,6 +63,8 @@ pub(super) struct Layer {
     pub(super) ssrc: u32,
     /// Bits per second.
     pub(super) rate: u64,
+    /// Of its pictures, if they have told.
+    pub(super) size: Option<(u16, u16)>,
 }
 
 /// The streams of one track of one publisher.
@@ -146,7 +148,7 @@ impl Streams {
         let mut live: Vec<(u32, Layer)> = live
             .map(|stream| {
                 let area = stream.size.map_or(0, |(width, height)| u32::from(width) * u32::from(height));
-                (area, Layer { stream: stream.id, ssrc: stream.ssrc, rate: stream.rate() })
+                (area, Layer { stream: stream.id, ssrc: stream.ssrc, rate: stream.rate(), size: stream.size })
             })
             .collect();
         let all_sized = live.iter().all(|(area, _)| *area > 0);

@@ -7,14 +7,18 @@ const CHANNEL = /^[A-Za-z0-9_-]{1,64}$/;
 export function readAddress(search) {
   const query = new URLSearchParams(search);
   const channel = query.get("channel");
-  const isBroadcaster = on(query, "broadcaster") || (query.has("playback") && !on(query, "viewer"));
   return {
-    mode: isBroadcaster ? "broadcaster" : "viewer",
+    mode: modeOf(query),
     channel: channel !== null && CHANNEL.test(channel) ? channel : null,
     badChannel: channel !== null && !CHANNEL.test(channel) ? channel : null,
     codec: query.get("codec")?.toLowerCase() ?? null,
     playback: query.get("playback"),
   };
+}
+
+function modeOf(query) {
+  const named = ["broadcaster", "viewer", "echo"].find((mode) => on(query, mode));
+  return named ?? (query.has("playback") ? "broadcaster" : "viewer");
 }
 
 function on(query, name) {

@@ -2,11 +2,12 @@
 // as the server wants that.
 
 import { linkFor } from "./address.js";
-import { Hosting, kinds } from "./hosting.js";
+import { Hosting } from "./hosting.js";
 import { sent } from "./numbers.js";
+import { OwnChannel } from "./ownchannel.js";
 import { Playback, checkPlayback } from "./player.js";
-import { Sources, closeSources } from "./sources.js";
-import { $, askForToken, rowsOf, show, showAbout, showClock, showNumbers, showViewers } from "./view.js";
+import { Studio, kinds } from "./studio.js";
+import { $, askForToken, rowsOf, show, showAbout, showClock, showNumbers, showViewers, showWhatIsMissing } from "./view.js";
 import { Publication } from "./whip.js";
 import { Problem } from "./words.js";
 
@@ -18,13 +19,14 @@ export class Broadcaster {
   #socket;
   #chat;
   #address;
-  #token;
-  #sources = new Sources($("picture"), $("microphone"));
+  #channel;
+  #studio = new Studio({ onchange: (stream, before) => this.#changeTo(stream, before) });
   #hosting;
-  #stream = null;
   #publication = null;
-  /** Channel, key, and whether viewers are served from here. */
-  #channel = null;
+  /** How many watch, as far as the server has told. */
+  #viewers = 0;
+  /** Viewers are served from here. */
+  #isDirect = false;
   #playback = null;
   #numbers = null;
   #clock = null;
@@ -34,20 +36,16 @@ export class Broadcaster {
   #turn = 0;
 
   constructor({ socket, chat, address, token }) {
-    [this.#socket, this.#chat, this.#address, this.#token] = [socket, chat, address, token];
+    [this.#socket, this.#chat, this.#address] = [socket, chat, address];
+    this.#channel = new OwnChannel(socket, token);
     this.#hosting = new Hosting({ send: (message) => socket.send(message), onchange: () => this.#showPeers() });
     $("channel").value = address.channel ?? "";
-    $("controls").hidden = false;
-    $("preview").hidden = false;
-    $("hint").textContent = "Your picture shows here.";
     showAbout({ fallback: "Your broadcast" });
     this.#preparePlayback();
     this.#listen();
-    this.#sources.list();
     this.#showBusy(false);
     show("idle", "Ready.");
-    if (!navigator.mediaDevices?.getUserMedia) show("failed", "No camera here.", new Problem("insecure"));
-    else if (!("RTCPeerConnection" in window)) show("failed", "This browser cannot broadcast.", new Problem("no-webrtc"));
+    showWhatIsMissing();
   }
 
   get isBusy() {
@@ -59,8 +57,7 @@ export class Broadcaster {
   }
 
   useToken(token) {
-    this.#token = token;
-    this.#socket.useToken(token, { reconnect: true });
+    this.#channel.useToken(token);
   }
 
   async start() {
@@ -68,9 +65,7 @@ export class Broadcaster {
     this.#showBusy(true);
     try {
       show("connecting", "Asking for camera and microphone…");
-      const stream = await this.#sources.open();
-      if (mine !== this.#turn) return closeSources(stream);
-      this.#use(stream);
+      if (!(await this.#studio.open())) return;
       show("connecting", "Connecting…");
       await this.#socket.opened();
       await this.#enter();
@@ -87,54 +82,24 @@ export class Broadcaster {
     show("ended", "Stopped.");
   }
 
-  /** Another picture or microphone, also while live. */
-  async change() {
-    if (!this.#stream) return;
-    const mine = this.#turn;
-    try {
-      const stream = await this.#sources.open();
-      if (mine !== this.#turn) return closeSources(stream);
-      const before = this.#stream;
-      this.#use(stream);
-      const direct = this.#channel?.isDirect ? this.#hosting.serve(stream) : undefined;
-      if (kinds(stream) === kinds(before)) await this.#publication?.replace(stream);
-      else if (this.#publication) this.#publish(mine);
-      await direct;
-      closeSources(before);
-    } catch (error) {
-      show(document.body.dataset.state, $("status").textContent, error);
-    }
-  }
-
-  #use(stream) {
-    this.#stream = stream;
-    $("preview").srcObject = stream;
-    $("hint").textContent = stream.getVideoTracks().length > 0 ? "" : "Sound only";
-    for (const track of stream.getTracks()) {
-      track.enabled = !isPressed(track.kind === "video" ? "hide-picture" : "mute-microphone");
-    }
-    const [picture] = stream.getVideoTracks();
-    picture?.addEventListener("ended", () => {
-      if (this.#stream === stream) show(document.body.dataset.state, $("status").textContent, new Problem("picture-gone"));
-    });
+  async #changeTo(stream, before) {
+    const direct = this.#isDirect ? this.#hosting.serve(stream) : undefined;
+    if (kinds(stream) === kinds(before) && this.#publication?.fits(stream)) await this.#publication.replace(stream);
+    else if (this.#publication) this.#publish(this.#turn);
+    await direct;
   }
 
   /** Makes the channel, if it is not there yet, and enters it as its publisher. */
   async #enter() {
-    if (!this.#channel) {
-      const named = $("channel").value.trim();
-      const title = $("title").value.trim() || undefined;
-      const category = $("category-field").value.trim() || undefined;
-      const made = named ? { channel: named } : await this.#socket.ask({ type: "create", title, category });
-      this.#channel = { id: made.channel, key: made.key ?? this.#token, isOwn: !named };
-      showAbout({ title, category, fallback: named || "Your broadcast" });
-      this.#showLink();
-    }
-    // Should the connection be lost, the next one knows us by the key.
-    this.#socket.useToken(this.#channel.key, { reconnect: false });
-    const { mode, iceServers } = await this.#socket.ask({ type: "join", channel: this.#channel.id, role: "publisher" });
-    this.#channel.isDirect = mode === "p2p";
-    await this.#hosting.serve(this.#channel.isDirect ? this.#stream : null, iceServers);
+    const named = $("channel").value.trim();
+    const title = $("title").value.trim() || undefined;
+    const category = $("category-field").value.trim() || undefined;
+    const { mode, iceServers } = await this.#channel.enter({ named, title, category });
+    if (!named) showAbout({ title, category, fallback: "Your broadcast" });
+    else showAbout({ fallback: named });
+    this.#showLink();
+    this.#isDirect = mode === "p2p";
+    await this.#hosting.serve(this.#isDirect ? this.#studio.stream : null, iceServers);
     this.#chat.enter();
   }
 
@@ -147,7 +112,8 @@ export class Broadcaster {
     });
     this.#publication = publication;
     try {
-      await publication.start({ url: `whip/${this.#channel.id}`, stream: this.#stream, codec: this.#address.codec });
+      await publication.start({ url: `whip/${this.#channel.id}`, stream: this.#studio.stream, codec: this.#address.codec, layers: true });
+      await this.#serveServed();
     } catch (error) {
       if (mine === this.#turn) this.#interrupted(mine, error);
     }
@@ -158,6 +124,11 @@ export class Broadcaster {
     if (what === "interrupted") return this.#showLive("The connection to the server is interrupted…");
     this.#showLive();
     this.#playback?.start(this.#channel.id);
+  }
+
+  /** Who does not watch directly gets the size that fits from the server. */
+  #serveServed() {
+    return this.#publication?.sendLayers(this.#viewers > this.#hosting.count);
   }
 
   /** The server is tried again and again; viewers who are served from here do not notice. */
@@ -186,13 +157,13 @@ export class Broadcaster {
   async #measure() {
     const turn = this.#turn;
     const report = await this.#publication?.report();
-    const [direct, served] = [this.#hosting.connections, this.#channel?.isDirect];
+    const [direct, served] = [this.#hosting.connections, this.#isDirect];
     if (turn !== this.#turn) return;
     this.#numbers = report ? sent(report, this.#numbers, performance.now()) : null;
     showNumbers([
       ["To the server", report ? "" : "not connected"],
       ...(this.#numbers ? rowsOf(this.#numbers) : []),
-      ["Viewers served from here", served ? String(direct.length) : "none: all by the server"],
+      ["Direct viewers", served ? String(direct.length) : "none: all by the server"],
     ]);
   }
 
@@ -209,16 +180,10 @@ export class Broadcaster {
     this.#publication?.stop();
     this.#hosting.close();
     this.#playback?.stop();
-    closeSources(this.#stream);
-    if (this.#channel) {
-      const { id, isOwn } = this.#channel;
-      this.#socket.send(isOwn ? { type: "stop", channel: id } : { type: "leave" });
-      this.#socket.useToken(this.#token, { reconnect: true });
-      this.#chat.leave();
-    }
-    [this.#publication, this.#channel, this.#stream, this.#numbers, this.#liveSince] = [null, null, null, null, 0];
-    $("preview").srcObject = null;
-    $("hint").textContent = "The camera is off.";
+    this.#studio.close();
+    this.#channel.leave();
+    this.#chat.leave();
+    [this.#publication, this.#isDirect, this.#viewers, this.#numbers, this.#liveSince] = [null, false, 0, null, 0];
     $("details").hidden = $("share").hidden = true;
     showViewers(null);
     this.#showBusy(false);
@@ -226,7 +191,7 @@ export class Broadcaster {
 
   /** The WebSocket is there again: what the server has forgotten is told anew. */
   async #again() {
-    if (!this.#channel || !this.#stream) return;
+    if (!this.#channel.id || !this.#studio.stream) return;
     const mine = this.#turn;
     try {
       await this.#enter();
@@ -243,18 +208,19 @@ export class Broadcaster {
     this.#socket.addEventListener("peer-joined", ({ data }) => this.#hosting.add(data.peer));
     this.#socket.addEventListener("peer-left", ({ data }) => this.#hosting.remove(data.peer));
     for (const type of ["answer", "candidate"]) this.#socket.addEventListener(type, hear);
-    this.#socket.addEventListener("viewers", ({ data }) => this.#channel && showViewers(data.count));
+    this.#socket.addEventListener("viewers", ({ data: { count } }) => {
+      this.#viewers = count;
+      if (this.#channel.id) showViewers(count);
+      this.#serveServed();
+    });
     this.#socket.addEventListener("closed", ({ data }) => {
-      if (this.#channel && data.id === undefined && data.reason === "stopped") this.#fail(new Problem("channel-gone"));
+      if (this.#channel.id && data.id === undefined && data.reason === "stopped") this.#fail(new Problem("channel-gone"));
     });
     $("controls").addEventListener("submit", (event) => {
       event.preventDefault();
       if (!this.isBusy) this.start();
     });
     $("stop").addEventListener("click", () => this.stop());
-    for (const select of [$("picture"), $("microphone")]) select.addEventListener("change", () => this.change());
-    this.#toggle("mute-microphone", "audio");
-    this.#toggle("hide-picture", "video");
     $("copy").addEventListener("click", () => copy());
     $("to-viewer").addEventListener("click", (event) => {
       if (this.isBusy && !confirm("This ends your broadcast. Go on?")) event.preventDefault();
@@ -262,15 +228,8 @@ export class Broadcaster {
     addEventListener("pagehide", () => this.isBusy && this.stop());
   }
 
-  #toggle(id, kind) {
-    $(id).addEventListener("click", () => {
-      $(id).setAttribute("aria-pressed", String(!isPressed(id)));
-      for (const track of this.#stream?.getTracks() ?? []) if (track.kind === kind) track.enabled = !isPressed(id);
-    });
-  }
-
   #showBusy(is) {
-    $("start").hidden = is;
+    $("start").hidden = $("channel-row").hidden = is;
     $("sender-bar").hidden = !is;
     $("stop").hidden = !is;
     for (const id of ["title", "category-field", "channel"]) $(id).disabled = is;
@@ -278,6 +237,7 @@ export class Broadcaster {
 
   #showPeers() {
     document.body.dataset.peers = String(this.#hosting.count);
+    this.#serveServed();
     // Who is watched is live, also while the server is not reached.
     if (document.body.dataset.state === "connecting" && this.#isWatched) this.#showLive("Not connected to the server");
   }
@@ -298,10 +258,6 @@ export class Broadcaster {
     $("playback").hidden = !url;
     if (url) this.#playback = new Playback($("playback"), url, sayOver);
   }
-}
-
-function isPressed(id) {
-  return $(id).getAttribute("aria-pressed") === "true";
 }
 
 async function copy() {

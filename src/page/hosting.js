@@ -2,6 +2,7 @@
 // when he leaves, when he cannot be reached, or when the broadcast ends.
 
 import { told } from "./ice.js";
+import { kinds } from "./studio.js";
 
 const VIDEO_BITRATE = 2_500_000;
 const AUDIO_BITRATE = 128_000;
@@ -133,11 +134,6 @@ export class Hosting {
     clearTimeout(viewer.timer);
     viewer.timer = setTimeout(() => this.#viewers.get(peer) === viewer && this.remove(peer), ms);
   }
-}
-
-/** What a stream consists of; only a connection for the same can be used on. */
-export function kinds(stream) {
-  return stream?.getTracks().map((track) => track.kind).sort().join() ?? "";
 }
 
 function swap(sender, stream) {

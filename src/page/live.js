@@ -1,12 +1,13 @@
-// The page of a bridge server: watching or broadcasting, by what its address says.
+// The page of a bridge server: watching, broadcasting or an echo, by what its address says.
 //
 // document.body.dataset.state is idle, connecting, live, ended or failed; dataset.error is the code of a Problem;
-// dataset.mode is viewer or broadcaster; dataset.way is p2p or forward for who watches; dataset.peers is how many viewers a
+// dataset.mode is viewer, broadcaster or echo; dataset.way is p2p or forward for who watches; dataset.peers is how many viewers a
 // broadcaster serves.
 
 import { readAddress } from "./address.js";
 import { Broadcaster } from "./broadcaster.js";
 import { Chat } from "./chat.js";
+import { Echo } from "./echo.js";
 import { Socket } from "./socket.js";
 import { $ } from "./view.js";
 import { Viewer } from "./viewer.js";
@@ -25,11 +26,11 @@ const chat = new Chat(socket);
 document.body.dataset.mode = address.mode;
 $(`to-${address.mode}`).setAttribute("aria-current", "page");
 
-const half =
-  address.mode === "broadcaster" ? new Broadcaster({ socket, chat, address, token }) : new Viewer({ socket, chat, address });
+const views = { viewer: Viewer, broadcaster: Broadcaster, echo: Echo };
+const view = new views[address.mode]({ socket, chat, address, token });
 
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   $("token-form").hidden = true;
-  half.useToken($("token").value.trim());
+  view.useToken($("token").value.trim());
 });

@@ -15,7 +15,9 @@ export function sent(report, before, now) {
   const all = [...report.values()];
   const outbound = all.filter((entry) => entry.type === "outbound-rtp");
   const remote = all.filter((entry) => entry.type === "remote-inbound-rtp");
-  const video = outbound.find((entry) => entry.kind === "video");
+  // Of several sizes the largest.
+  const pictures = outbound.filter((entry) => entry.kind === "video");
+  const video = pictures.sort((a, b) => (b.frameWidth ?? 0) - (a.frameWidth ?? 0))[0];
   const sum = (entries, name) => entries.reduce((total, entry) => total + (entry[name] ?? 0), 0);
   const totals = {
     bytes: sum(outbound, "bytesSent"), packets: sum(outbound, "packetsSent"), lost: sum(remote, "packetsLost"), at: now,

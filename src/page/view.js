@@ -1,6 +1,6 @@
 // What both sides of the live page show in the same places: state, error, title, viewers, numbers.
 
-import { bitrate, duration, inWords } from "./words.js";
+import { Problem, bitrate, duration, inWords } from "./words.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -18,6 +18,11 @@ export function show(state, words, error = null) {
 /** How long it has been live. Beside the state, so that screen readers do not read every second. */
 export function showClock(since) {
   $("clock").textContent = `· ${duration((performance.now() - since) / 1000)}`;
+}
+
+/** Of a button that stays down. */
+export function isPressed(id) {
+  return $(id).getAttribute("aria-pressed") === "true";
 }
 
 /** Screen readers read again what is set again. */
@@ -41,6 +46,12 @@ export function showAbout({ title, category, fallback }) {
 export function showViewers(count) {
   say($("viewer-count"), String(count));
   $("viewers").hidden = count === null;
+}
+
+/** Shows why this browser cannot send at all, if it cannot. */
+export function showWhatIsMissing() {
+  if (!navigator.mediaDevices?.getUserMedia) show("failed", "No camera here.", new Problem("insecure"));
+  else if (!("RTCPeerConnection" in window)) show("failed", "This browser cannot do that.", new Problem("no-webrtc"));
 }
 
 /** Names and values, one below the other. */

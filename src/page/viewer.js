@@ -119,6 +119,7 @@ export class Viewer {
         askForToken();
         return show("failed", "A token is needed.", error);
       case "channel-gone":
+        this.#socket.send({ type: "leave" });
         this.#end();
         // The list tells when it comes.
         return show("ended", "Waiting for the channel…", error);
@@ -254,7 +255,12 @@ export class Viewer {
     });
     on("candidate", (candidate) => this.#reception.candidate(candidate));
     on("layers", ({ layers }) => showLayers(layers));
-    on("closed", ({ reason, id }) => this.#wanted && id === undefined && reason !== "left" && this.#over(reason));
+    on("closed", ({ reason, id }) => {
+      if (!this.#wanted || id !== undefined || reason === "left") return;
+      // The session is over, not the broadcast: another codec, or a connection that was lost.
+      if (reason === "changed" || reason === "lost") this.#anew();
+      else this.#over(reason);
+    });
     $("watch-form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.watch($("watch-channel").value.trim());

@@ -1,5 +1,6 @@
 // A WHIP client (RFC 9725): one offer, one answer, candidates that come later, restarts when the network changes, DELETE.
 
+import { keepResolution, preferCodec } from "./codecs.js";
 import { FRAGMENT, candidatesOf, fragment, restarted } from "./ice.js";
 import { Problem } from "./words.js";
 
@@ -16,6 +17,16 @@ const REFUSED_AT_ONCE_MS = 1_000;
 const MOST_REFUSALS = 3;
 const VIDEO_BITRATE = 2_500_000;
 const AUDIO_BITRATE = 128_000;
+/** Sizes of the picture, the smallest first: a server that passes it on has something for viewers with little bandwidth. */
+const LAYERS = [
+  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
+  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 600_000 },
+  { rid: "f", scaleResolutionDownBy: 1, maxBitrate: VIDEO_BITRATE },
+];
+/** With this many pixels so many of them: of small pictures Chromium leaves out the largest, not the smallest. */
+const ENOUGH = [[960 * 540, 3], [480 * 270, 2]];
+/** Browsers make of several encodings in others what servers do not take apart. */
+const LAYERED = ["h264", "vp8"];
 
 /**
  * One published stream. `onchange` hears "connected", "interrupted" or, once and last, a Problem.
@@ -35,6 +46,9 @@ export class Publication {
   #online = () => this.#restart();
   #last = null;
   #connected = false;
+  /** Of the picture in several sizes. */
+  #layered = null;
+  #layering = Promise.resolve();
 
   constructor({ token, onchange }) {
     this.#token = token;
@@ -42,9 +56,9 @@ export class Publication {
   }
 
   /** Offers the stream; returns when the server has answered, which is before media flows. */
-  async start({ url, stream, codec }) {
+  async start({ url, stream, codec, layers = false }) {
     try {
-      await this.#offer(stream, codec);
+      await this.#offer(stream, codec, layers && LAYERED.includes(codec ?? LAYERED[0]) ? layersOf(stream) : []);
       const told = candidatesOf(this.#pc.localDescription);
       this.#answer = await this.#post(url);
       this.#pc.addEventListener("connectionstatechange", () => this.#changed());
@@ -73,10 +87,31 @@ export class Publication {
     return session && fetch(session, { method: "DELETE", headers: this.#authorization(), keepalive: true }).catch(() => {});
   }
 
+  /** Whether a stream can take the place of what is sent, as far as sizes go. */
+  fits(stream) {
+    return !this.#layered || this.#layered.getParameters().encodings.length === layersOf(stream).length;
+  }
+
   /** Sends other tracks of the same kinds from now on. */
   replace(stream) {
     const swap = (sender) => sender.replaceTrack(stream.getTracks().find((track) => track.kind === sender.track?.kind) ?? sender.track);
     return Promise.all(this.#pc.getSenders().map(swap));
+  }
+
+  /** Sends the smaller sizes too, or not: they cost the browser something. */
+  sendLayers(all) {
+    // One after the other, as parameters that were read before others were set do not count.
+    this.#layering = this.#layering.then(() => this.#setLayers(all)).catch((error) => console.warn("layers:", error));
+    return this.#layering;
+  }
+
+  async #setLayers(all) {
+    const parameters = this.#layered?.getParameters();
+    const { length } = parameters?.encodings ?? [];
+    const wanted = (index) => all || index === length - 1;
+    if (!parameters?.encodings.some(({ active }, index) => active !== wanted(index))) return;
+    parameters.encodings.forEach((encoding, index) => (encoding.active = wanted(index)));
+    await this.#layered.setParameters(parameters);
   }
 
   /** What the browser knows of the connection. */
@@ -97,11 +132,14 @@ export class Publication {
     return { rate, codec, width: video?.frameWidth, height: video?.frameHeight, fps: video?.framesPerSecond };
   }
 
-  async #offer(stream, codec) {
+  async #offer(stream, codec, layers) {
     for (const track of stream.getTracks()) {
-      const maxBitrate = track.kind === "video" ? VIDEO_BITRATE : AUDIO_BITRATE;
-      const transceiver = this.#pc.addTransceiver(track, { direction: "sendonly", streams: [stream], sendEncodings: [{ maxBitrate }] });
-      if (track.kind === "video") {
+      const isVideo = track.kind === "video";
+      const one = { maxBitrate: isVideo ? VIDEO_BITRATE : AUDIO_BITRATE };
+      const sendEncodings = isVideo && layers.length > 0 ? layers : [one];
+      const transceiver = this.#pc.addTransceiver(track, { direction: "sendonly", streams: [stream], sendEncodings });
+      if (isVideo) {
+        if (layers.length > 0) this.#layered = transceiver.sender;
         preferCodec(transceiver, codec);
         await keepResolution(transceiver.sender);
       }
@@ -223,27 +261,11 @@ export class Publication {
   }
 }
 
-/** H.264 first, as RTMP takes it untouched; or only the codec that was asked for, with the helpers of any codec. */
-function preferCodec(transceiver, wanted) {
-  const all = RTCRtpSender.getCapabilities("video")?.codecs ?? [];
-  const is = (name) => (codec) => codec.mimeType.toLowerCase() === `video/${name}`;
-  const helpers = all.filter((codec) => ["rtx", "red", "ulpfec", "flexfec-03"].some((name) => is(name)(codec)));
-  if (wanted) {
-    const chosen = all.filter(is(wanted));
-    if (chosen.length === 0) throw new Problem("codec", wanted.toUpperCase());
-    transceiver.setCodecPreferences([...chosen, ...helpers]);
-    return;
-  }
-  const h264 = all.filter(is("h264"));
-  const others = all.filter((codec) => !h264.includes(codec) && !helpers.includes(codec));
-  if (h264.length > 0) transceiver.setCodecPreferences([...h264, ...others, ...helpers]);
-}
-
-/** Players of RTMP take a new frame rate better than a new size. */
-async function keepResolution(sender) {
-  const parameters = sender.getParameters();
-  parameters.degradationPreference = "maintain-resolution";
-  await sender.setParameters(parameters).catch(() => {});
+/** The sizes that a stream is sent in; none: only as it is. */
+function layersOf(stream) {
+  const { width = 0, height = 0 } = stream.getVideoTracks()[0]?.getSettings() ?? {};
+  const [, count] = ENOUGH.find(([pixels]) => width * height >= pixels) ?? [];
+  return count ? LAYERS.slice(-count) : [];
 }
 
 function ufragOf(pc) {

@@ -32,6 +32,9 @@ const WORDS = {
   "ended": () => "The broadcast has ended. When it goes on, it plays here by itself.",
   "unsupported": () =>
     "The broadcaster cannot be reached directly, and this server does not pass media on. Trying again every few seconds.",
+  "no-echo": () =>
+    "The server takes your stream but sends nothing back: its session has to end in webrtcegress, as that of pipelines/run echo does.",
+  "session-over": (detail) => `The server has ended the session (${detail}). Trying again every few seconds.`,
   "rejected": (detail) => `The server did not take that: ${detail}.`,
   "server-full": (detail) => `There is no room on the server: ${detail}. Trying again every few seconds.`,
   "too-often": () => "Too many messages in a short time. Wait a moment.",

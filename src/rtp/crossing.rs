@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::JoinHandle,
@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     chain::Counts,
+    data::{DataFeed, DataIn},
     elements::ChainError,
     queue::{Item, Queue},
     restamp::SessionClock,
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     codec::MediaKind,
-    session::{ConnectionState, EndReason, KeyframeControl, PacketSink, RtpPacket, SenderReport, Track},
+    session::{ConnectionState, DataSink, EndReason, KeyframeControl, PacketSink, RtpPacket, SenderReport, Track},
 };
 
 /// The element's side: it owns the bin and its pads. Called on the crossing thread only.
@@ -96,9 +97,17 @@ pub(super) struct Shared {
     pub(super) unusable: AtomicU64,
     pub(super) counts: Arc<Counts>,
     clock: Mutex<Option<Arc<SessionClock>>>,
+    data: OnceLock<Arc<DataIn>>,
 }
 
 impl Shared {
+    /// The stream is over for the data pads too.
+    pub(super) fn end_data(&self) {
+        if let Some(data) = self.data.get() {
+            data.end_of_stream();
+        }
+    }
+
     /// The clock of the last session.
     pub(super) fn clock(&self) -> MutexGuard<'_, Option<Arc<SessionClock>>> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
@@ -121,6 +130,7 @@ impl Crossing {
             unusable: AtomicU64::new(0),
             counts: Arc::default(),
             clock: Mutex::default(),
+            data: OnceLock::new(),
         });
         let worker = Worker::new(shared.clone(), receiver, latency, eos_on_end);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
@@ -137,6 +147,16 @@ impl Crossing {
             begun: Arc::default(),
             progress: Arc::default(),
         }
+    }
+
+    /// Data channels come out of these pads. Without any, sessions have none.
+    pub fn take_data(&self, data: Arc<DataIn>) {
+        let _ = self.shared.data.set(data); // set once
+    }
+
+    /// The data pads.
+    pub fn data(&self) -> Option<&DataIn> {
+        self.shared.data.get().map(|data| &**data)
     }
 
     /// Sends EOS downstream on every pad, adding the pads that a pipeline still waits for. Nothing can follow.
@@ -173,6 +193,9 @@ impl Crossing {
     /// crossing thread itself (by a signal handler that stops the pipeline), it returns without waiting.
     pub fn stop(&self) {
         self.shared.queue.push(Message::Stop, true);
+        if let Some(data) = self.shared.data.get() {
+            data.stop();
+        }
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
@@ -214,6 +237,12 @@ impl Progress {
 }
 
 impl SessionFeed {
+    /// Where the session's data channels go, if they are wanted.
+    pub fn data(&self) -> Option<Arc<dyn DataSink>> {
+        let data = self.shared.data.get()?.clone();
+        Some(Arc::new(DataFeed::new(data)))
+    }
+
     /// The session has been answered: its pads are added, then its packets follow.
     pub fn begin(&self, keyframes: Arc<dyn KeyframeControl>, tracks: Vec<Track>) {
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some((keyframes.clone(), tracks.clone()));

@@ -27,8 +27,8 @@ pub enum ChainError {
     Link(#[from] gst::PadLinkError),
 }
 
-const GOOD: &str = "gstreamer1.0-plugins-good";
-const BAD: &str = "gstreamer1.0-plugins-bad";
+pub(super) const GOOD: &str = "gstreamer1.0-plugins-good";
+pub(super) const BAD: &str = "gstreamer1.0-plugins-bad";
 
 /// What is missing on this machine to receive a codec, if anything.
 pub fn missing(codec: Codec) -> Option<ChainError> {
@@ -36,7 +36,7 @@ pub fn missing(codec: Codec) -> Option<ChainError> {
 }
 
 /// The parser that completes a codec's caps, where one is needed.
-fn parser(codec: Codec) -> Option<&'static str> {
+pub(super) fn parser(codec: Codec) -> Option<&'static str> {
     match codec {
         Codec::H264 => Some("h264parse"),
         Codec::H265 => Some("h265parse"),
@@ -86,7 +86,7 @@ pub(super) fn elements(codec: Codec, latency: u32) -> Result<Vec<gst::Element>, 
     Ok(elements)
 }
 
-fn make(element: &'static str, package: &'static str) -> Result<gst::Element, ChainError> {
+pub(super) fn make(element: &'static str, package: &'static str) -> Result<gst::Element, ChainError> {
     gst::ElementFactory::make(element).build().map_err(|_| ChainError::Missing { element, package })
 }
 

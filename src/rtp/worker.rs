@@ -287,6 +287,7 @@ impl<R: Receiver> Worker<R> {
         for pad in self.pads.values() {
             pad.ghost.push_event(gst::event::Eos::new());
         }
+        self.shared.end_data();
         self.receiver.stream_ended();
     }
 

@@ -1,29 +1,51 @@
-//! What an answer promises to send: pure, from SDP text to the formats of each track (RFC 8829 section 5.3).
+//! What an answer promises to send, and what it takes: pure, from SDP text to the formats of each track (RFC 8829 section
+//! 5.3).
 //!
 //! An answer may leave several formats open; which one it is, the payload type of the first packet tells ([`Choice`]).
 
-use std::{
-    io::Cursor,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use rtc::sdp::{MediaDescription, SessionDescription};
+use rtc::sdp::MediaDescription;
 
 use super::{
     Track,
-    negotiate::{CodecPreferences, Format, NegotiationError, check_transport, describe, formats},
+    data::{PeerData, peer_data},
+    exchange::Outgoing,
+    negotiate::{CodecPreferences, Format, NegotiationError, check_transport, describe, formats, parse},
 };
 use crate::codec::{Codec, MediaKind};
 
 /// Tracks of one answer: more than we offer cannot be in it.
 const MOST_TRACKS: usize = 2;
 
-/// Reads an answer. For each section that sends something, the formats that it may come in, in the answer's order.
-pub(super) fn accepted(answer: &str, preferences: &CodecPreferences) -> Result<Vec<Vec<Track>>, NegotiationError> {
-    let description = SessionDescription::unmarshal(&mut Cursor::new(answer.as_bytes()))
-        .map_err(|error| NegotiationError::Malformed(format!("the SDP cannot be parsed: {error}")))?;
+/// What we have offered.
+pub(super) struct Offered<'a> {
+    /// The codecs that may come; nothing may if there are none.
+    pub(super) incoming: Option<&'a CodecPreferences>,
+    /// What there is to send.
+    pub(super) outgoing: &'a [Outgoing],
+    /// Data channels, which are enough.
+    pub(super) data: bool,
+}
+
+/// What an answer makes of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Accepted {
+    /// For each section that sends something, the formats that it may come in, in the answer's order.
+    pub(super) incoming: Vec<Vec<Track>>,
+    /// What is taken of what we send; the index is that of the [`Outgoing`].
+    pub(super) outgoing: Vec<Track>,
+    /// Data channels.
+    pub(super) data: Option<PeerData>,
+}
+
+/// Reads an answer.
+pub(super) fn accepted(answer: &str, offered: &Offered<'_>) -> Result<Accepted, NegotiationError> {
+    let description = parse(answer)?;
     check_transport(&description)?;
-    let mut sections = Vec::new();
+    let data = peer_data(&description).filter(|_| offered.data);
+    let (mut incoming, mut outgoing) = (Vec::new(), Vec::new());
+    let mut to_send: Vec<(usize, &Outgoing)> = offered.outgoing.iter().enumerate().collect();
     for section in &description.media_descriptions {
         let kind = match section.media_name.media.as_str() {
             "audio" => MediaKind::Audio,
@@ -32,16 +54,43 @@ pub(super) fn accepted(answer: &str, preferences: &CodecPreferences) -> Result<V
         };
         // Port 0 refuses a section, unless it is one that only the bundle's transport serves (RFC 9143 section 7.2.1).
         let is_refused = section.media_name.port.value == 0 && section.attribute("bundle-only").is_none();
-        let is_silent = ["recvonly", "inactive"].into_iter().any(|direction| section.has_attribute(direction));
-        if is_refused || is_silent || sections.len() >= MOST_TRACKS {
+        if is_refused {
             continue;
         }
-        sections.push(tracks(sections.len(), kind, section, preferences)?);
+        let is = |directions: [&str; 2]| directions.into_iter().any(|direction| section.has_attribute(direction));
+        if !is(["recvonly", "inactive"])
+            && incoming.len() < MOST_TRACKS
+            && let Some(preferences) = offered.incoming
+        {
+            incoming.push(tracks(incoming.len(), kind, section, preferences)?);
+        }
+        if !is(["sendonly", "inactive"]) {
+            outgoing.extend(taken(kind, section, &mut to_send));
+        }
     }
-    if sections.is_empty() {
-        return Err(NegotiationError::Unacceptable("the server sends neither audio nor video".into()));
+    if incoming.is_empty() && outgoing.is_empty() && data.is_none() {
+        let nothing = match (offered.incoming, offered.outgoing) {
+            (Some(_), []) => "the server sends neither audio nor video",
+            (Some(_), _) => "the answer has neither audio nor video",
+            (None, []) => "the answer has no data channels",
+            (None, _) => "the server takes neither audio nor video of what was offered",
+        };
+        return Err(NegotiationError::Unacceptable(nothing.into()));
     }
-    Ok(sections)
+    Ok(Accepted { incoming, outgoing, data })
+}
+
+/// The track that goes into a section, taken from those that wait for one. The answer's own order decides.
+fn taken(kind: MediaKind, section: &MediaDescription, to_send: &mut Vec<(usize, &Outgoing)>) -> Option<Track> {
+    let place = to_send.iter().position(|(_, ours)| ours.kind == kind)?;
+    let (index, ours) = to_send.remove(place);
+    let formats = formats(section);
+    let (codec, format) = formats.iter().find_map(|format| {
+        let ours =
+            ours.formats.iter().find(|ours| format.is(ours.codec) && ours.codec.fit(&ours.fmtp, format.fmtp).is_some());
+        Some((ours?.codec, format))
+    })?;
+    Some(Track { red: None, ..describe(index, kind, section, &formats, codec, format) })
 }
 
 fn tracks(
@@ -117,6 +166,7 @@ impl Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::exchange::OutgoingFormat;
 
     const HEAD: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n\
          a=fingerprint:sha-256 00:11\r\n";
@@ -127,7 +177,9 @@ mod tests {
          a=rtpmap:98 H264/90000\r\na=fmtp:98 packetization-mode=1\r\n";
 
     fn read(sections: &str) -> Result<Vec<Vec<Track>>, NegotiationError> {
-        accepted(&format!("{HEAD}{sections}"), &CodecPreferences::default())
+        let codecs = CodecPreferences::default();
+        let offered = Offered { incoming: Some(&codecs), outgoing: &[], data: false };
+        accepted(&format!("{HEAD}{sections}"), &offered).map(|accepted| accepted.incoming)
     }
 
     fn codecs(sections: &[Vec<Track>]) -> Vec<Vec<Codec>> {
@@ -154,13 +206,49 @@ mod tests {
 
     #[test]
     fn an_answer_that_cannot_be_used_is_told_why() {
-        assert!(matches!(accepted("nonsense", &CodecPreferences::default()), Err(NegotiationError::Malformed(_))));
-        assert!(matches!(accepted("v=0\r\n", &CodecPreferences::default()), Err(NegotiationError::Malformed(_))));
+        let nothing = Offered { incoming: None, outgoing: &[], data: true };
+        assert!(matches!(accepted("nonsense", &nothing), Err(NegotiationError::Malformed(_))));
+        assert!(matches!(accepted("v=0\r\n", &nothing), Err(NegotiationError::Malformed(_))));
         let error = read(&AUDIO.replace("opus", "speex")).unwrap_err();
         assert!(error.to_string().contains("no audio codec"), "{error}");
         for length in 0..VIDEO.len() {
             let _ = read(&VIDEO[..length]);
         }
+    }
+
+    #[test]
+    fn the_answers_first_format_that_there_is_gets_sent() {
+        let ours = [
+            Outgoing {
+                kind: MediaKind::Video,
+                formats: [Codec::Av1, Codec::H264, Codec::Vp8]
+                    .map(|codec| OutgoingFormat { codec, fmtp: String::new() })
+                    .to_vec(),
+            },
+            Outgoing::of(Codec::Opus, ""),
+        ];
+        let offered = Offered { incoming: None, outgoing: &ours, data: false };
+        let sdp = format!("{HEAD}{AUDIO}{VIDEO}").replace("sendonly", "recvonly");
+        let found = accepted(&sdp, &offered).unwrap();
+        let types: Vec<_> = found.outgoing.iter().map(|t| (t.index, t.codec, t.payload_type, t.rtx)).collect();
+        assert_eq!(types, [(1, Codec::Opus, 111, None), (0, Codec::Vp8, 96, Some(97))]);
+        assert!(found.incoming.is_empty());
+        let error = accepted(&sdp.replace("recvonly", "inactive"), &offered).unwrap_err();
+        assert!(error.to_string().contains("takes neither audio nor video"), "{error}");
+        let both = accepted(&sdp.replace("recvonly", "sendrecv"), &offered).unwrap();
+        assert_eq!((both.incoming.len(), both.outgoing.len()), (0, 2), "nothing was asked for");
+    }
+
+    #[test]
+    fn data_alone_is_an_answer_to_who_offered_it() {
+        let data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\n";
+        let offered = |data| Offered { incoming: None, outgoing: &[], data };
+        let found = accepted(&format!("{HEAD}{data}"), &offered(true)).unwrap();
+        assert_eq!(found.data.map(|data| data.largest), Some(65_536));
+        assert!(accepted(&format!("{HEAD}{data}"), &offered(false)).is_err());
+        let refused = data.replace("application 9", "application 0");
+        let error = accepted(&format!("{HEAD}{refused}"), &offered(true)).unwrap_err();
+        assert_eq!(error, NegotiationError::Unacceptable("the answer has no data channels".into()));
     }
 
     #[test]

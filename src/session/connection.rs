@@ -8,14 +8,18 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
-use webrtc::peer_connection::{
-    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
-    RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngine,
+use webrtc::{
+    data_channel::DataChannel as StackChannel,
+    peer_connection::{
+        MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
+        RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngine,
+    },
 };
 
 use super::{
     ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, LocalIce, PacketSink, RemoteIce,
     bandwidth, candidates,
+    data::{self, Channels, DataChannel, DataError, DataOptions, DataSink},
     egress::Outlet,
     exchange::{Exchange, exchange},
     ice_side::IceSide,
@@ -85,6 +89,21 @@ pub struct Answered {
     pub outlet: Option<Outlet>,
 }
 
+/// What a session does besides receiving media, or instead.
+#[derive(Default)]
+pub struct Terms {
+    /// What it has to send.
+    pub sends: Option<Sends>,
+    /// Where that goes which comes by data channels; without one there are none.
+    pub data: Option<Arc<dyn DataSink>>,
+}
+
+impl From<Option<Sends>> for Terms {
+    fn from(sends: Option<Sends>) -> Self {
+        Self { sends, data: None }
+    }
+}
+
 /// A handle on a session; the session itself lives on the media runtime until it ends.
 #[derive(Clone)]
 pub struct Session {
@@ -95,7 +114,9 @@ struct Shared {
     tap: Arc<TapState>,
     red: Arc<RedCounts>,
     tracks: Vec<Track>,
+    outgoing: Vec<Track>,
     outlet: Option<Outlet>,
+    data: Arc<Channels>,
     state: watch::Receiver<ConnectionState>,
     commands: mpsc::Sender<Command>,
 }
@@ -109,7 +130,9 @@ pub(super) struct Parts {
     pub(super) tap: Arc<TapState>,
     pub(super) red: Arc<RedCounts>,
     pub(super) tracks: Vec<Track>,
+    pub(super) outgoing: Vec<Track>,
     pub(super) outlet: Option<Outlet>,
+    pub(super) data: Arc<Channels>,
 }
 
 impl Session {
@@ -127,26 +150,28 @@ impl Session {
         Self::exchange(config, offer, peer_is_local, None, make_sink, guard).await
     }
 
-    /// Answers an offer to receive, or to do both: with `sends` what it has goes to the peer.
+    /// Answers an offer to receive, or to send, or both, or to do neither and have data channels, as the terms have it.
     pub async fn exchange(
         config: &SessionConfig,
         offer: &str,
         peer_is_local: bool,
-        sends: Option<Sends>,
+        terms: impl Into<Terms>,
         make_sink: impl FnOnce(&[Track]) -> Arc<dyn PacketSink>,
         guard: impl Send + 'static,
     ) -> Result<Answered, SessionError> {
+        let Terms { sends, data } = terms.into();
+        let data = Channels::new(data);
         let receives = sends.as_ref().is_none_or(|sends| sends.receives);
         let to_send = sends.as_ref().map_or(&[][..], |sends| &sends.tracks);
-        let agreed = exchange(offer, receives.then_some(&config.codecs), to_send)?;
-        let Exchange { incoming: tracks, outgoing, sections } = agreed;
+        let agreed = exchange(offer, receives.then_some(&config.codecs), to_send, data.are_wanted())?;
+        let Exchange { incoming: tracks, outgoing, sections, data: peer_data } = agreed;
         let mut remote_candidates = RemoteCandidates::new(peer_is_local);
         let offer = &narrow(&remote_candidates.keep_admitted(offer), &sections)?;
         let sender = sends.filter(|_| !outgoing.is_empty()).map(|sends| Sender::new(sends, &outgoing));
         let red = Arc::<RedCounts>::default();
         let sink: Arc<dyn PacketSink> = Arc::new(RedSink::new(make_sink(&tracks), &tracks, red.clone()));
         let tap = Arc::new(TapState::new(tracks.len()));
-        let (handler, events, gathered) = Handler::new();
+        let (handler, events, gathered) = Handler::new(data.clone());
         let mut engine = media_engine(tracks.iter().chain(&outgoing))?;
         let registry = if tracks.is_empty() {
             sending_interceptors(&mut engine)?
@@ -159,6 +184,7 @@ impl Session {
             build(config, settings(offer, config.connect_timeout), engine, registry, handler).await?;
         routes.announce_ssrcs(tracks.iter().flat_map(|track| track.ssrcs.iter().copied()));
         tap.tell(routes.clone());
+        data.agreed(Arc::downgrade(&connection), peer_data, routes.clone());
         let described = async {
             if let Some(sender) = &sender {
                 sender.outlet().wakes(routes.clone());
@@ -173,6 +199,7 @@ impl Session {
         let sdp = match described.await {
             Ok(sdp) => sdp,
             Err(error) => {
+                data.end();
                 let _ = connection.close().await;
                 return Err(error);
             }
@@ -185,19 +212,39 @@ impl Session {
         let ice = IceAgent::new(offer, remote_candidates, routes, candidates);
         let outlet = sender.map(Sender::into_outlet);
         let ice = IceSide::Answered(ice);
-        let parts = Parts { connection, ice, sink, events, tap, red, tracks: tracks.clone(), outlet: outlet.clone() };
+        let parts = Parts {
+            connection,
+            ice,
+            sink,
+            events,
+            tap,
+            red,
+            tracks: tracks.clone(),
+            outgoing: outgoing.clone(),
+            outlet: outlet.clone(),
+            data,
+        };
         Ok(Answered { session: Self::watched(parts, config.connect_timeout, guard), sdp, tracks, outgoing, outlet })
     }
 
     /// The session of a connection that has both descriptions: it runs from here on.
     pub(super) fn watched(parts: Parts, connect_timeout: Duration, guard: impl Send + 'static) -> Self {
-        let Parts { connection, ice, sink, events, tap, red, tracks, outlet } = parts;
+        let Parts { connection, ice, sink, events, tap, red, tracks, outgoing, outlet, data } = parts;
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
         let (commands, commands_out) = mpsc::channel(4);
         tokio::spawn(rtt::measure(Arc::downgrade(&connection), tap.clone()));
-        let watcher = Watcher { connection, ice, sink, state, events, commands: commands_out, connect_timeout };
+        let watcher = Watcher {
+            connection,
+            ice,
+            data: data.clone(),
+            sink,
+            state,
+            events,
+            commands: commands_out,
+            connect_timeout,
+        };
         tokio::spawn(watcher.run(guard));
-        Self { shared: Arc::new(Shared { tap, red, tracks, outlet, state: state_out, commands }) }
+        Self { shared: Arc::new(Shared { tap, red, tracks, outgoing, outlet, data, state: state_out, commands }) }
     }
 
     /// Ends the session; returns when it has ended.
@@ -264,9 +311,26 @@ impl Session {
         self.shared.outlet.as_ref()
     }
 
+    /// What the peer takes of what there is to send; the index is that of [`Sends::tracks`].
+    pub fn outgoing(&self) -> &[Track] {
+        &self.shared.outgoing
+    }
+
+    /// Opens a data channel. It can be sent by at once; what is sent waits until the peer has accepted it. Any thread may do
+    /// so.
+    pub fn open_channel(&self, label: &str, options: DataOptions) -> Result<DataChannel, DataError> {
+        self.shared.data.open(label, options)
+    }
+
+    /// The data channel of this label, whoever opened it; the first one, if there are several.
+    pub fn channel(&self, label: &str) -> Option<DataChannel> {
+        self.shared.data.find(label)
+    }
+
     /// What it has received so far.
     pub fn stats(&self) -> SessionStats {
-        stats::snapshot(&self.shared.tap, &self.shared.red, &self.shared.tracks, Instant::now())
+        let Shared { tap, red, tracks, data, .. } = &*self.shared;
+        stats::snapshot(tap, red, tracks, data.stats(), Instant::now())
     }
 }
 
@@ -329,6 +393,7 @@ pub(super) async fn build(
         .with_setting_engine(settings)
         .with_handler(Arc::new(handler))
         .with_udp_addrs(config.mux.placeholders())
+        .with_data_channel_send_buffer_limit(data::IN_FLIGHT)
         .with_runtime(Arc::new(runtime))
         .build();
     Ok((Arc::new(Box::pin(building).await?), routes)) // boxed: 20 KB
@@ -377,14 +442,15 @@ pub(super) async fn gathered_description(
 pub(super) struct Handler {
     events: mpsc::Sender<RTCPeerConnectionState>,
     gathered: Mutex<Option<oneshot::Sender<()>>>,
+    data: Arc<Channels>,
 }
 
 impl Handler {
     /// The handler, the states that it passes on, and the end of gathering.
-    pub(super) fn new() -> (Self, mpsc::Receiver<RTCPeerConnectionState>, oneshot::Receiver<()>) {
+    pub(super) fn new(data: Arc<Channels>) -> (Self, mpsc::Receiver<RTCPeerConnectionState>, oneshot::Receiver<()>) {
         let (events, events_out) = mpsc::channel(16);
         let (gathered, gathered_out) = oneshot::channel();
-        (Self { events, gathered: Mutex::new(Some(gathered)) }, events_out, gathered_out)
+        (Self { events, gathered: Mutex::new(Some(gathered)), data }, events_out, gathered_out)
     }
 }
 
@@ -392,6 +458,10 @@ impl Handler {
 impl PeerConnectionEventHandler for Handler {
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         let _ = self.events.try_send(state);
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn StackChannel>) {
+        self.data.arrived(channel);
     }
 
     async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {

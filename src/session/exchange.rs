@@ -8,6 +8,7 @@ use rtc::sdp::MediaDescription;
 
 use super::{
     Track,
+    data::{PeerData, peer_data},
     negotiate::{CodecPreferences, Format, NegotiationError, check_transport, describe, formats, parse, track},
 };
 use crate::codec::{Codec, MediaKind};
@@ -49,6 +50,8 @@ pub(super) struct Exchange {
     pub(super) outgoing: Vec<Track>,
     /// One for each section of the offer.
     pub(super) sections: Vec<Section>,
+    /// What the offer says of data channels.
+    pub(super) data: Option<PeerData>,
 }
 
 /// What becomes of one section.
@@ -63,15 +66,16 @@ pub(super) enum Section {
 }
 
 /// Reads an offer: `incoming` are the codecs that are taken, nothing is if there are none; `outgoing` is what there is to
-/// send.
+/// send; `data_will_do`: data channels without any media are enough.
 pub(super) fn exchange(
     offer: &str,
     incoming: Option<&CodecPreferences>,
     outgoing: &[Outgoing],
+    data_will_do: bool,
 ) -> Result<Exchange, NegotiationError> {
     let description = parse(offer)?;
     check_transport(&description)?;
-    let mut found = Exchange::default();
+    let mut found = Exchange { data: peer_data(&description), ..Exchange::default() };
     let mut to_send: Vec<(usize, &Outgoing)> = outgoing.iter().enumerate().collect();
     for section in &description.media_descriptions {
         let Some(directions) = Directions::of(section) else {
@@ -104,8 +108,33 @@ pub(super) fn exchange(
         found.incoming.extend(taken);
         found.outgoing.extend(sent);
     }
-    if found.incoming.is_empty() && found.outgoing.is_empty() {
+    let has_data = data_will_do && found.data.is_some();
+    if found.incoming.is_empty() && found.outgoing.is_empty() && !has_data {
         return Err(NegotiationError::Unacceptable(nothing(&description.media_descriptions, incoming, outgoing)));
+    }
+    Ok(found)
+}
+
+/// Whether an offer is of a peer that sends nothing and wants something.
+pub fn only_receives(offer: &str) -> bool {
+    let Ok(description) = parse(offer) else { return false };
+    let mut sections = description.media_descriptions.iter().filter_map(Directions::of).peekable();
+    sections.peek().is_some() && sections.all(|section| section.peer_receives && !section.peer_sends)
+}
+
+/// What a peer would take of what there is to send. One that wants a kind of media of which it takes nothing is told so, as
+/// an answer with half of it would be a surprise.
+pub fn takes(offer: &str, outgoing: &[Outgoing]) -> Result<Vec<Track>, NegotiationError> {
+    let found = exchange(offer, None, outgoing, false)?.outgoing;
+    let description = parse(offer)?;
+    for kind in [MediaKind::Video, MediaKind::Audio] {
+        let ours: Vec<Outgoing> = outgoing.iter().filter(|outgoing| outgoing.kind == kind).cloned().collect();
+        let of_kind =
+            |section: &&MediaDescription| Directions::of(section).is_some_and(|d| d.kind == kind && d.peer_receives);
+        let wanted: Vec<_> = description.media_descriptions.iter().filter(of_kind).cloned().collect();
+        if !ours.is_empty() && !wanted.is_empty() && found.iter().all(|track| track.kind() != kind) {
+            return Err(NegotiationError::Unacceptable(nothing(&wanted, None, &ours)));
+        }
     }
     Ok(found)
 }
@@ -219,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_viewer_gets_what_there_is_in_the_nearest_format() {
-        let found = exchange(&offer("recvonly"), None, &ours()).unwrap();
+        let found = exchange(&offer("recvonly"), None, &ours(), false).unwrap();
         assert_eq!(types(&found.outgoing), [(1, Codec::Opus, 111), (0, Codec::H264, 106)]);
         assert_eq!((found.incoming.len(), directions(&found)), (0, vec!["recvonly", "recvonly"]));
         assert_eq!((found.outgoing[1].rtx, found.outgoing[1].mid.as_deref()), (None, Some("1")));
@@ -228,28 +257,28 @@ mod tests {
     #[test]
     fn a_section_for_both_ways_has_one_codec() {
         let preferences = CodecPreferences { video: vec![Codec::Vp8, Codec::H264], ..CodecPreferences::default() };
-        let found = exchange(&offer("sendrecv"), Some(&preferences), &ours()).unwrap();
+        let found = exchange(&offer("sendrecv"), Some(&preferences), &ours(), false).unwrap();
         assert_eq!(types(&found.incoming), [(0, Codec::Opus, 111), (1, Codec::H264, 106)]);
         assert_eq!(directions(&found), ["sendrecv", "sendrecv"]);
-        let only_sends = exchange(&offer("sendrecv"), None, &ours()).unwrap();
+        let only_sends = exchange(&offer("sendrecv"), None, &ours(), false).unwrap();
         assert_eq!((only_sends.incoming.len(), directions(&only_sends)), (0, vec!["recvonly", "recvonly"]));
-        let one = exchange(&offer("sendrecv"), Some(&preferences), &ours()[1..]).unwrap();
+        let one = exchange(&offer("sendrecv"), Some(&preferences), &ours()[1..], false).unwrap();
         assert_eq!(types(&one.incoming), [(0, Codec::Opus, 111), (1, Codec::Vp8, 96)]);
         assert_eq!(directions(&one), ["sendrecv", "sendonly"]);
         let no_h264 = CodecPreferences { video: vec![Codec::Vp8], ..CodecPreferences::default() };
-        let apart = exchange(&offer("sendrecv"), Some(&no_h264), &ours()).unwrap();
+        let apart = exchange(&offer("sendrecv"), Some(&no_h264), &ours(), false).unwrap();
         assert_eq!((types(&apart.incoming).len(), directions(&apart)), (1, vec!["sendrecv", "recvonly"]));
     }
 
     #[test]
     fn what_does_not_fit_is_silent_and_nothing_at_all_is_unacceptable() {
         let vp9 = [Outgoing::of(Codec::Vp9, ""), Outgoing::of(Codec::Opus, "")];
-        let found = exchange(&offer("recvonly"), None, &vp9).unwrap();
+        let found = exchange(&offer("recvonly"), None, &vp9, false).unwrap();
         assert_eq!(
             (types(&found.outgoing), directions(&found)),
             (vec![(1, Codec::Opus, 111)], vec!["recvonly", "silent"])
         );
-        let error = exchange(&offer("recvonly"), None, &vp9[..1]).unwrap_err();
+        let error = exchange(&offer("recvonly"), None, &vp9[..1], false).unwrap_err();
         assert_eq!(
             error,
             NegotiationError::Unacceptable(
@@ -257,7 +286,7 @@ mod tests {
                     .into()
             )
         );
-        let error = exchange(&offer("sendonly"), None, &ours()).unwrap_err();
+        let error = exchange(&offer("sendonly"), None, &ours(), false).unwrap_err();
         assert_eq!(error, NegotiationError::Unacceptable("the offer receives neither audio nor video".into()));
     }
 
@@ -266,7 +295,20 @@ mod tests {
         let video = offer("recvonly").split("m=video").nth(1).unwrap().to_owned();
         let twice = offer("recvonly") + "m=video" + &video.replace("mid:1", "mid:2");
         let two = [ours()[0].clone(), Outgoing::of(Codec::Vp8, ""), ours()[1].clone()];
-        let found = exchange(&twice, None, &two).unwrap();
+        let found = exchange(&twice, None, &two, false).unwrap();
         assert_eq!(types(&found.outgoing), [(2, Codec::Opus, 111), (0, Codec::H264, 106), (1, Codec::Vp8, 96)]);
+    }
+
+    #[test]
+    fn data_alone_is_enough_where_it_is_wanted() {
+        let data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:2\r\na=max-message-size:1000\r\n";
+        let codecs = CodecPreferences::default();
+        let found = exchange(&format!("{HEAD}{data}"), Some(&codecs), &[], true).unwrap();
+        assert_eq!((found.data.map(|data| data.largest), found.sections), (Some(1000), vec![Section::AsItIs]));
+        let error = exchange(&format!("{HEAD}{data}"), Some(&codecs), &[], false).unwrap_err();
+        assert_eq!(error, NegotiationError::Unacceptable("the offer sends neither audio nor video".into()));
+        assert!(exchange(&offer("recvonly"), Some(&codecs), &[], true).is_err(), "neither media nor data");
+        let both = exchange(&format!("{}{data}", offer("sendonly")), Some(&codecs), &[], true).unwrap();
+        assert_eq!((both.incoming.len(), both.data.is_some()), (2, true));
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     CodecPreferences, RemoteCandidate, RemoteIce, RtpPacket, Track,
-    accepted::{Choice, accepted},
+    accepted::{Accepted, Choice, Offered, accepted},
     candidates,
     exchange::{Exchange, Outgoing, exchange},
     ice,
@@ -33,11 +33,11 @@ pub fn offer(sdp: &str) {
     let preferences = CodecPreferences::default();
     let to_send = [Codec::H264, Codec::Vp8, Codec::Opus].map(|codec| Outgoing::of(codec, ""));
     for (incoming, outgoing) in [(Some(&preferences), &[][..]), (Some(&preferences), &to_send), (None, &to_send)] {
-        let Ok(Exchange { incoming: taken, outgoing: sent, sections }) = exchange(sdp, incoming, outgoing) else {
+        let Ok(Exchange { incoming: taken, outgoing: sent, sections, .. }) = exchange(sdp, incoming, outgoing, false) else {
             continue;
         };
         let Ok(narrowed) = narrow(sdp, &sections) else { panic!("what was negotiated is not narrowed") };
-        match exchange(&narrowed, incoming, outgoing) {
+        match exchange(&narrowed, incoming, outgoing, false) {
             Ok(seen) => {
                 assert!(taken.iter().map(essence).eq(seen.incoming.iter().map(essence)), "{taken:?} became {seen:?}");
                 assert!(sent.iter().map(essence).eq(seen.outgoing.iter().map(essence)), "{sent:?} became {seen:?}");
@@ -55,7 +55,9 @@ fn essence(track: &Track) -> impl PartialEq + use<> {
 
 /// Reads an answer, and hears one packet of each payload type.
 pub fn answer(sdp: &str) {
-    let Ok(sections) = accepted(sdp, &CodecPreferences::default()) else { return };
+    let preferences = CodecPreferences::default();
+    let offered = Offered { incoming: Some(&preferences), outgoing: &[], data: true };
+    let Ok(Accepted { incoming: sections, .. }) = accepted(sdp, &offered) else { return };
     let count = sections.len();
     let (mut choice, now) = (Choice::new(sections), Instant::now());
     assert_eq!(choice.first_formats().len(), count, "a section without a format");

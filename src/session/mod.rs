@@ -1,8 +1,9 @@
 //! One peer connection: from an SDP offer to RTP packets, in and out, and its end.
 //!
 //! A session answers one offer, receives and sends what it negotiated, asks for keyframes, and ends by itself when its peer
-//! goes, never comes or is told to. What it sends it is handed through an [`Outlet`] (`egress`). It hands everything that
-//! comes to a [`PacketSink`] and knows nothing of what becomes of it; it speaks no HTTP. What the WebRTC stack below does not do well by itself is done here: one UDP port for all sessions and the
+//! goes, never comes or is told to. What it sends it is handed through an [`Outlet`] (`egress`). It hands everything to a
+//! [`PacketSink`], and what comes by data channels to a [`DataSink`] ([`data`]), and knows nothing of what becomes of it; it
+//! speaks no HTTP. What the WebRTC stack below does not do well by itself is done here: one UDP port for all sessions and the
 //! repeating of lost handshake flights (`mux`), retransmissions before loss detection (`rtx`), an answer with the codecs
 //! that we choose (`narrow`), redundant audio (`red`).
 
@@ -11,6 +12,7 @@ mod bandwidth;
 mod caller_ice;
 mod candidates;
 mod connection;
+pub mod data;
 mod egress;
 mod exchange;
 mod feedback;
@@ -28,6 +30,7 @@ mod narrow;
 mod negotiate;
 mod offered;
 mod offerer;
+mod promise;
 mod reception;
 mod record;
 mod red;
@@ -52,13 +55,14 @@ use bytes::Bytes;
 
 pub use {
     candidates::local_addresses,
-    connection::{Answered, Session, SessionConfig, SessionError},
+    connection::{Answered, Session, SessionConfig, SessionError, Terms},
+    data::{ChannelEnd, DataChannel, DataError, DataMessage, DataOptions, DataSink, Reliability},
     egress::{ClockPoint, History, OutgoingPacket, Outlet, SendEvents, SendStats, SendTrackStats},
-    exchange::{Outgoing, OutgoingFormat},
+    exchange::{Outgoing, OutgoingFormat, only_receives, takes},
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
     mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
-    negotiate::{CodecPreferences, NegotiationError, negotiate},
+    negotiate::{CodecPreferences, NegotiationError, negotiate, negotiate_with_data},
     offerer::Offering,
     sender::Sends,
     stats::{LayerStats, SessionStats, TrackStats},
@@ -176,6 +180,8 @@ pub enum EndReason {
     ConnectTimeout,
     /// The peer went silent, or the transport failed.
     ConnectionLost,
+    /// The peer flooded us with data channels.
+    Flooded,
     /// Another publisher took its place.
     Replaced,
     /// We are shutting down.
@@ -189,6 +195,7 @@ impl EndReason {
             Self::ClosedByPeer => "closed by the peer",
             Self::ConnectTimeout => "the peer never connected",
             Self::ConnectionLost => "the connection was lost",
+            Self::Flooded => "the peer opened too many data channels",
             Self::Replaced => "replaced by another publisher",
             Self::Shutdown => "shut down",
         }

@@ -3,12 +3,13 @@
 //!
 //! The stack matches codecs by name and parameters, loosely where it finds no equal, and would answer one format for
 //! another of the same codec; it also wants an rtpmap where RFC 3551 needs none. With nothing else to choose from it
-//! answers what [`exchange`](super::exchange) decided.
+//! answers what [`exchange`](super::exchange) decided. Of data channels see [`widen_section`].
 
 use rtc::sdp::{MediaDescription, description::common::Attribute};
 
 use super::{
     Track,
+    data::widen_section,
     exchange::Section,
     negotiate::{NegotiationError, parse},
 };
@@ -18,7 +19,7 @@ pub(super) fn narrow(offer: &str, sections: &[Section]) -> Result<String, Negoti
     let mut description = parse(offer)?;
     for (media, section) in description.media_descriptions.iter_mut().zip(sections) {
         match section {
-            Section::AsItIs => {}
+            Section::AsItIs => widen_section(media),
             Section::Silent => direct(media, "inactive"),
             Section::Carries { track, direction } => {
                 keep(media, track);

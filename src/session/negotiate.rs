@@ -39,7 +39,12 @@ pub enum NegotiationError {
 
 /// Reads an offer and decides which tracks and codecs the answer will have, of a session that only receives.
 pub fn negotiate(offer: &str, preferences: &CodecPreferences) -> Result<Vec<Track>, NegotiationError> {
-    exchange(offer, Some(preferences), &[]).map(|exchange| exchange.incoming)
+    exchange(offer, Some(preferences), &[], false).map(|exchange| exchange.incoming)
+}
+
+/// The same for a session that takes data channels as well: an offer of nothing else will do.
+pub fn negotiate_with_data(offer: &str, preferences: &CodecPreferences) -> Result<Vec<Track>, NegotiationError> {
+    exchange(offer, Some(preferences), &[], true).map(|exchange| exchange.incoming)
 }
 
 pub(super) fn parse(offer: &str) -> Result<SessionDescription, NegotiationError> {

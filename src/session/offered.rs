@@ -2,30 +2,42 @@
 
 use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters};
 
-use super::negotiate::CodecPreferences;
+use super::{exchange::Outgoing, negotiate::CodecPreferences};
 use crate::codec::{Codec, MediaKind};
 
 /// Dynamic payload types (RFC 3551 section 6), those that browsers use first.
 const PAYLOAD_TYPES: std::ops::RangeInclusive<u8> = 96..=127;
 
-/// The formats to offer, in order of preference, with a payload type each, and the one of its retransmissions behind it.
-pub(super) fn offered(preferences: &CodecPreferences) -> Vec<(MediaKind, RTCRtpCodecParameters)> {
+/// The formats to offer, in order of preference, with a payload type each, and the one of its retransmissions behind it:
+/// first what there is to send, then what may come.
+pub(super) fn offered(
+    preferences: Option<&CodecPreferences>,
+    outgoing: &[Outgoing],
+) -> Vec<(MediaKind, RTCRtpCodecParameters)> {
+    let sent = outgoing.iter().flat_map(|track| &track.formats).map(|format| (format.codec, format.fmtp.as_str()));
+    let received = preferences.into_iter().flat_map(|codecs| codecs.video.iter().chain(&codecs.audio));
+    let received = received.flat_map(|codec| variants(*codec).iter().map(|fmtp| (*codec, *fmtp)));
     let mut free = PAYLOAD_TYPES;
+    let mut known: Vec<(Codec, &str)> = Vec::new();
     let mut offered = Vec::new();
-    for &codec in preferences.video.iter().chain(&preferences.audio) {
-        for fmtp in variants(codec) {
-            let fixed = match codec {
-                Codec::Pcmu => Some(0),
-                Codec::Pcma => Some(8),
-                _ => None,
-            };
-            let Some(payload_type) = fixed.or_else(|| free.next()) else { return offered };
-            offered.push((codec.kind(), format(codec, payload_type, fmtp)));
-            if codec.kind() == MediaKind::Video
-                && let Some(rtx) = free.next()
-            {
-                offered.push((codec.kind(), retransmissions(codec, rtx, payload_type)));
-            }
+    for (codec, fmtp) in sent.chain(received) {
+        let fixed = match codec {
+            Codec::Pcmu => Some(0),
+            Codec::Pcma => Some(8),
+            _ => None,
+        };
+        // What is of one codec and has no parameters to tell it apart would be the same format twice.
+        let has_it = |other: &(Codec, &str)| other.0 == codec && (other.1 == fmtp || variants(codec).len() < 2);
+        if known.iter().any(has_it) {
+            continue;
+        }
+        known.push((codec, fmtp));
+        let Some(payload_type) = fixed.or_else(|| free.next()) else { return offered };
+        offered.push((codec.kind(), format(codec, payload_type, fmtp)));
+        if codec.kind() == MediaKind::Video
+            && let Some(rtx) = free.next()
+        {
+            offered.push((codec.kind(), retransmissions(codec, rtx, payload_type)));
         }
     }
     offered
@@ -95,7 +107,7 @@ mod tests {
 
     #[test]
     fn every_codec_has_a_payload_type_of_its_own() {
-        let offered = offered(&CodecPreferences::default());
+        let offered = offered(Some(&CodecPreferences::default()), &[]);
         let mut payload_types: Vec<u8> = offered.iter().map(|(_, format)| format.payload_type).collect();
         for codec in Codec::ALL {
             assert!(offered.iter().any(|(_, format)| format.rtp_codec.mime_type == codec.mime_type()), "{codec}");
@@ -108,7 +120,8 @@ mod tests {
 
     #[test]
     fn the_order_is_that_of_the_preferences_and_retransmissions_follow_their_format() {
-        let offered = offered(&CodecPreferences { video: vec![Codec::Vp9, Codec::Vp8], audio: vec![Codec::Pcma] });
+        let codecs = CodecPreferences { video: vec![Codec::Vp9, Codec::Vp8], audio: vec![Codec::Pcma] };
+        let offered = offered(Some(&codecs), &[]);
         let names: Vec<_> = offered
             .iter()
             .map(|(_, f)| (f.rtp_codec.mime_type.as_str(), f.rtp_codec.sdp_fmtp_line.as_str(), f.payload_type))
@@ -123,5 +136,24 @@ mod tests {
                 ("audio/PCMA", "", 8)
             ]
         );
+    }
+
+    #[test]
+    fn what_there_is_to_send_comes_first_and_nothing_comes_twice() {
+        let codecs = CodecPreferences { video: vec![Codec::Vp8, Codec::H264], audio: vec![Codec::Opus] };
+        let h264 = "packetization-mode=1;profile-level-id=42c01f";
+        let ours =
+            [Outgoing::of(Codec::H264, h264), Outgoing::of(Codec::Opus, "stereo=1"), Outgoing::of(Codec::Vp8, "")];
+        let names = |offered: &[(MediaKind, RTCRtpCodecParameters)]| -> Vec<(String, String)> {
+            let of = |format: &RTCRtpCodecParameters| {
+                (format.rtp_codec.mime_type.clone(), format.rtp_codec.sdp_fmtp_line.clone())
+            };
+            offered.iter().map(|(_, format)| of(format)).filter(|(name, _)| name != "video/rtx").collect()
+        };
+        let both = names(&offered(Some(&codecs), &ours));
+        let first = [("video/H264", h264), ("audio/opus", "stereo=1"), ("video/VP8", "")];
+        assert!(both.iter().zip(first).all(|(is, should)| (is.0.as_str(), is.1.as_str()) == should), "{both:?}");
+        assert_eq!(both.len(), 3 + variants(Codec::H264).len());
+        assert_eq!(names(&offered(None, &ours)), both[..3]);
     }
 }

@@ -1,4 +1,4 @@
-//! A session that offers to receive: the way of a client, whose server answers (or makes an offer of its own, which
+//! A session that makes the offer: the way of a client, whose server answers (or makes an offer of its own, which
 //! [`Session::answer`] takes).
 
 use std::sync::Arc;
@@ -9,19 +9,21 @@ use webrtc::peer_connection::{MediaEngine, PeerConnection, RTCPeerConnectionStat
 
 use super::{
     PacketSink,
-    accepted::{Choice, accepted},
+    accepted::{Accepted, Choice, Offered, accepted},
     bandwidth,
     caller_ice::{Announcer, CallerIce},
     connection::{
-        Announced, Handler, Parts, Session, SessionConfig, SessionError, announce, build, gathered_description,
+        Announced, Handler, Parts, Session, SessionConfig, SessionError, Terms, announce, build, gathered_description,
     },
+    data::{Channels, widen},
     ice_side::IceSide,
     late_tap::{LateTap, Slot},
     mux::{IceCredentials, MuxHandle},
     offered::offered,
+    promise::Promise,
     remote_candidates::RemoteCandidates,
     rtx::{LateKnown, RtxUnwrap},
-    stack::{interceptors, settings},
+    stack::{interceptors, sending_interceptors, settings, with_egress},
     tap::{MediaTap, TapState},
     track::Track,
 };
@@ -34,6 +36,9 @@ pub struct Offering {
     media: Handle,
     config: SessionConfig,
     server_is_local: bool,
+    receives: bool,
+    sends: Option<Promise>,
+    data: Arc<Channels>,
     routes: MuxHandle,
     sdp: String,
     tap: Slot,
@@ -45,14 +50,31 @@ impl Offering {
     /// Makes an offer to receive one video and one audio track, of the codecs that `config` names. Must run on the runtime
     /// that reads the mux; everything of the session then does. `server_is_local`: it is on this machine.
     pub async fn new(config: &SessionConfig, server_is_local: bool) -> Result<Self, SessionError> {
-        let (handler, events, gathered) = Handler::new();
+        Self::with(config, server_is_local, Terms::default()).await
+    }
+
+    /// Makes an offer of what the terms say: to send, to receive what `config` names unless the terms are not to, and to have
+    /// data channels. Of a kind that there is something to send of, everything goes in one section.
+    pub async fn with(config: &SessionConfig, server_is_local: bool, terms: Terms) -> Result<Self, SessionError> {
+        let Terms { sends, data } = terms;
+        let codecs = &config.codecs;
+        let receives = sends.as_ref().is_none_or(|sends| sends.receives);
+        let receives = receives && !(codecs.video.is_empty() && codecs.audio.is_empty());
+        let sends = sends.map(Promise::new).transpose()?;
+        let outgoing = sends.as_ref().map(Promise::tracks).unwrap_or_default();
+        let data = Channels::new(data);
+        let (handler, events, gathered) = Handler::new(data.clone());
         let mut engine = MediaEngine::default();
-        for (kind, format) in offered(&config.codecs) {
+        for (kind, format) in offered(Some(codecs).filter(|_| receives), &outgoing) {
             engine.register_codec(format, kind_of(kind))?;
         }
         let tap = Slot::default();
         let known = LateKnown::default();
-        let registry = interceptors(&mut engine, RtxUnwrap::late(known.clone()), LateTap::new(tap.clone()))?;
+        let registry = match receives {
+            true => interceptors(&mut engine, RtxUnwrap::late(known.clone()), LateTap::new(tap.clone()))?,
+            false => sending_interceptors(&mut engine)?,
+        };
+        let registry = with_egress(registry, sends.as_ref().map(Promise::outlet));
         let (connection, routes) =
             build(config, settings("", config.connect_timeout), engine, registry, handler).await?;
         routes.calls();
@@ -61,22 +83,36 @@ impl Offering {
             media: Handle::current(),
             config: config.clone(),
             server_is_local,
+            receives,
+            sends,
+            data,
             routes,
             sdp: String::new(),
             tap,
             known,
             events: Some(events),
         };
-        let wanted = [(MediaKind::Video, &config.codecs.video), (MediaKind::Audio, &config.codecs.audio)];
-        for (kind, _) in wanted.into_iter().filter(|(_, codecs)| !codecs.is_empty()) {
-            let receive =
-                RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Recvonly, ..Default::default() };
-            connection.add_transceiver_from_kind(kind_of(kind), Some(receive)).await?;
+        for (kind, codecs) in [(MediaKind::Video, &codecs.video), (MediaKind::Audio, &codecs.audio)] {
+            let receives = receives && !codecs.is_empty();
+            let is_added = match &offering.sends {
+                Some(sends) => sends.add_to(&*connection, kind, receives).await?,
+                None => false,
+            };
+            if receives && !is_added {
+                let direction = RTCRtpTransceiverDirection::Recvonly;
+                let receive = RTCRtpTransceiverInit { direction, ..Default::default() };
+                connection.add_transceiver_from_kind(kind_of(kind), Some(receive)).await?;
+            }
+        }
+        if offering.data.are_wanted() {
+            // The stack offers data channels only where there is one. This one is never opened.
+            connection.create_data_channel("", None).await?.close().await?;
         }
         let offer = connection.create_offer(None).await?;
         let offer = gathered_description(&*connection, offer, gathered).await?;
         let Announced { sdp, .. } = announce(config, &offering.routes, &offer, server_is_local);
-        offering.sdp = mux_only(&bandwidth::limit(&sdp, config.max_bitrate));
+        let sdp = mux_only(&bandwidth::limit(&sdp, if receives { config.max_bitrate } else { 0 }));
+        offering.sdp = if receives { sdp } else { bundle_only(&sdp) };
         Ok(offering)
     }
 
@@ -85,7 +121,8 @@ impl Offering {
         &self.sdp
     }
 
-    /// Takes the answer. `begin` is called with the tracks once these are known: at once, or with the first packets if the
+    /// Takes the answer. Where what we send is handed over, and what the peer takes of it, the session tells
+    /// ([`Session::outlet`], [`Session::outgoing`]). `begin` is called with the tracks once these are known: at once, or with the first packets if the
     /// answer leaves formats open; then on the media thread, so it must hand over and return. `guard` is dropped when the
     /// session has ended.
     pub async fn answered(
@@ -95,11 +132,18 @@ impl Offering {
         begin: impl FnOnce(Session, Vec<Track>) + Send + Sync + 'static,
         guard: impl Send + 'static,
     ) -> Result<Session, SessionError> {
-        let choice = Choice::new(accepted(answer, &self.config.codecs)?);
+        let outgoing = self.sends.as_ref().map(Promise::tracks).unwrap_or_default();
+        let offered = Offered {
+            incoming: Some(&self.config.codecs).filter(|_| self.receives),
+            outgoing: &outgoing,
+            data: self.data.are_wanted(),
+        };
+        let Accepted { incoming, outgoing, data: peer_data } = accepted(answer, &offered)?;
+        let choice = Choice::new(incoming);
         let gone = || SessionError::Stack("the offer has been answered before".into());
         let connection = self.connection.clone().ok_or_else(gone)?;
         let mut remote = RemoteCandidates::of_server(self.server_is_local);
-        let answer = remote.keep_admitted(answer);
+        let answer = widen(&remote.keep_admitted(answer))?;
         if let Some(credentials) = IceCredentials::of_description(&answer) {
             self.routes.set_remote_password(credentials.password().to_owned());
         }
@@ -112,13 +156,19 @@ impl Offering {
         };
         let ice = CallerIce::new(&self.sdp, &answer, remote, self.routes.clone(), announcer)
             .ok_or_else(|| SessionError::Stack("the offer has no ICE credentials".into()))?;
-        let description = RTCSessionDescription::answer(answer)?;
+        let description = RTCSessionDescription::answer(answer.clone())?;
 
         // The kinds are known, and that is all that the session itself looks at.
         let tracks = choice.first_formats();
         let tap = Arc::new(TapState::new(tracks.len()));
         self.routes.announce_ssrcs(tracks.iter().flat_map(|track| track.ssrcs.iter().copied()));
         tap.tell(self.routes.clone());
+        let outlet = self.sends.as_ref().filter(|_| !outgoing.is_empty()).map(|sends| {
+            sends.kept(&outgoing, &answer);
+            sends.outlet().wakes(self.routes.clone());
+            sends.outlet().clone()
+        });
+        self.data.agreed(Arc::downgrade(&connection), peer_data, self.routes.clone());
         connection.set_remote_description(description).await?;
         let events = self.events.take().ok_or_else(gone)?;
         self.connection = None; // the session's from here on
@@ -130,7 +180,9 @@ impl Offering {
             tap: tap.clone(),
             red: Arc::default(),
             tracks,
-            outlet: None,
+            outgoing,
+            outlet,
+            data: self.data.clone(),
         };
         let session = Session::watched(parts, self.config.connect_timeout, guard);
         // In time for the first packet: keys are agreed upon after what is on its way now.
@@ -151,6 +203,7 @@ impl Offering {
 impl Drop for Offering {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
+            self.data.end();
             // Dropping a connection does not stop it.
             self.media.spawn(async move {
                 let _ = connection.close().await;
@@ -164,6 +217,18 @@ fn kind_of(kind: MediaKind) -> RtpCodecKind {
         MediaKind::Audio => RtpCodecKind::Audio,
         MediaKind::Video => RtpCodecKind::Video,
     }
+}
+
+/// Says that there is one transport for all, as a WHIP client has to (RFC 9725 section 4.4.1: the policy "max-bundle" of RFC
+/// 9429 section 5.2.1).
+fn bundle_only(offer: &str) -> String {
+    let mut sections = offer.split("\r\nm=");
+    let session = sections.next().unwrap_or_default().to_owned();
+    let bundled = |(place, section): (usize, &str)| match (place, section.split_once("a=mid:")) {
+        (1.., Some((head, tail))) => format!("\r\nm={}a=bundle-only\r\na=mid:{tail}", head.replacen(" 9 ", " 0 ", 1)),
+        _ => format!("\r\nm={section}"),
+    };
+    session + &sections.enumerate().map(bundled).collect::<String>()
 }
 
 /// Says of each section that RTCP has no port of its own (RFC 8858 section 3), which the stack leaves out.

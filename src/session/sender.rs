@@ -2,21 +2,25 @@
 //!
 //! The stack is given the tracks for the description's sake; packets go past them (`egress`).
 
-use std::{io::Cursor, sync::Arc};
+use std::sync::Arc;
 
 use rtc::{
     media_stream::MediaStreamTrack,
     rtp_transceiver::rtp_sender::{
-        RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
+        RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
     },
-    sdp::{SessionDescription, extmap::TRANSPORT_CC_URI},
+    sdp::extmap::TRANSPORT_CC_URI,
 };
-use webrtc::{media_stream::track_local::static_rtp::TrackLocalStaticRTP, peer_connection::PeerConnection};
+use webrtc::{
+    media_stream::track_local::{TrackLocal, static_rtp::TrackLocalStaticRTP},
+    peer_connection::PeerConnection,
+};
 
 use super::{
     connection::SessionError,
     egress::{Outlet, SendEvents, Wire},
     exchange::Outgoing,
+    negotiate::parse,
     track::Track,
 };
 use crate::codec::MediaKind;
@@ -66,45 +70,72 @@ impl Sender {
     pub(super) async fn add_to(&self, connection: &dyn PeerConnection) -> Result<(), SessionError> {
         for (track, wire) in &self.streams {
             let codec = track.codec_parameters().into_iter().next().map(|parameters| parameters.rtp_codec);
-            let rtp_coding_parameters = RTCRtpCodingParameters {
-                ssrc: Some(wire.ssrc),
-                rtx: wire.rtx.map(|(ssrc, _)| RTCRtpRtxParameters { ssrc }),
-                ..RTCRtpCodingParameters::default()
-            };
-            let encoding = RTCRtpEncodingParameters {
-                rtp_coding_parameters,
-                codec: codec.unwrap_or_default(),
-                ..RTCRtpEncodingParameters::default()
-            };
-            let id = format!("{}-{}", track.kind(), track.index);
-            let kind = match track.kind() {
-                MediaKind::Audio => RtpCodecKind::Audio,
-                MediaKind::Video => RtpCodecKind::Video,
-            };
-            let track = MediaStreamTrack::new(self.name.clone(), id.clone(), id, kind, vec![encoding]);
-            connection.add_track(Arc::new(TrackLocalStaticRTP::new(track))).await?;
+            let ssrcs = Ssrcs { media: wire.ssrc, rtx: wire.rtx.map(|(ssrc, _)| ssrc) };
+            let track = described_track(&self.name, (track.kind(), track.index), ssrcs, codec.unwrap_or_default());
+            connection.add_track(track).await?;
         }
         Ok(())
     }
 
     /// Takes from our description what is agreed upon there: the numbers of header extensions.
     pub(super) fn described(&self, description: &str) {
-        let Ok(description) = SessionDescription::unmarshal(&mut Cursor::new(description.as_bytes())) else { return };
-        let extensions = self.streams.iter().filter(|(track, _)| is_reported(track)).filter_map(|(track, _)| {
-            let mid = track.mid.as_deref();
-            let mut sections = description.media_descriptions.iter();
-            let section = sections.find(|section| section.attribute("mid").flatten() == mid)?;
-            let extension = section.attributes.iter().filter(|attribute| attribute.key == "extmap");
-            let id = extension.filter_map(|attribute| attribute.value.as_deref()?.split_once(' ')).find_map(
-                |(id, uri)| {
-                    let is_wanted = uri.split_ascii_whitespace().next() == Some(TRANSPORT_CC_URI);
-                    is_wanted.then(|| id.split('/').next()?.parse::<u8>().ok()).flatten()
-                },
-            )?;
-            (1..=14).contains(&id).then_some((track.index, id))
-        });
-        self.outlet.number_transport(extensions);
+        let tracks = self.streams.iter().map(|(track, _)| track);
+        self.outlet.number_transport(transport_numbers(description, tracks));
     }
+}
+
+/// What the streams of a track are called on the wire.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ssrcs {
+    pub(super) media: u32,
+    pub(super) rtx: Option<u32>,
+}
+
+impl Ssrcs {
+    pub(super) fn random(kind: MediaKind) -> Self {
+        Self { media: ssrc(), rtx: (kind == MediaKind::Video).then(ssrc) }
+    }
+}
+
+/// A track that is there to be described; nothing is sent by it. `name` groups tracks. Without a codec all that the engine
+/// knows are described.
+pub(super) fn described_track(
+    name: &str,
+    (kind, index): (MediaKind, usize),
+    ssrcs: Ssrcs,
+    codec: RTCRtpCodec,
+) -> Arc<dyn TrackLocal> {
+    let rtp_coding_parameters = RTCRtpCodingParameters {
+        ssrc: Some(ssrcs.media),
+        rtx: ssrcs.rtx.map(|ssrc| RTCRtpRtxParameters { ssrc }),
+        ..RTCRtpCodingParameters::default()
+    };
+    let encoding = RTCRtpEncodingParameters { rtp_coding_parameters, codec, ..RTCRtpEncodingParameters::default() };
+    let id = format!("{kind}-{index}");
+    let kind = match kind {
+        MediaKind::Audio => RtpCodecKind::Audio,
+        MediaKind::Video => RtpCodecKind::Video,
+    };
+    let track = MediaStreamTrack::new(name.to_owned(), id.clone(), id, kind, vec![encoding]);
+    Arc::new(TrackLocalStaticRTP::new(track))
+}
+
+/// The header extension that carries transport-wide numbers, by the index of each track whose peer reports on them.
+pub(super) fn transport_numbers<'a>(description: &str, tracks: impl Iterator<Item = &'a Track>) -> Vec<(usize, u8)> {
+    let Ok(description) = parse(description) else { return Vec::new() };
+    let numbers = tracks.filter(|track| is_reported(track)).filter_map(|track| {
+        let mid = track.mid.as_deref();
+        let mut sections = description.media_descriptions.iter();
+        let section = sections.find(|section| section.attribute("mid").flatten() == mid)?;
+        let extension = section.attributes.iter().filter(|attribute| attribute.key == "extmap");
+        let id =
+            extension.filter_map(|attribute| attribute.value.as_deref()?.split_once(' ')).find_map(|(id, uri)| {
+                let is_wanted = uri.split_ascii_whitespace().next() == Some(TRANSPORT_CC_URI);
+                is_wanted.then(|| id.split('/').next()?.parse::<u8>().ok()).flatten()
+            })?;
+        (1..=14).contains(&id).then_some((track.index, id))
+    });
+    numbers.collect()
 }
 
 /// Whether the peer reports on arrivals.
@@ -113,13 +144,18 @@ fn is_reported(track: &Track) -> bool {
 }
 
 fn wire(track: &Track) -> Wire {
+    wire_with(track, Ssrcs { media: ssrc(), rtx: Some(ssrc()) })
+}
+
+/// How a track is sent that the peer takes.
+pub(super) fn wire_with(track: &Track, ssrcs: Ssrcs) -> Wire {
     let nack = track.feedback.iter().any(|(typ, parameter)| typ == "nack" && parameter.is_empty());
     Wire {
         kind: track.kind(),
         clock_rate: track.codec.clock_rate(),
-        ssrc: ssrc(),
+        ssrc: ssrcs.media,
         payload_type: track.payload_type,
-        rtx: track.rtx.filter(|_| nack).map(|payload_type| (ssrc(), payload_type)),
+        rtx: ssrcs.rtx.zip(track.rtx).filter(|_| nack),
         nack,
         transport_cc: None,
     }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use rtc::{
     ice::mdns::MulticastDnsMode,
     interceptor::{Interceptor, NackGeneratorBuilder, Slot},
-    peer_connection::transport::RTCDtlsRole,
+    peer_connection::{configuration::setting_engine::SctpMaxMessageSize, transport::RTCDtlsRole},
     rtp_transceiver::rtp_sender::{RTCRtpHeaderExtensionCapability, RtpCodecKind},
 };
 use webrtc::peer_connection::{
@@ -15,6 +15,7 @@ use webrtc::peer_connection::{
 
 use super::{
     connection::SessionError,
+    data::LARGEST_MESSAGE,
     egress::{self, Outlet},
     rtx::{self, RtxUnwrap},
     tap,
@@ -104,6 +105,7 @@ pub(super) fn settings(offer: &str, connect_timeout: Duration) -> SettingEngine 
         .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(ICE_CHECKS))
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(failed), Some(ICE_KEEPALIVE))
         .with_include_loopback_candidate(true)
+        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(LARGEST_MESSAGE as u32))
         // It would bind port 5353, and ask the mux for a socket of its own.
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .build()

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{layers::SILENCE, record::StreamRecord, red::RedCounts, tap::TapState, track::Track};
+use super::{data::DataStats, layers::SILENCE, record::StreamRecord, red::RedCounts, tap::TapState, track::Track};
 use crate::codec::{Codec, MediaKind};
 
 /// A snapshot of what a session has received.
@@ -29,6 +29,8 @@ pub struct SessionStats {
     pub round_trip: Option<Duration>,
     /// By the track's index.
     pub tracks: Vec<TrackStats>,
+    /// Its data channels.
+    pub data: DataStats,
 }
 
 /// One track. Packets, loss and bitrate are sums over its layers; jitter is that of the layer that is taken.
@@ -94,7 +96,13 @@ pub struct LayerStats {
 }
 
 /// Reads the counters of a session with these tracks.
-pub(super) fn snapshot(tap: &TapState, red: &RedCounts, tracks: &[Track], now: Instant) -> SessionStats {
+pub(super) fn snapshot(
+    tap: &TapState,
+    red: &RedCounts,
+    tracks: &[Track],
+    data: DataStats,
+    now: Instant,
+) -> SessionStats {
     let tracks: Vec<TrackStats> = tracks.iter().map(|track| of_track(tap, track, now)).collect();
     SessionStats {
         packets: tap.packets.load(Relaxed),
@@ -106,6 +114,7 @@ pub(super) fn snapshot(tap: &TapState, red: &RedCounts, tracks: &[Track], now: I
         waiting_for_keyframe: tracks.iter().any(|track| track.waiting_for_keyframe),
         round_trip: tap.record().round_trip,
         tracks,
+        data,
     }
 }
 

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use webrtc::peer_connection::{PeerConnection, RTCPeerConnectionState};
 
 use super::{
-    ConnectionState, EndReason, IceChange, IceError, LocalIce, PacketSink, RemoteIce, ice_side::IceSide,
-    stack::ICE_DISCONNECTED,
+    ConnectionState, EndReason, IceChange, IceError, LocalIce, PacketSink, RemoteIce, data::Channels,
+    ice_side::IceSide, stack::ICE_DISCONNECTED,
 };
 
 /// ICE sees a disconnect after 3 s of silence; after so much more the peer is given up.
@@ -44,6 +44,7 @@ pub(super) enum Command {
 pub(super) struct Watcher {
     pub(super) connection: Arc<dyn PeerConnection>,
     pub(super) ice: IceSide,
+    pub(super) data: Arc<Channels>,
     pub(super) sink: Arc<dyn PacketSink>,
     pub(super) state: watch::Sender<ConnectionState>,
     pub(super) events: mpsc::Receiver<RTCPeerConnectionState>,
@@ -76,11 +77,12 @@ impl Watcher {
     pub(super) async fn run(mut self, guard: impl Send + 'static) {
         self.sink.state_changed(ConnectionState::Connecting);
         let end = self.until_the_end().await;
+        self.data.end();
         // Dropping a connection does not stop it.
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "closing a connection");
         }
-        let failed = matches!(end.reason, EndReason::ConnectTimeout | EndReason::ConnectionLost);
+        let failed = matches!(end.reason, EndReason::ConnectTimeout | EndReason::ConnectionLost | EndReason::Flooded);
         self.enter(if failed { ConnectionState::Failed } else { ConnectionState::Closed });
         if !end.told {
             self.sink.ended(end.reason);
@@ -116,6 +118,7 @@ impl Watcher {
                     Some(Command::NewCandidates(answer)) => _ = answer.send(self.ice.new_candidates()),
                     Some(Command::CandidatesTold) => self.ice.candidates_told(),
                 },
+                () = self.data.flooded() => return end(EndReason::Flooded, None),
                 () = at(deadline) => match phase {
                     Phase::Connecting { .. } => return end(EndReason::ConnectTimeout, None),
                     Phase::Lingering { consent: None, .. } => return end(EndReason::ConnectionLost, None),

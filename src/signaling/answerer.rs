@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::fragment::IceFragment;
+use super::{fragment::IceFragment, viewing::Viewing};
 use crate::channel::{ChannelId, Credential};
 
 /// Answers offers that arrive at one endpoint. Implemented by the element (or bin) that owns the endpoint.
@@ -14,12 +14,17 @@ pub trait OfferAnswerer: Send + Sync + 'static {
     async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError>;
 
     /// Whether an offer could be answered, if there were room: asked before something makes room for it.
-    fn check(&self, _offer: &str) -> Result<(), AnswerError> {
+    fn check(&self, _offer: &str, _both_ways: bool) -> Result<(), AnswerError> {
         Ok(())
     }
 
     /// An offer was turned away before it came here, as there are as many sessions as the endpoint may have.
     fn turned_away(&self) {}
+
+    /// An offer of ours, in an [`Answer`], to a viewer whose own cannot be answered; `None` if it would be of no use.
+    async fn counter_offer(&self, _offer: Offer) -> Option<Answer> {
+        None
+    }
 }
 
 /// One SDP offer, already checked for size, content type, number of candidates and the bearer token.
@@ -35,6 +40,8 @@ pub struct Offer {
     pub channel: Option<ChannelId>,
     /// What its sender showed.
     pub credential: Credential,
+    /// Whether the answer may send as well; WHIP's only receive (RFC 9725 section 4.2).
+    pub both_ways: bool,
     /// Keeps the session's URL alive. The session holds it and drops it when it has ended, for whatever reason.
     pub lease: SessionLease,
 }
@@ -58,6 +65,10 @@ pub trait SignaledSession: Send + Sync + 'static {
     fn ice_session_tag(&self) -> String;
     /// Why it has ended, once it has, for who signaled it: `replaced`, `stopped`, or words of its own.
     fn end_reason(&self) -> Option<&'static str> {
+        None
+    }
+    /// What it can do as a viewer's.
+    fn viewing(&self) -> Option<&dyn Viewing> {
         None
     }
 }
@@ -100,6 +111,9 @@ pub enum AnswerError {
     /// Another publisher is live on this endpoint: 409.
     #[error("another publisher is live on this endpoint")]
     Conflict,
+    /// Nobody publishes what the offer wants to receive: 409 with Retry-After.
+    #[error("nobody is live there; try again later")]
+    NotLive,
     /// No room or not ready: 503 with Retry-After.
     #[error("not now: {0}")]
     Unavailable(String),

@@ -24,7 +24,7 @@ pub fn offer(body: &[u8]) -> Option<&str> {
     if let Ok(complete) = rules::complete_answer(offer) {
         assert_eq!(rules::complete_answer(&complete).ok(), Some(complete), "an answer is completed once");
     }
-    rules::check_offer(offer).is_ok().then_some(offer)
+    rules::check_offer(offer, rules::Terms::Ingest).is_ok().then_some(offer)
 }
 
 /// Checks an answer as the WHEP client does; returns it as text if a session would get to see it.

@@ -7,7 +7,8 @@
 //!   uri ──▶ EndpointConfig ──▶ mount ──▶ server     bind, TLS (reloaded), accept; one per HOST:PORT
 //!                                          │ router, behind origin: which pages, by which name
 //!                          page ◀──────────┴──────▶ whip ──▶ limits, auth, body, sdp, rules ──▶ OfferAnswerer
-//!                                                    │   └─▶ whip_session ──▶ fragment ──▶ SignaledSession
+//!                                                    │ whep   └─▶ whip_session ──▶ fragment ──▶ SignaledSession
+//!                                                    │   └─▶ viewing, whep_events
 //!                                          └──▶ socket ──▶ hub: /ws, publishing and relaying
 //!                                                    │ endpoints and sessions: table; errors: problem
 //! ```
@@ -44,6 +45,9 @@ mod table;
 mod tls;
 mod tls_reload;
 mod uri;
+mod viewing;
+mod whep;
+mod whep_events;
 mod whip;
 mod whip_session;
 
@@ -58,7 +62,7 @@ pub use monitor::{
     ConnectionState, DestinationReport, DestinationState, Dropped, MediaKind, Monitor, PortReport, Report,
     SessionReport, Totals, TrackReport,
 };
-pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site};
+pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site, mount_viewers};
 pub use origin::{AllowedOrigins, BadOrigin};
 #[cfg(feature = "plugin")] // the bridge counts by it too
 pub(crate) use per_address::network;
@@ -66,3 +70,4 @@ pub use site::SiteConfig;
 pub use socket::Audience;
 pub use tls::TlsFiles;
 pub use uri::{BadListenAddress, EndpointUri, ListenAddress, Scheme, UriError};
+pub use viewing::{LayerLimits, Program, VideoLayer, Viewing};

@@ -20,6 +20,7 @@ use super::{
     tls::TlsFiles,
     tls_reload::Loaded,
     uri::{ListenAddress, normalise_path},
+    viewing::{Seating, Seats},
 };
 
 /// What to mount, and where.
@@ -124,6 +125,8 @@ pub struct Mount {
     origin: String,
     path: String,
     is_exposed: bool,
+    /// Its clients are viewers.
+    views: bool,
 }
 
 /// Mounts an endpoint. A server that is not yet there runs in tasks of `runtime`, which must outlive the mount.
@@ -132,24 +135,46 @@ pub fn mount(
     config: EndpointConfig,
     answerer: Arc<dyn OfferAnswerer>,
 ) -> Result<Mount, MountError> {
+    mount_for(runtime, config, answerer, None)
+}
+
+/// Mounts an endpoint for viewers (WHEP), so many at most; 0: no limit.
+pub fn mount_viewers(
+    runtime: &tokio::runtime::Handle,
+    config: EndpointConfig,
+    answerer: Arc<dyn OfferAnswerer>,
+    max_viewers: u32,
+) -> Result<Mount, MountError> {
+    mount_for(runtime, config, answerer, Some(Seating { seats: Seats::new(max_viewers), registry: None }))
+}
+
+fn mount_for(
+    runtime: &tokio::runtime::Handle,
+    config: EndpointConfig,
+    answerer: Arc<dyn OfferAnswerer>,
+    seating: Option<Seating>,
+) -> Result<Mount, MountError> {
     let EndpointConfig { listen, path, tls, auth_token, ice_servers } = config;
     let path = normalise_path(&path);
+    let views = seating.is_some();
     let mut servers = servers();
     let Held { server, origin } = hold(&mut servers, runtime, &listen, tls)?;
     let endpoint = Endpoint::new(EndpointParts {
         path: path.clone(),
-        role: Role::Publish,
+        role: if views { Role::View } else { Role::Publish },
         gate: Arc::new(Patient::new(TokenGate::new(auth_token.as_deref()), Arc::default())),
         answerer,
         links: ice_servers.iter().filter_map(IceServer::link).collect(),
-        most_sessions: MAX_SESSIONS,
+        // Viewers have seats, and those who have not connected are bounded by their answerer.
+        most_sessions: if views { usize::MAX } else { MAX_SESSIONS },
+        seating,
     });
     if !server.table.insert(Arc::new(endpoint)) {
         return Err(MountError::PathTaken { path, address: listen.to_string() });
     }
     let is_exposed = auth_token.is_none() && !server.address.ip().to_canonical().is_loopback();
     debug!(%origin, %path, "endpoint mounted");
-    Ok(Mount { address: server.address, server: Some(server), origin, path, is_exposed })
+    Ok(Mount { address: server.address, server: Some(server), origin, path, is_exposed, views })
 }
 
 /// Mounts a bridge server: of each HOST:PORT there can be one.
@@ -257,9 +282,11 @@ impl Mount {
     pub fn warning(&self) -> Option<String> {
         self.is_exposed.then(|| {
             format!(
-                "everybody who can reach {} may publish to {}: it listens beyond this machine and needs no token; set \
+                "everybody who can reach {} may {} {}: it listens beyond this machine and needs no token; set \
                  auth-token, or listen on 127.0.0.1",
-                self.address, self.path
+                self.address,
+                if self.views { "watch" } else { "publish to" },
+                self.path
             )
         })
     }

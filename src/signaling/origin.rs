@@ -261,7 +261,7 @@ fn judge(table: &Table, uri: &Uri, method: &Method, headers: &HeaderMap) -> Resu
         Door::Asked => shows_token(), // who is asked may go by the address, which is the browser's
         Door::Locked => true,
     };
-    if let Ok(Target::Endpoint(place) | Target::Session(place, _)) = table.find(&path)
+    if let Ok(Target::Endpoint(place) | Target::Session(place, _) | Target::Extension(place, ..)) = table.find(&path)
         && place.channel.is_none()
     {
         let is_locked = is_locked(place.endpoint.gate.door(place.endpoint.role));
@@ -278,7 +278,7 @@ fn judge(table: &Table, uri: &Uri, method: &Method, headers: &HeaderMap) -> Resu
 fn roles(path: &str, method: &Method) -> &'static [Role] {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match path.split('/').nth(1).unwrap_or_default() {
-        "whip" => &[Role::Publish],
+        "whip" | "offer" => &[Role::Publish],
         "whep" => &[Role::View],
         "metrics" | "status" => &[Role::Admin],
         "healthz" | "readyz" => &[], // asked for by whatever name, and tell nothing

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{
     api::{BridgeServer, as_admin},
+    auth::Role,
     connection::Peer,
     problem::Refusal,
     table::Table,
@@ -42,6 +43,12 @@ const ASSETS: &[(&str, &str, &str)] = &[
     ("broadcaster.js", JS, include_str!("../page/broadcaster.js")),
     ("viewer.js", JS, include_str!("../page/viewer.js")),
     ("socket.js", JS, include_str!("../page/socket.js")),
+    ("studio.js", JS, include_str!("../page/studio.js")),
+    ("ownchannel.js", JS, include_str!("../page/ownchannel.js")),
+    ("codecs.js", JS, include_str!("../page/codecs.js")),
+    ("echo.js", JS, include_str!("../page/echo.js")),
+    ("loop.js", JS, include_str!("../page/loop.js")),
+    ("pings.js", JS, include_str!("../page/pings.js")),
     ("hosting.js", JS, include_str!("../page/hosting.js")),
     ("reception.js", JS, include_str!("../page/reception.js")),
     ("sources.js", JS, include_str!("../page/sources.js")),
@@ -99,6 +106,7 @@ pub(crate) async fn endpoints(State(table): State<Arc<Table>>) -> Response {
     let endpoints = table
         .endpoints()
         .into_iter()
+        .filter(|endpoint| endpoint.role == Role::Publish)
         .map(|endpoint| EndpointEntry { path: endpoint.path.clone(), token: endpoint.gate.needs_token(endpoint.role) })
         .collect();
     ([(header::CACHE_CONTROL, "no-store")], Json(EndpointList { endpoints })).into_response()

@@ -15,8 +15,10 @@ use super::{
     auth::{Denied, claims::Lacks},
     fragment::FragmentError,
     sdp::SdpError,
+    viewing::NoSeat,
+    whep_events::EVENTS,
 };
-use crate::channel::{BadChannelId, ChannelId};
+use crate::channel::{BadChannelId, ChannelId, EnterError};
 
 /// A problem document (RFC 9457).
 #[derive(Serialize, ToSchema)]
@@ -78,8 +80,24 @@ pub(crate) enum Refusal {
     Body(String),
     #[error("the offer is malformed: {0}")]
     Sdp(#[from] SdpError),
+    #[error("the body is no session description: {0}; send {{\"type\":\"offer\",\"sdp\":\"v=0…\"}}")]
+    Description(String),
     #[error("this endpoint has {0} sessions already")]
     TooManySessions(usize),
+    #[error(transparent)]
+    NoSeat(#[from] NoSeat),
+    #[error(transparent)]
+    NothingToWatch(#[from] EnterError),
+    #[error("the answer is malformed: {0}")]
+    ViewersAnswer(SdpError),
+    #[error("there is no such event stream; its session may have ended")]
+    NoStream,
+    #[error("the events must be a JSON array of names, each one of {EVENTS}: {0}")]
+    Events(String),
+    #[error("there are {0} event streams of this session already; delete one")]
+    TooManyStreams(usize),
+    #[error("the layer cannot be chosen: {0}")]
+    Layer(String),
     #[error("a PATCH needs If-Match: the session's ETag, or * for an ICE restart")]
     NoCondition,
     #[error("If-Match is not the session's ETag: its ICE has been restarted meanwhile")]
@@ -108,7 +126,12 @@ impl Refusal {
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Body(_) | Self::Sdp(_) | Self::Fragment(_) => StatusCode::BAD_REQUEST,
+            Self::Body(_) | Self::Sdp(_) | Self::Description(_) | Self::Fragment(_) | Self::ViewersAnswer(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Events(_) | Self::Layer(_) => StatusCode::BAD_REQUEST,
+            Self::NoStream | Self::NothingToWatch(EnterError::NoChannel(_)) => StatusCode::NOT_FOUND,
+            Self::NoSeat(_) | Self::NothingToWatch(_) | Self::TooManyStreams(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoCondition => StatusCode::PRECONDITION_REQUIRED,
             Self::ConditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::TooOften { .. } | Self::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -117,7 +140,7 @@ impl Refusal {
             Self::Answer(error) => match error {
                 AnswerError::Malformed(_) => StatusCode::BAD_REQUEST,
                 AnswerError::Unacceptable(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                AnswerError::Conflict => StatusCode::CONFLICT,
+                AnswerError::Conflict | AnswerError::NotLive => StatusCode::CONFLICT,
                 AnswerError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
                 AnswerError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             },
@@ -128,6 +151,10 @@ impl Refusal {
                 IceRefused::Over => StatusCode::NOT_FOUND,
             },
         }
+    }
+
+    fn is_not_live(&self) -> bool {
+        matches!(self, Self::Answer(AnswerError::NotLive))
     }
 
     /// The header that the status calls for, if any.
@@ -150,7 +177,7 @@ impl Refusal {
                 Some((header::RETRY_AFTER, HeaderValue::from(seconds(*wait))))
             }
             Self::NotWebSocket(_) => Some((header::UPGRADE, HeaderValue::from_static("websocket"))),
-            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE || self.is_not_live() => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
             }
             _ => None,
@@ -194,6 +221,7 @@ mod tests {
             (AnswerError::Malformed("x".into()), 400),
             (AnswerError::Unacceptable("x".into()), 422),
             (AnswerError::Conflict, 409),
+            (AnswerError::NotLive, 409),
             (AnswerError::Unavailable("x".into()), 503),
             (AnswerError::Internal("x".into()), 500),
         ] {
@@ -215,7 +243,10 @@ mod tests {
 
     #[test]
     fn unavailable_says_when_to_come_back() {
-        let response = Refusal::TooManySessions(1).into_response();
-        assert!(response.headers().contains_key(header::RETRY_AFTER));
+        let not_live = Refusal::from(AnswerError::NotLive);
+        for refusal in [Refusal::TooManySessions(1), Refusal::from(NoSeat(5)), not_live] {
+            assert!(refusal.into_response().headers().contains_key(header::RETRY_AFTER));
+        }
+        assert!(!Refusal::from(AnswerError::Conflict).into_response().headers().contains_key(header::RETRY_AFTER));
     }
 }

@@ -1,4 +1,4 @@
-//! What RFC 9725 asks of an offer beyond being SDP, and of the answer to it.
+//! What RFC 9725 asks of an offer beyond being SDP, and of the answer to it; and what WHEP asks of a viewer's.
 //!
 //! An offer is taken as a whole or not at all (section 4.4.3): whatever we could not answer is refused before anyone
 //! makes a session for it.
@@ -51,8 +51,17 @@ impl<'a> Section<'a> {
     }
 }
 
+/// What is asked of an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Terms {
+    /// WHIP: media goes to the server.
+    Ingest,
+    /// Media goes wherever there is some.
+    BothWays,
+}
+
 /// Refuses what cannot be answered in full.
-pub(crate) fn check_offer(offer: &str) -> Result<(), AnswerError> {
+pub(crate) fn check_offer(offer: &str, terms: Terms) -> Result<(), AnswerError> {
     let (session, sections) = Section::of(offer);
     let unacceptable = |why: String| Err(AnswerError::Unacceptable(why));
     for section in &sections {
@@ -62,18 +71,39 @@ pub(crate) fn check_offer(offer: &str) -> Result<(), AnswerError> {
         }
         // Section 4.2: only sendonly and sendrecv.
         let direction = section.direction().or(session.direction()).unwrap_or("sendrecv");
-        if matches!(media, "audio" | "video") && matches!(direction, "recvonly" | "inactive") {
+        let sends_nothing = matches!(media, "audio" | "video") && matches!(direction, "recvonly" | "inactive");
+        if sends_nothing && terms == Terms::Ingest {
             return unacceptable(format!("a {media} section is {direction}; an endpoint only receives"));
         }
-        // Section 4.4.4 and RFC 8842 section 5.1: actpass, or active from those that can be nothing else.
-        if let Some(setup) = section.values("setup").chain(session.values("setup")).next()
-            && !matches!(setup, "actpass" | "active" | "passive")
-        {
-            return Err(AnswerError::Malformed(format!("a=setup:{setup} is no role of DTLS; offer actpass")));
-        }
+        check_setup(&session, section)?;
     }
     check_bundle(&session, &sections)?;
     check_single_stream(&sections)
+}
+
+/// Refuses what no viewer may offer (draft-ietf-wish-whep-03 sections 4.3.5 and 4.6).
+pub(crate) fn check_viewers_offer(offer: &str) -> Result<(), AnswerError> {
+    let (session, sections) = Section::of(offer);
+    for section in &sections {
+        let media = section.media();
+        let direction = section.direction().or(session.direction()).unwrap_or("sendrecv");
+        // A section that is not used harms nobody: browsers have some after a transceiver was stopped.
+        if matches!(media, "audio" | "video") && direction == "sendonly" && !section.is_rejected() {
+            return Err(AnswerError::Unacceptable(format!("a {media} section is sendonly; an endpoint only sends")));
+        }
+        check_setup(&session, section)?;
+    }
+    check_bundle(&session, &sections)
+}
+
+/// Section 4.4.4 and RFC 8842 section 5.1: actpass, or active from those that can be nothing else.
+fn check_setup(session: &Section<'_>, section: &Section<'_>) -> Result<(), AnswerError> {
+    match section.values("setup").chain(session.values("setup")).next() {
+        Some(setup) if !matches!(setup, "actpass" | "active" | "passive") => {
+            Err(AnswerError::Malformed(format!("a=setup:{setup} is no role of DTLS; offer actpass")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Section 4.4.1: every section is part of one BUNDLE group.
@@ -123,8 +153,18 @@ pub(crate) fn complete_answer(answer: &str) -> Result<String, AnswerError> {
     if let Some(rejected) = sections.iter().find(|section| section.is_rejected()) {
         return Err(AnswerError::Unacceptable(format!("a {} section cannot be received", rejected.media())));
     }
+    Ok(mux_only(answer, &session, &sections))
+}
+
+/// Adds the same to an answer to a viewer, who gets what there is.
+pub(crate) fn complete_viewers_answer(answer: &str) -> Result<String, AnswerError> {
+    let (session, sections) = Section::of(answer);
+    Ok(mux_only(answer, &session, &sections))
+}
+
+fn mux_only(answer: &str, session: &Section<'_>, sections: &[Section<'_>]) -> String {
     let mut out = String::with_capacity(answer.len() + 64);
-    for section in std::iter::once(&session).chain(&sections) {
+    for section in std::iter::once(session).chain(sections) {
         let incomplete = section.has("rtcp-mux") && !section.has("rtcp-mux-only");
         for line in &section.lines {
             out.push_str(line);
@@ -134,7 +174,7 @@ pub(crate) fn complete_answer(answer: &str) -> Result<String, AnswerError> {
             }
         }
     }
-    Ok(out)
+    out
 }
 
 #[cfg(test)]
@@ -150,14 +190,18 @@ mod tests {
     fn refusal(from: &str, to: &str) -> String {
         let offer = format!("{SESSION}{AUDIO}{VIDEO}");
         assert!(offer.contains(from), "{from}");
-        check_offer(&offer.replace(from, to)).map_or_else(|refusal| refusal.to_string(), |()| String::new())
+        check_offer(&offer.replace(from, to), Terms::Ingest)
+            .map_or_else(|refusal| refusal.to_string(), |()| String::new())
     }
 
     #[test]
     fn a_browsers_offer_passes_and_so_do_its_halves() {
-        check_offer(&format!("{SESSION}{AUDIO}{VIDEO}")).unwrap();
-        check_offer(&format!("{SESSION}{AUDIO}")).unwrap();
-        check_offer(&format!("{SESSION}{VIDEO}")).unwrap();
+        let check = |offer: &str| check_offer(offer, Terms::Ingest);
+        check(&format!("{SESSION}{AUDIO}{VIDEO}")).unwrap();
+        check(&format!("{SESSION}{AUDIO}")).unwrap();
+        check(&format!("{SESSION}{VIDEO}")).unwrap();
+        let receives = format!("{SESSION}{AUDIO}{VIDEO}").replace("sendonly", "recvonly");
+        check_offer(&receives, Terms::BothWays).unwrap();
         for fine in ["active", "passive"] {
             assert_eq!(refusal("actpass", fine), "");
         }
@@ -178,6 +222,22 @@ mod tests {
         ] {
             assert!(refusal(from, to).contains(why), "{why}: {}", refusal(from, to));
         }
+    }
+
+    #[test]
+    fn a_viewers_offer_receives_and_may_leave_sections_unused() {
+        let offer = |from: &str, to: &str| {
+            let offer = format!("{SESSION}{AUDIO}{VIDEO}").replace("a=sendonly", "a=recvonly");
+            check_viewers_offer(&offer.replace(from, to)).map_err(|refusal| refusal.to_string())
+        };
+        for (from, to) in [("", ""), ("a=sendrecv", "a=inactive"), ("a=bundle-only\r\n", ""), ("m=audio", "m=video")] {
+            assert_eq!(offer(from, to), Ok(()), "{to}");
+        }
+        assert!(offer("a=sendrecv", "a=sendonly").unwrap_err().contains("video section is sendonly"));
+        assert!(offer("actpass", "holdconn").unwrap_err().contains("holdconn"));
+        assert!(offer("BUNDLE 0 1", "BUNDLE 0").unwrap_err().contains("BUNDLE"));
+        let answer = format!("{SESSION}{AUDIO}{VIDEO}").replace("a=bundle-only\r\n", "");
+        assert_eq!(complete_viewers_answer(&answer).unwrap().matches("a=rtcp-mux-only").count(), 2);
     }
 
     #[test]

@@ -11,11 +11,12 @@ use super::{
     monitor::{Monitor, Reports},
     origin::AllowedOrigins,
     socket::{Audience, Sockets, SocketsConfig},
-    table::{Endpoint, EndpointParts},
+    table::{Endpoint, EndpointParts, Place},
     tls::TlsFiles,
     uri::ListenAddress,
+    viewing::{Seating, Seats},
 };
-use crate::channel::Registry;
+use crate::channel::{ChannelId, Registry};
 
 /// What to serve, and where.
 pub struct SiteConfig {
@@ -35,6 +36,8 @@ pub struct SiteConfig {
     pub registry: Arc<dyn Registry>,
     /// Answers who publishes.
     pub publishing: Arc<dyn OfferAnswerer>,
+    /// Answers who watches.
+    pub viewing: Arc<dyn OfferAnswerer>,
     /// Serves the page, unless another element on the same HOST:PORT needs it.
     pub page: bool,
     /// Tells what the sessions are doing.
@@ -54,41 +57,79 @@ pub(crate) struct Site {
     pub(crate) sockets: Sockets,
     /// `/whip/{channel}`
     whip: Arc<Endpoint>,
+    /// `/whep/{channel}`
+    whep: Arc<Endpoint>,
 }
 
 /// The path that publishers' channels are below.
 const WHIP: &str = "/whip";
+/// That viewers' are below.
+const WHEP: &str = "/whep";
 
 impl Site {
     /// Its timers run on `runtime`. An error says what of this machine is missing.
     pub(crate) fn new(runtime: &Handle, config: SiteConfig) -> Result<Self, String> {
-        let SiteConfig { ice_servers, max_sessions, access, audience, registry, publishing, monitor, page, .. } =
-            config;
+        let SiteConfig {
+            ice_servers,
+            max_sessions,
+            access,
+            audience,
+            registry,
+            publishing,
+            viewing,
+            monitor,
+            page,
+            ..
+        } = config;
         let auth = Arc::<AuthCounters>::default();
         let allowed_origins = access.allowed_origins.clone();
         let gate = access.gate(registry.clone(), auth.clone())?;
+        let links: Vec<_> = ice_servers.iter().filter_map(IceServer::link).collect();
         let whip = Endpoint::new(EndpointParts {
             path: WHIP.into(),
             role: Role::Publish,
             gate: gate.clone(),
             answerer: publishing,
-            links: ice_servers.iter().filter_map(IceServer::link).collect(),
+            links: links.clone(),
+            seating: None,
             most_sessions: max_sessions,
         });
         let whip = Arc::new(whip);
+        let seats = Seats::new(audience.max_viewers);
+        let whep = Arc::new(Endpoint::new(EndpointParts {
+            path: WHEP.into(),
+            role: Role::View,
+            gate: gate.clone(),
+            answerer: viewing,
+            links,
+            seating: Some(Seating { seats: seats.clone(), registry: Some(registry.clone()) }),
+            // Viewers have seats, and those who have not connected are bounded by their answerer.
+            most_sessions: usize::MAX,
+        }));
         let sockets = SocketsConfig {
             registry: registry.clone(),
             gate: gate.clone(),
             publishing: whip.clone(),
+            viewing: whep.clone(),
+            seats,
             audience,
             ice_servers,
         };
         let sockets = Sockets::new(runtime, sockets);
-        Ok(Self { registry, page, gate, auth, allowed_origins, reports: Reports::new(monitor), sockets, whip })
+        Ok(Self { registry, page, gate, auth, allowed_origins, reports: Reports::new(monitor), sockets, whip, whep })
+    }
+
+    /// A channel of its own for an offer that names none.
+    pub(crate) fn anywhere(&self) -> Place {
+        Place { endpoint: self.whip.clone(), channel: Some(ChannelId::random()) }
     }
 
     /// The endpoint whose channels are below this path.
     pub(crate) fn endpoint(&self, path: &str) -> Option<Arc<Endpoint>> {
-        (path == WHIP).then(|| self.whip.clone())
+        match path {
+            WHIP => Some(self.whip.clone()),
+            WHEP => Some(self.whep.clone()),
+            _ => None,
+        }
     }
 }

@@ -15,6 +15,8 @@ use super::{
     problem::Refusal,
     site::Site,
     tls_reload::TlsCounters,
+    viewing::Seating,
+    whep_events::Streams,
 };
 use crate::channel::ChannelId;
 
@@ -38,7 +40,37 @@ pub(crate) enum Target {
     Endpoint(Place),
     /// A session's URL below an endpoint, whether or not there is such a session.
     Session(Place, String),
+    /// A URL below a session's, of what a viewer can do with it.
+    Extension(Place, String, Extension),
 }
+
+/// What stands below a viewer's session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Extension {
+    /// Where layers are chosen.
+    Layer,
+    /// Where event streams are made.
+    Events,
+    /// An event stream.
+    Stream(String),
+}
+
+impl Extension {
+    /// The path of a session, and what stands below it.
+    fn of(path: &str) -> Option<(&str, Self)> {
+        let (parent, last) = path.rsplit_once('/')?;
+        match (last, parent.rsplit_once('/')) {
+            (LAYER, _) => Some((parent, Self::Layer)),
+            (EVENTS, _) => Some((parent, Self::Events)),
+            (stream, Some((session, EVENTS))) => Some((session, Self::Stream(stream.to_owned()))),
+            _ => None,
+        }
+    }
+}
+
+/// The last segments of an extension's URL.
+pub(crate) const LAYER: &str = "layer";
+pub(crate) const EVENTS: &str = "sse";
 
 /// An endpoint, and where it is one for each channel, which.
 #[derive(Clone)]
@@ -112,6 +144,20 @@ impl Table {
 
     /// What `path`, in its one spelling, leads to.
     pub(crate) fn find(&self, path: &str) -> Result<Target, Refusal> {
+        let found = self.find_session(path);
+        match (found, Extension::of(path)) {
+            (Err(refusal), Some((session, extension))) => match self.find_session(session) {
+                Ok(Target::Session(place, id)) if place.endpoint.seating.is_some() => {
+                    Ok(Target::Extension(place, id, extension))
+                }
+                _ => Err(refusal),
+            },
+            (found, _) => found,
+        }
+    }
+
+    /// An endpoint, or a session below it.
+    fn find_session(&self, path: &str) -> Result<Target, Refusal> {
         let nowhere = || Refusal::NoEndpoint(path.to_owned());
         let (parent, last) = path.rsplit_once('/').ok_or_else(nowhere)?;
         {
@@ -150,6 +196,8 @@ pub(crate) struct Endpoint {
     pub(crate) answerer: Arc<dyn OfferAnswerer>,
     /// What accepted offers are told, as Link headers.
     pub(crate) links: Vec<HeaderValue>,
+    /// Where its clients are viewers.
+    pub(crate) seating: Option<Seating>,
     most_sessions: usize,
     sessions: Mutex<HashMap<String, Slot>>,
 }
@@ -165,6 +213,8 @@ struct Slot {
 pub(crate) struct Established {
     session: Arc<dyn SignaledSession>,
     changing: AsyncMutex<()>,
+    /// Who listens to what is on.
+    pub(crate) streams: Streams,
 }
 
 impl Established {
@@ -188,13 +238,14 @@ pub(crate) struct EndpointParts {
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) answerer: Arc<dyn OfferAnswerer>,
     pub(crate) links: Vec<HeaderValue>,
+    pub(crate) seating: Option<Seating>,
     pub(crate) most_sessions: usize,
 }
 
 impl Endpoint {
     pub(crate) fn new(parts: EndpointParts) -> Self {
-        let EndpointParts { path, role, gate, answerer, links, most_sessions } = parts;
-        Self { path, role, gate, answerer, links, most_sessions, sessions: Mutex::default() }
+        let EndpointParts { path, role, gate, answerer, links, seating, most_sessions } = parts;
+        Self { path, role, gate, answerer, links, seating, most_sessions, sessions: Mutex::default() }
     }
 
     /// Makes a session's URL, which lasts as long as the lease.
@@ -219,7 +270,8 @@ impl Endpoint {
     /// Puts a session behind its URL, unless it has ended meanwhile.
     pub(crate) fn establish(&self, id: &SessionId, session: Arc<dyn SignaledSession>) {
         if let Some(slot) = lock(&self.sessions).get_mut(id.as_str()) {
-            slot.session = Some(Arc::new(Established { session, changing: AsyncMutex::default() }));
+            slot.session =
+                Some(Arc::new(Established { session, changing: AsyncMutex::default(), streams: Streams::default() }));
         }
     }
 
@@ -261,7 +313,9 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, auth::TokenGate};
+    use crate::signaling::{
+        Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, auth::TokenGate, viewing::Seats,
+    };
 
     struct Never;
 
@@ -287,12 +341,17 @@ mod tests {
     }
 
     fn endpoint(path: &str) -> Arc<Endpoint> {
+        with_seating(path, None)
+    }
+
+    fn with_seating(path: &str, seating: Option<Seating>) -> Arc<Endpoint> {
         Arc::new(Endpoint::new(EndpointParts {
             path: path.into(),
             role: Role::Publish,
             gate: Arc::new(TokenGate::new(None)),
             answerer: Arc::new(Never),
             links: Vec::new(),
+            seating,
             most_sessions: MAX_SESSIONS,
         }))
     }
@@ -308,6 +367,31 @@ mod tests {
         assert!(table.find("/whip/live/x/y").is_err());
         table.remove("/whip/live");
         assert!(table.find("/whip/live").is_err());
+    }
+
+    #[test]
+    fn what_stands_below_a_session_is_found_for_viewers_only() {
+        let table = Table::default();
+        let seating = Seating { seats: Seats::new(0), registry: None };
+        let watched = with_seating("/whep/a", Some(seating));
+        assert!(table.insert(watched) && table.insert(endpoint("/whip/a")));
+        let below = |path: &str| match table.find(path) {
+            Ok(Target::Extension(place, id, extension)) => Some((place.path(), id, extension)),
+            _ => None,
+        };
+        let found = |extension| Some(("/whep/a".to_owned(), "x".to_owned(), extension));
+        assert_eq!(below("/whep/a/x/layer"), found(Extension::Layer));
+        assert_eq!(below("/whep/a/x/sse"), found(Extension::Events));
+        assert_eq!(below("/whep/a/x/sse/y"), found(Extension::Stream("y".into())));
+        for other in ["/whip/a/x/layer", "/whip/a/x/sse/y", "/whep/a/x/y", "/whep/a/x/sse/y/z", "/whep/b/x/sse", "/sse"]
+        {
+            assert_eq!(below(other), None, "{other}");
+            assert!(table.find(other).is_err(), "{other}");
+        }
+        assert!(
+            matches!(table.find("/whep/a/sse"), Ok(Target::Session(..))),
+            "no more than a session that is not there"
+        );
     }
 
     #[test]

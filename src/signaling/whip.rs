@@ -12,15 +12,17 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::{debug, info};
 
 use super::{
-    answerer::{Answer, AnswerError, Offer, OfferAnswerer, SessionId, SessionLease, SignaledSession, abbreviate},
-    auth::{Ask, bearer},
+    answerer::{Answer, AnswerError, Offer, SessionId, SessionLease, SignaledSession, abbreviate},
+    auth::{Ask, Role, bearer},
     body,
     connection::Peer,
     limits::Limits,
     problem::Refusal,
-    rules, sdp,
+    rules::{self, Terms},
+    sdp,
     table::{Place, Table, Target},
     uri::normalise_path,
+    whep,
     whip_session::{self, etag},
 };
 use crate::channel::Credential;
@@ -40,14 +42,22 @@ pub(crate) async fn serve(
     let target = table.find(&path);
     // A session's id is what protects its URL: logs have its beginning.
     let shown = match &target {
-        Ok(Target::Session(place, id)) => format!("{}/{}…", place.path(), abbreviate(id)),
+        Ok(Target::Session(place, id) | Target::Extension(place, id, _)) => {
+            format!("{}/{}…", place.path(), abbreviate(id))
+        }
         _ => path.clone(),
     };
     let admitted = limits.admit(&method, peer.0.ip()).map_err(|wait| Refusal::TooOften { wait });
     let result = match (admitted, target) {
         (Err(refusal), _) => Err(refusal),
+        (Ok(()), Ok(Target::Endpoint(place))) if place.endpoint.role == Role::View => {
+            whep::on_endpoint(place, peer, request).await
+        }
         (Ok(()), Ok(Target::Endpoint(place))) => on_endpoint(place, peer, request).await,
         (Ok(()), Ok(Target::Session(place, id))) => whip_session::serve(&place, &id, peer, request).await,
+        (Ok(()), Ok(Target::Extension(place, id, extension))) => {
+            whep::on_extension(&place, &id, extension, peer, request).await
+        }
         (Ok(()), Err(refusal)) => Err(refusal),
     };
     result.unwrap_or_else(|refusal| {
@@ -85,7 +95,7 @@ async fn post(place: Place, remote: SocketAddr, credential: Credential, request:
     body::must_be(SDP, request.headers())?;
     let body = body::read(request).await?;
     let sdp = sdp::check(&body)?.to_owned();
-    let Accepted { id, sdp, session } = accept(&place, sdp, remote, credential, |lease| lease).await?;
+    let Accepted { id, sdp, session } = accept(&place, sdp, remote, credential, Terms::Ingest, |lease| lease).await?;
     let etag = etag(&*session);
     let location = format!("{}/{id}", place.path());
     let headers = [
@@ -110,9 +120,16 @@ pub(crate) struct Accepted {
 }
 
 /// Whether an offer would be taken if there were room for it.
-pub(crate) fn check(place: &Place, sdp: &str) -> Result<(), Refusal> {
-    rules::check_offer(sdp)?;
-    Ok(place.endpoint.answerer.check(sdp)?)
+pub(crate) fn check(place: &Place, sdp: &str, terms: Terms) -> Result<(), Refusal> {
+    check_rules(place, sdp, terms)?;
+    Ok(place.endpoint.answerer.check(sdp, terms == Terms::BothWays)?)
+}
+
+fn check_rules(place: &Place, sdp: &str, terms: Terms) -> Result<(), AnswerError> {
+    match place.endpoint.role {
+        Role::View => rules::check_viewers_offer(sdp),
+        _ => rules::check_offer(sdp, terms),
+    }
 }
 
 /// Takes an offer, however it came, from its rules to its session's URL; whoever wants to know of the session's end puts
@@ -122,14 +139,21 @@ pub(crate) async fn accept(
     sdp: String,
     remote: SocketAddr,
     credential: Credential,
+    terms: Terms,
     around: impl FnOnce(SessionLease) -> SessionLease,
 ) -> Result<Accepted, Refusal> {
-    rules::check_offer(&sdp)?;
+    let views = place.endpoint.role == Role::View;
+    check_rules(place, &sdp, terms)?;
     let Place { endpoint, channel } = place;
     let (id, lease) = endpoint.reserve(channel.clone())?;
-    let offer = Offer { sdp, id: id.clone(), remote, channel: channel.clone(), credential, lease: around(lease) };
-    let Answer { sdp, session } = answer(&endpoint.answerer, offer).await?;
-    let sdp = match rules::complete_answer(&sdp) {
+    let both_ways = terms == Terms::BothWays;
+    let (channel, lease) = (channel.clone(), around(lease));
+    let offer = Offer { sdp, id: id.clone(), remote, channel, credential, both_ways, lease };
+    let answerer = endpoint.answerer.clone();
+    let Answer { sdp, session } = answered(&id, async move { answerer.answer(offer).await }).await?;
+    // A publisher is taken as a whole; to a viewer is sent what there is.
+    let rules = if views { rules::complete_viewers_answer } else { rules::complete_answer };
+    let sdp = match rules(&sdp) {
         Ok(sdp) => sdp,
         Err(broken) => {
             session.close().await;
@@ -141,26 +165,68 @@ pub(crate) async fn accept(
     Ok(Accepted { id, sdp, session })
 }
 
-const SDP: &str = "application/sdp";
+/// Makes a viewer an offer in place of his own, if that is of use.
+pub(crate) async fn counter(
+    place: &Place,
+    sdp: String,
+    remote: SocketAddr,
+    credential: Credential,
+    around: impl FnOnce(SessionLease) -> SessionLease,
+) -> Result<Option<Accepted>, Refusal> {
+    let Place { endpoint, channel } = place;
+    let (id, lease) = endpoint.reserve(channel.clone())?;
+    let (channel, lease) = (channel.clone(), around(lease));
+    let offer = Offer { sdp, id: id.clone(), remote, channel, credential, both_ways: false, lease };
+    let answerer = endpoint.answerer.clone();
+    let Some(Answer { sdp, session }) = answered(&id, async move { Ok(answerer.counter_offer(offer).await) }).await?
+    else {
+        return Ok(None);
+    };
+    endpoint.establish(&id, session.clone());
+    Ok(Some(Accepted { id, sdp, session }))
+}
+
+pub(crate) const SDP: &str = "application/sdp";
 
 /// Linked Data Platform section 7.1, which WHIP uses; not among the `http` crate's names.
-const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+pub(crate) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// Asks the endpoint's owner, in a task of its own: a client that goes away must not leave it half way, and the session
 /// that nobody will use is closed.
-async fn answer(answerer: &Arc<dyn OfferAnswerer>, offer: Offer) -> Result<Answer, AnswerError> {
+async fn answered<A: Orphan>(
+    id: &SessionId,
+    answering: impl Future<Output = Result<A, AnswerError>> + Send + 'static,
+) -> Result<A, AnswerError> {
     let (tx, rx) = oneshot::channel();
-    let answerer = answerer.clone();
+    let id = id.clone();
     tokio::spawn(async move {
-        let id = offer.id.clone();
-        if let Err(Ok(orphan)) = tx.send(answerer.answer(offer).await) {
+        if let Err(Ok(orphan)) = tx.send(answering.await)
+            && let Some(session) = orphan.session()
+        {
             debug!(session = abbreviate(id.as_str()), "the client went away before the answer");
-            orphan.session.close().await;
+            session.close().await;
         }
     });
     match timeout(ANSWER_TIMEOUT, rx).await {
         Ok(Ok(answered)) => answered,
         Ok(Err(_)) => Err(AnswerError::Internal("answering the offer failed".into())),
         Err(_) => Err(AnswerError::Unavailable("answering the offer took too long".into())),
+    }
+}
+
+/// What nobody may be left to use.
+trait Orphan: Send + 'static {
+    fn session(&self) -> Option<&Arc<dyn SignaledSession>>;
+}
+
+impl Orphan for Answer {
+    fn session(&self) -> Option<&Arc<dyn SignaledSession>> {
+        Some(&self.session)
+    }
+}
+
+impl Orphan for Option<Answer> {
+    fn session(&self) -> Option<&Arc<dyn SignaledSession>> {
+        self.as_ref().map(|answer| &answer.session)
     }
 }

@@ -1,4 +1,4 @@
-//! A WHIP session's own URL (RFC 9725 sections 4.2 and 4.3): PATCH trickles and restarts, DELETE ends.
+//! A session's own URL (RFC 9725 sections 4.2 and 4.3; the same for WHEP): PATCH trickles and restarts, DELETE ends.
 
 use axum::{
     extract::Request,
@@ -15,7 +15,8 @@ use super::{
     fragment::{self, IceFragment},
     problem::Refusal,
     table::Place,
-    whip::authorize,
+    whep,
+    whip::{SDP, authorize},
 };
 
 const ALLOW: &str = "DELETE, GET, HEAD, OPTIONS, PATCH";
@@ -23,11 +24,16 @@ const ALLOW: &str = "DELETE, GET, HEAD, OPTIONS, PATCH";
 /// RFC 5789 section 3.1; not among the `http` crate's names.
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
+/// What a viewer's session takes: the answer to an offer of ours as well.
+const ACCEPT_PATCH_OF_VIEWERS: &str = "application/trickle-ice-sdpfrag, application/sdp";
+
 pub(crate) async fn serve(place: &Place, id: &str, peer: Peer, request: Request) -> Result<Response, Refusal> {
     let method = request.method().clone();
     if method == Method::OPTIONS {
         // Never with a token: a browser's preflight cannot carry one.
-        let headers = [(header::ALLOW, ALLOW), (ACCEPT_PATCH, fragment::MEDIA_TYPE)];
+        let views = place.endpoint.seating.is_some();
+        let patches = if views { ACCEPT_PATCH_OF_VIEWERS } else { fragment::MEDIA_TYPE };
+        let headers = [(header::ALLOW, ALLOW), (ACCEPT_PATCH, patches)];
         return Ok((StatusCode::OK, headers).into_response());
     }
     authorize(place, request.headers(), peer).await?;
@@ -58,6 +64,9 @@ async fn delete(place: &Place, id: &str) -> Result<Response, Refusal> {
 /// More candidates (204), or an ICE restart (200 with our new credentials and a new ETag).
 async fn patch(place: &Place, id: &str, request: Request) -> Result<Response, Refusal> {
     let session = place.session(id).ok_or(Refusal::NoSession)?;
+    if place.endpoint.seating.is_some() && body::must_be(SDP, request.headers()).is_ok() {
+        return whep::take_answer(&session, request).await;
+    }
     body::must_be(fragment::MEDIA_TYPE, request.headers())?;
     let condition = Condition::of(request.headers()).ok_or(Refusal::NoCondition)?;
     let body = body::read(request).await?;

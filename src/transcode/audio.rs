@@ -31,8 +31,8 @@ pub(super) fn pass(codec: AudioCodec) -> Result<Chain, ChainError> {
     Ok(Chain { elements: vec![element], output: output(codec), encoder: Encoder::None, bitrate: None })
 }
 
-/// Decodes what is not raw, and encodes it, 48 kHz stereo: AAC-LC is the one form that every platform takes.
-pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -> Result<Chain, ChainError> {
+/// What makes raw audio, its channels ready to be converted, of what comes.
+pub(super) fn raw(caps: &gst::CapsRef, media: &str) -> Result<Vec<gst::Element>, ChainError> {
     let mut elements = Vec::new();
     let convert = make("audioconvert")?;
     match media {
@@ -52,6 +52,13 @@ pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -
         "audio/x-mulaw" => elements.push(make("mulawdec")?),
         _ => return Err(ChainError::Unsupported(media.to_owned())),
     }
+    elements.push(convert);
+    Ok(elements)
+}
+
+/// Decodes what is not raw, and encodes it, 48 kHz stereo: AAC-LC is the one form that every platform takes.
+pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -> Result<Chain, ChainError> {
+    let mut elements = raw(caps, media)?;
     let rate = make("audiorate")?;
     // Otherwise it fills the time before a publisher came with silence, hours of it at once.
     set_if_present(&rate, "skip-to-first", "true");
@@ -64,7 +71,7 @@ pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -
         AudioCodec::Aac => aac(settings)?,
         AudioCodec::Opus => opus(settings)?,
     };
-    elements.extend([convert, make("audioresample")?, rate, filter(&caps)?, encoder.clone()]);
+    elements.extend([make("audioresample")?, rate, filter(&caps)?, encoder.clone()]);
     if settings.audio_codec == AudioCodec::Aac {
         elements.push(make("aacparse")?);
     }

@@ -10,9 +10,8 @@ use gst::prelude::*;
 use super::{
     ChainError, known, proof,
     unit::{Tuning, Unit},
-    video,
 };
-use crate::flv::VideoCodec;
+use crate::codec::Codec;
 
 /// How long all proofs of one choice may take: it is a streaming thread that waits for them. Software follows at once.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -22,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub(super) struct Candidate {
     pub(super) factory: gst::ElementFactory,
     pub(super) hardware: bool,
-    pub(super) codec: VideoCodec,
+    pub(super) codec: Codec,
 }
 
 impl Candidate {
@@ -32,25 +31,33 @@ impl Candidate {
 }
 
 /// Those that have not been tried yet, best first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Candidates {
     choice: String,
-    codec: VideoCodec,
+    codec: Codec,
     waiting: VecDeque<Candidate>,
     /// How many of them `encoder` allows from the start. The rest steps in when one fails: the show goes on.
     allowed: usize,
     passed_over: Vec<String>,
 }
 
+impl Default for Candidates {
+    /// None.
+    fn default() -> Self {
+        let (choice, waiting, passed_over) = Default::default();
+        Self { choice, codec: Codec::H264, waiting, allowed: 0, passed_over }
+    }
+}
+
 impl Candidates {
     /// For the `encoder` property.
-    pub(super) fn of(choice: &str, codec: VideoCodec) -> Result<Self, ChainError> {
+    pub(super) fn of(choice: &str, codec: Codec) -> Result<Self, ChainError> {
         let (allowed, reserve) = match choice {
             "auto" => (hardware(codec).into_iter().chain(software(codec)).collect(), Vec::new()),
             "hardware" => (hardware(codec), software(codec)),
             "software" => (software(codec), Vec::new()),
             name => {
-                let unknown = || ChainError::NotAnEncoder { encoder: name.to_owned(), codec: codec.name() };
+                let unknown = || ChainError::NotAnEncoder { encoder: name.to_owned(), codec: known::spoken(codec) };
                 let named = named(name, codec).ok_or_else(unknown)?;
                 (vec![named], software(codec).into_iter().filter(|candidate| candidate.name() != name).collect())
             }
@@ -67,7 +74,7 @@ impl Candidates {
         self.waiting.extend(reserve);
         unit.ok_or_else(|| match self.choice.as_str() {
             "auto" | "software" => {
-                ChainError::NoEncoder { kind: self.codec.name(), package: known::package(self.codec) }
+                ChainError::NoEncoder { kind: known::spoken(self.codec), package: known::package(self.codec) }
             }
             choice => {
                 let none = "there is none".to_owned();
@@ -111,8 +118,13 @@ impl Candidates {
     }
 }
 
+/// Whether there is any encoder for a codec that `choice` allows. Whether it works is another question.
+pub(super) fn any(choice: &str, codec: Codec) -> bool {
+    Candidates::of(choice, codec).is_ok_and(|candidates| candidates.allowed > 0)
+}
+
 /// Ranks do not tell which hardware encoder is better, nor does every one have a rank.
-fn hardware(codec: VideoCodec) -> Vec<Candidate> {
+fn hardware(codec: Codec) -> Vec<Candidate> {
     let mut found: Vec<_> = encoders(codec).into_iter().filter(|candidate| candidate.hardware).collect();
     found.sort_by_key(|candidate| {
         let (name, rank) = (candidate.name(), candidate.factory.rank());
@@ -121,16 +133,16 @@ fn hardware(codec: VideoCodec) -> Vec<Candidate> {
     found
 }
 
-fn software(codec: VideoCodec) -> Vec<Candidate> {
+fn software(codec: Codec) -> Vec<Candidate> {
     known::SOFTWARE.iter().filter_map(|known| named(known.factory, codec)).collect()
 }
 
-fn named(name: &str, codec: VideoCodec) -> Option<Candidate> {
+fn named(name: &str, codec: Codec) -> Option<Candidate> {
     encoders(codec).into_iter().find(|candidate| candidate.factory.name() == name)
 }
 
-fn encoders(codec: VideoCodec) -> Vec<Candidate> {
-    let caps = gst::Caps::new_empty_simple(video::media(codec));
+fn encoders(codec: Codec) -> Vec<Candidate> {
+    let caps = gst::Caps::new_empty_simple(codec.caps_name());
     let encoder = gst::ElementFactoryType::ENCODER | gst::ElementFactoryType::MEDIA_VIDEO;
     gst::ElementFactory::factories_with_type(encoder, gst::Rank::NONE)
         .into_iter()

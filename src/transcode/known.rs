@@ -4,7 +4,7 @@
 //! From their documentation and sources: property names differ between versions, so a setting that an element does not
 //! have is left out, and all spellings can stand side by side.
 
-use crate::flv::VideoCodec;
+use crate::codec::Codec;
 
 /// Where an encoder likes its frames best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,6 +245,23 @@ pub(super) const SOFTWARE: &[Known] = &[
             ("auto-alt-ref", "false"),
         ],
     ),
+    row(
+        "vp8enc",
+        Bitrate::Property("target-bitrate", 1),
+        &["keyframe-max-dist"],
+        Memory::System,
+        &[
+            ("deadline", "1"),
+            ("cpu-used", "-10"), // a fixed speed: by a positive one it guesses
+            ("end-usage", "cbr"),
+            ("lag-in-frames", "0"),
+            ("buffer-size", "1000"),
+            ("auto-alt-ref", "false"),
+            ("error-resilient", "default"),
+            ("min-quantizer", "2"),
+            ("max-quantizer", "56"),
+        ],
+    ),
 ];
 
 /// Chosen only by name, or because their class says hardware.
@@ -268,13 +285,39 @@ pub(super) fn known(factory: &str) -> Known {
 }
 
 /// The Debian package with the best software for a codec.
-pub(super) fn package(codec: VideoCodec) -> &'static str {
+pub(super) fn package(codec: Codec) -> &'static str {
     match codec {
-        VideoCodec::H264 => "gstreamer1.0-plugins-ugly",
-        VideoCodec::H265 | VideoCodec::Av1 => "gstreamer1.0-plugins-bad",
-        VideoCodec::Vp9 => "gstreamer1.0-plugins-good",
+        Codec::H264 => "gstreamer1.0-plugins-ugly",
+        Codec::H265 | Codec::Av1 => "gstreamer1.0-plugins-bad",
+        Codec::Vp8 | Codec::Vp9 => "gstreamer1.0-plugins-good",
+        Codec::Opus | Codec::Pcmu | Codec::Pcma => "gstreamer1.0-plugins-base",
     }
 }
+
+/// A codec as people write it.
+pub(super) fn spoken(codec: Codec) -> &'static str {
+    match codec {
+        Codec::H264 => "H.264",
+        Codec::H265 => "H.265",
+        other => other.name(),
+    }
+}
+
+/// What an encoder is told on top of its row where people talk to each other: a smaller buffer, so that a keyframe or a
+/// lower rate gets through sooner.
+pub(super) fn conversation(factory: &str) -> &'static [(&'static str, &'static str)] {
+    match factory {
+        "x264enc" => &[("vbv-buf-capacity", "400")],
+        "vp8enc" | "vp9enc" => {
+            &[("buffer-size", "400"), ("buffer-initial-size", "200"), ("buffer-optimal-size", "300")]
+        }
+        "av1enc" => &[("buf-sz", "400"), ("buf-initial-sz", "200"), ("buf-optimal-sz", "300")],
+        _ => &[],
+    }
+}
+
+/// The profiles that every peer decodes, the preferred first: of those an encoder has it takes the first.
+pub(super) const CONVERSATION_H264: &str = "video/x-h264,profile=(string){constrained-baseline,baseline,main,high}";
 
 /// Its place among the hardware; what is not in the table comes after it.
 pub(super) fn place(factory: &str) -> usize {
@@ -285,7 +328,7 @@ pub(super) fn place(factory: &str) -> usize {
 
 /// What the same hardware's encoder for H.264 is called.
 fn sibling(family: &str) -> Option<String> {
-    let codec = ["h265", "av1", "vp9"].into_iter().find(|codec| family.contains(codec))?;
+    let codec = ["h265", "av1", "vp9", "vp8"].into_iter().find(|codec| family.contains(codec))?;
     Some(family.replace(codec, "h264"))
 }
 

@@ -8,6 +8,8 @@
 //!                                                        queue ─ convert ─ [upload] ─ encoder ─ parse
 //! ```
 //!
+//! `conversation` makes chains for WebRTC peers in the same way: no canvas, low latency, keyframes when they are asked for.
+//!
 //! `known` is the table of encoders, `candidates` the order in which they are tried, `proof` whether one works here,
 //! `unit` one encoder with what it needs around it, `slot` the place where it works and is replaced when it fails.
 
@@ -18,6 +20,7 @@ mod audio;
 mod candidates;
 mod canvas;
 mod chain;
+mod conversation;
 mod decoder;
 mod factory;
 mod gop;
@@ -32,6 +35,7 @@ mod watch;
 
 pub use canvas::Canvas;
 pub use chain::{Chain, Route, Settings};
+pub use conversation::{Conversation, can_encode};
 pub use factory::{ChainError, make};
 pub use still::{Picture, Shape, Still, StillError};
 

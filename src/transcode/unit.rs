@@ -9,9 +9,10 @@ use super::{
     candidates::Candidate,
     factory::{filter, make, set_if_present},
     gop,
-    known::{Bitrate, Known, known},
+    known::{self, Bitrate, Known, known},
     memory, video,
 };
+use crate::codec::Codec;
 
 /// What an encoder is told.
 #[derive(Clone, Debug)]
@@ -21,6 +22,17 @@ pub(super) struct Tuning {
     pub(super) keyframe_interval: Duration,
     /// As far as caps tell.
     pub(super) frame_rate: Option<f64>,
+    pub(super) style: Style,
+}
+
+/// What it is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Style {
+    /// Platforms and players that buffer.
+    #[default]
+    Broadcast,
+    /// Peers that show each picture at once, in what every browser decodes.
+    Conversation,
 }
 
 /// More frames a second than there are: a group of pictures can then not become too long in frames before it does so in
@@ -56,10 +68,14 @@ impl Unit {
         let mut elements = vec![queue.clone(), make("videoconvert")?];
         elements.extend(memory::way_into(known.memory, &candidate.factory));
         elements.push(encoder.clone());
-        if let Some(caps) = known.output.and_then(|caps| caps.parse::<gst::Caps>().ok()) {
+        let output = match (tuning.style, candidate.codec) {
+            (Style::Conversation, Codec::H264) => Some(known::CONVERSATION_H264),
+            _ => known.output,
+        };
+        if let Some(caps) = output.and_then(|caps| caps.parse::<gst::Caps>().ok()) {
             elements.push(filter(&caps)?);
         }
-        elements.push(video::parser(candidate.codec)?);
+        elements.extend(video::parser(candidate.codec)?);
 
         let bin = gst::Bin::new();
         wire(&bin, &elements).map_err(|error| ChainError::Unsupported(error.message.into_owned()))?;
@@ -104,6 +120,11 @@ pub(super) fn set_bitrate(encoder: &gst::Element, tuning: &Tuning) -> bool {
 fn configure(encoder: &gst::Element, known: &Known, hardware: bool, tuning: &Tuning) {
     for (name, value) in known.extra {
         set_if_present(encoder, name, value);
+    }
+    if tuning.style == Style::Conversation {
+        for (name, value) in known::conversation(known.factory) {
+            set_if_present(encoder, name, value);
+        }
     }
     // Keyframes are asked for by time. Software is kept from making its own between; hardware, whose driver may be deaf to
     // being asked, makes them in case.
@@ -151,7 +172,7 @@ mod tests {
     use super::*;
 
     fn tuning(bitrate: u32, frame_rate: Option<f64>) -> Tuning {
-        Tuning { bitrate, keyframe_interval: Duration::from_secs(2), frame_rate }
+        Tuning { bitrate, keyframe_interval: Duration::from_secs(2), frame_rate, style: Style::Broadcast }
     }
 
     #[test]

@@ -9,57 +9,80 @@ use super::{
     decoder,
     factory::{filter, make, set_if_present},
     memory,
-    slot::Slot,
+    slot::{Encode, Slot},
+    unit::{Style, Tuning},
 };
-use crate::flv::VideoCodec;
+use crate::{codec::Codec, flv::VideoCodec};
 
 /// A longer silence than this is not filled with copies of the last frame: they would all be encoded at once.
 const LONGEST_FILLED_GAP: gst::ClockTime = gst::ClockTime::from_seconds(1);
 
+/// The codec of an FLV stream.
+pub(super) fn codec(codec: VideoCodec) -> Codec {
+    match codec {
+        VideoCodec::H264 => Codec::H264,
+        VideoCodec::H265 => Codec::H265,
+        VideoCodec::Av1 => Codec::Av1,
+        VideoCodec::Vp9 => Codec::Vp9,
+    }
+}
+
 /// The media type that passes through.
 pub(super) fn media(codec: VideoCodec) -> &'static str {
-    match codec {
-        VideoCodec::H264 => "video/x-h264",
-        VideoCodec::H265 => "video/x-h265",
-        VideoCodec::Av1 => "video/x-av1",
-        VideoCodec::Vp9 => "video/x-vp9",
-    }
+    self::codec(codec).caps_name()
 }
 
 /// Video as it comes: the parser only changes the framing.
 pub(super) fn pass(codec: VideoCodec) -> Result<Chain, ChainError> {
-    Ok(Chain { elements: vec![parser(codec)?], output: output(codec), encoder: Encoder::None, bitrate: None })
+    let codec = self::codec(codec);
+    let elements = parser(codec)?.into_iter().collect();
+    Ok(Chain { elements, output: output(codec), encoder: Encoder::None, bitrate: None })
 }
 
 /// Decodes what is not raw, fits it to the canvas, and encodes it.
 pub(super) fn transcode(caps: &gst::CapsRef, media: &str, settings: &Settings) -> Result<Chain, ChainError> {
-    let mut elements = Vec::new();
-    if media == "video/x-raw" {
-        elements.extend(memory::way_out_of(caps).map_err(ChainError::Memory)?);
-    } else {
-        elements.extend(decoder::decoder(caps, media)?);
-    }
+    let mut elements = raw(caps, media)?;
     if settings.canvas.framerate.is_some() {
         elements.push(rate()?);
     }
     elements.extend(scaler(settings.canvas)?);
     let frame_rate = settings.canvas.framerate.or_else(|| frame_rate(caps)).map(|(n, d)| f64::from(n) / f64::from(d));
-    let slot = Slot::build(settings, frame_rate)?;
+    let codec = codec(settings.video_codec);
+    let encode = Encode {
+        choice: &settings.encoder,
+        codec,
+        tuning: Tuning {
+            bitrate: settings.video_bitrate,
+            keyframe_interval: settings.keyframe_interval,
+            frame_rate,
+            style: Style::Broadcast,
+        },
+    };
+    let slot = Slot::build(encode)?;
     elements.push(slot.clone().upcast());
-    let output = output(settings.video_codec);
-    Ok(Chain { elements, output, encoder: Encoder::Video(slot), bitrate: Some(settings.video_bitrate) })
+    let encoder = Encoder::Video(slot);
+    Ok(Chain { elements, output: output(codec), encoder, bitrate: Some(settings.video_bitrate) })
 }
 
-/// Makes the framing that FLV tags have of any other, with parameter sets in the caps alone.
-pub(super) fn parser(codec: VideoCodec) -> Result<gst::Element, ChainError> {
+/// What makes raw video in memory that the CPU reads of what comes.
+pub(super) fn raw(caps: &gst::CapsRef, media: &str) -> Result<Vec<gst::Element>, ChainError> {
+    match media {
+        "video/x-raw" => Ok(memory::way_out_of(caps).map_err(ChainError::Memory)?.into_iter().collect()),
+        _ => decoder::decoder(caps, media),
+    }
+}
+
+/// Makes one framing of any other, that of [`output`] with parameter sets in the caps alone; VP8 has but one.
+pub(super) fn parser(codec: Codec) -> Result<Option<gst::Element>, ChainError> {
     let parser = make(match codec {
-        VideoCodec::H264 => "h264parse",
-        VideoCodec::H265 => "h265parse",
-        VideoCodec::Av1 => "av1parse",
-        VideoCodec::Vp9 => "vp9parse",
+        Codec::H264 => "h264parse",
+        Codec::H265 => "h265parse",
+        Codec::Av1 => "av1parse",
+        Codec::Vp9 => "vp9parse",
+        Codec::Vp8 | Codec::Opus | Codec::Pcmu | Codec::Pcma => return Ok(None),
     })?;
     set_if_present(&parser, "config-interval", "0");
-    Ok(parser)
+    Ok(Some(parser))
 }
 
 /// A frame rate that caps tell.
@@ -68,14 +91,15 @@ pub(super) fn frame_rate(caps: &gst::CapsRef) -> Option<(i32, i32)> {
     (rate.numer() > 0 && rate.denom() > 0).then(|| (rate.numer(), rate.denom()))
 }
 
-/// One access unit a buffer, as `flv` puts it into a tag.
-fn output(codec: VideoCodec) -> gst::Caps {
-    let caps = gst::Caps::builder(media(codec));
+/// One access unit a buffer, as `flv` puts it into a tag and payloaders take it.
+pub(super) fn output(codec: Codec) -> gst::Caps {
+    let caps = gst::Caps::builder(codec.caps_name());
     match codec {
-        VideoCodec::H264 => caps.field("stream-format", "avc").field("alignment", "au"),
-        VideoCodec::H265 => caps.field("stream-format", "hvc1").field("alignment", "au"),
-        VideoCodec::Av1 => caps.field("stream-format", "obu-stream").field("alignment", "tu"),
-        VideoCodec::Vp9 => caps.field("alignment", "super-frame"),
+        Codec::H264 => caps.field("stream-format", "avc").field("alignment", "au"),
+        Codec::H265 => caps.field("stream-format", "hvc1").field("alignment", "au"),
+        Codec::Av1 => caps.field("stream-format", "obu-stream").field("alignment", "tu"),
+        Codec::Vp9 => caps.field("alignment", "super-frame"),
+        Codec::Vp8 | Codec::Opus | Codec::Pcmu | Codec::Pcma => caps,
     }
     .build()
 }
@@ -90,7 +114,7 @@ fn rate() -> Result<gst::Element, ChainError> {
 
 /// Scales to the canvas, with borders where the shape differs. The first picture decides what the settings leave open;
 /// later ones are fitted to that, because few players and no platform take a change of size well.
-fn scaler(canvas: Canvas) -> Result<[gst::Element; 2], ChainError> {
+pub(super) fn scaler(canvas: Canvas) -> Result<[gst::Element; 2], ChainError> {
     let (scaler, filter) = (make("videoconvertscale")?, filter(&gst::Caps::new_any())?);
     set_if_present(&scaler, "add-borders", "true");
     let sink = scaler.static_pad("sink").ok_or_else(|| ChainError::Unsupported("a scaler without a pad".to_owned()))?;

@@ -13,7 +13,7 @@ use crate::{
     bridge::Signaled,
     channel::{Present, may_replace},
     rtp::{Crossing, SessionFeed},
-    session::{EndReason, PacketSink, Session, SessionConfig, SessionError, negotiate},
+    session::{EndReason, PacketSink, Session, SessionConfig, SessionError, Terms, negotiate_with_data},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer},
 };
 
@@ -116,7 +116,7 @@ impl OfferAnswerer for Answerer {
         }
         // Everything of a session runs on the media thread; should the client hang up meanwhile, it runs on and times out.
         // One that cannot be answered leaves the session that is there alone.
-        negotiate(&offer.sdp, &config.codecs).map_err(SessionError::from)?;
+        negotiate_with_data(&offer.sdp, &config.codecs).map_err(SessionError::from)?;
         let answering = self.media.spawn(async move { answer(&config, offer, feed, reservation, replaced).await });
         answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))?
     }
@@ -131,7 +131,8 @@ async fn answer(
 ) -> Result<Answer, AnswerError> {
     let sink: Arc<dyn PacketSink> = Arc::new(feed.clone());
     let local = offer.remote.ip().to_canonical().is_loopback();
-    let answered = Session::answer(config, &offer.sdp, local, |_| sink, offer.lease).await?;
+    let terms = Terms { sends: None, data: feed.data() };
+    let answered = Session::exchange(config, &offer.sdp, local, terms, |_| sink, offer.lease).await?;
     let session = answered.session;
     // Only now that the newcomer has an answer, and before its place is its own: what ended is told before what begins.
     if let Some(replaced) = replaced {

@@ -7,7 +7,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use once_cell::sync::Lazy;
 
 use super::{
-    codecs,
+    codecs, data,
     pads::ElementReceiver,
     role::{Parts, Role},
     settings::{
@@ -19,9 +19,12 @@ use super::{
 use crate::{
     bridge::{Peer, properties},
     codec::{Codec, MediaKind},
-    rtp::{Crossing, announced_caps},
+    rtp::{
+        Crossing, announced_caps,
+        data::{DataIn, template_caps},
+    },
     runtime,
-    session::{Mux, SessionConfig},
+    session::{Mux, Session, SessionConfig},
 };
 
 pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
@@ -33,7 +36,7 @@ pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
 #[properties(wrapper_type = super::WebrtcIngest)]
 pub struct WebrtcIngest {
     #[property(name = "uri", get = Self::redacted_uri, set, type = Option<String>, member = uri, nick = "URI",
-        blurb = "Where to serve: whip(s)://HOST:PORT/PATH, port 0 picks a free one; or where to pull from: whep(s)://HOST:PORT/PATH; a query is shown redacted")]
+        blurb = "Where to serve: whip(s)://HOST:PORT/PATH, port 0 picks a free one; or where to pull from: whep(s)://HOST:PORT/PATH; or where to meet another peer: ws(s)://HOST:PORT/ws?channel=ID; a query is shown redacted")]
     #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
         nick = "Bearer token", blurb = "Bearer token that publishers must have, or that is sent to the server; shown redacted")]
     #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
@@ -127,6 +130,9 @@ impl ObjectImpl for WebrtcIngest {
                     })
                     .build(),
             ]
+            .into_iter()
+            .chain(data::signals())
+            .collect()
         });
         &SIGNALS
     }
@@ -147,7 +153,7 @@ impl ElementImpl for WebrtcIngest {
             gst::subclass::ElementMetadata::new(
                 "WebRTC ingest",
                 "Source/Network/WebRTC",
-                "Receives audio and video that a browser or an encoder publishes by WHIP, or pulls them from a WHEP server",
+                "Receives audio and video that a browser or an encoder publishes by WHIP, pulls them from a WHEP server, or meets another peer at a signaling server",
                 "The webrtcbridge authors",
             )
         });
@@ -174,6 +180,15 @@ impl ElementImpl for WebrtcIngest {
                     )
                     .ok()
                 })
+                .chain(
+                    gst::PadTemplate::new(
+                        "data_%u",
+                        gst::PadDirection::Src,
+                        gst::PadPresence::Sometimes,
+                        &template_caps(),
+                    )
+                    .ok(),
+                )
                 .collect()
         });
         &TEMPLATES
@@ -182,6 +197,11 @@ impl ElementImpl for WebrtcIngest {
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         match transition {
             gst::StateChange::ReadyToPaused => self.start()?,
+            gst::StateChange::PausedToPlaying => {
+                if let Some(started) = &*self.started() {
+                    started.role.play();
+                }
+            }
             gst::StateChange::PausedToReady => self.stop(),
             _ => {}
         }
@@ -227,7 +247,7 @@ impl URIHandlerImpl for WebrtcIngest {
     const URI_TYPE: gst::URIType = gst::URIType::Src;
 
     fn protocols() -> &'static [&'static str] {
-        &["whip", "whips", "whep", "wheps"]
+        &["whip", "whips", "whep", "wheps", "ws", "wss"]
     }
 
     fn uri(&self) -> Option<String> {
@@ -268,11 +288,15 @@ impl WebrtcIngest {
         let receiver = ElementReceiver(self.obj().downgrade());
         let name = format!("{}:rtp", self.obj().name());
         // A client ends the stream itself: what is lost may come back.
-        let is_client =
-            matches!(&resolved.source, Source::Own(connection) if matches!(connection.role, ResolvedRole::Client(_)));
+        let is_client = matches!(&resolved.source, Source::Own(connection)
+            if !matches!(connection.role, ResolvedRole::Server { .. }));
         let eos = resolved.eos_on_disconnect;
+        let data = DataIn::new(&self.obj().name(), Arc::new(data::ElementData(self.obj().downgrade())));
         let start_crossing = || match Crossing::start(&name, receiver, resolved.latency, eos && !is_client) {
-            Ok(crossing) => Ok(Arc::new(crossing)),
+            Ok(crossing) => {
+                crossing.take_data(Arc::new(data));
+                Ok(Arc::new(crossing))
+            }
             Err(error) => Err(thread(error)),
         };
         let (crossing, mux, role) = match resolved.source {
@@ -361,6 +385,11 @@ impl WebrtcIngest {
         }
     }
 
+    /// The session that is there.
+    pub(super) fn current(&self) -> Option<Session> {
+        self.started().as_ref().and_then(|started| started.role.current())
+    }
+
     pub(super) fn set_connection_state(&self, state: ConnectionState) {
         let previous = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), state);
         if previous != state {
@@ -409,7 +438,8 @@ impl WebrtcIngest {
     /// A client's query may hold a key.
     fn redacted_uri(&self) -> Option<String> {
         let uri = self.settings().uri.clone()?;
-        let query = matches!(parse_uri(&uri), Ok(IngestUri::Call(_))).then(|| uri.find('?')).flatten();
+        let query =
+            matches!(parse_uri(&uri), Ok(IngestUri::Call(_) | IngestUri::Meet(_))).then(|| uri.find('?')).flatten();
         Some(query.map_or(uri.clone(), |query| format!("{}?…", uri.get(..query).unwrap_or_default())))
     }
 

@@ -13,6 +13,7 @@ use gst::{glib, prelude::*};
 mod answerer;
 mod client;
 mod codecs;
+mod data;
 mod imp;
 mod pads;
 mod role;

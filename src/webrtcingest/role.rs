@@ -1,20 +1,27 @@
 //! What a started element does: serve a place to publish to, or call a server.
 
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
 
 use tokio::runtime::Handle;
 
 use super::{
     answerer::{Answerer, Slot},
     client::{self, Client},
+    codecs,
     settings::ResolvedRole,
 };
 use crate::{
-    bridge::Peer,
+    bridge::{CallConfig, CallCounts, Notices, Peer, Seat},
     rtp::Crossing,
-    session::{EndReason, Session, SessionConfig},
-    signaling::{Mount, client::WhepClient, mount},
+    session::{CodecPreferences, EndReason, Session, SessionConfig},
+    signaling::{
+        Mount,
+        client::{WhepClient, socket::SocketConfig},
+        mount,
+    },
 };
 
 /// What both roles are made of.
@@ -35,6 +42,8 @@ pub(super) enum Role {
     Client(Client),
     /// Takes the media of the session around it.
     InSession(Peer),
+    /// Meets another peer.
+    Meeting(Seat),
 }
 
 /// How long stopping waits for a session to close, which takes the network's part 100 ms at most.
@@ -57,6 +66,30 @@ impl Role {
                 let parts = client::Parts { media, server, url, config, crossing, eos, element };
                 Ok(Self::Client(Client::start(&http, parts)))
             }
+            ResolvedRole::Meeting(socket) => {
+                Self::meet(socket, Parts { media, http, config, crossing, eos, element }).map(Self::Meeting)
+            }
+        }
+    }
+
+    fn meet(socket: SocketConfig, parts: Parts) -> Result<Seat, String> {
+        let Parts { media, http, config, crossing, eos, element } = parts;
+        let around = element.upgrade().ok_or("the element is gone")?;
+        let notices = Mutex::new(Notices::new(Some(around.clone()), socket.url.to_string()));
+        let (wanted, max_bitrate) = (config.codecs.clone(), config.max_bitrate);
+        let codecs: Arc<dyn Fn() -> CodecPreferences + Send + Sync> =
+            Arc::new(move || codecs::usable(&element, wanted.clone()));
+        let call = CallConfig { socket, session: config, codecs: codecs.clone(), ends: eos, media, http };
+        let seat = Seat::take(&around, call, Arc::new(notices))?;
+        seat.peer().receive(&crossing).map_err(|error| error.to_string())?;
+        seat.decide(codecs, eos, max_bitrate);
+        Ok(seat)
+    }
+
+    /// The pipeline plays: everybody who has part in a call is there.
+    pub(super) fn play(&self) {
+        if let Self::Meeting(seat) = self {
+            seat.begin();
         }
     }
 
@@ -70,7 +103,7 @@ impl Role {
     pub(super) fn listening(&self) -> Option<(String, String)> {
         match self {
             Self::Server { mount, .. } => Some((mount.url(), mount.page_url())),
-            Self::Client(_) | Self::InSession(_) => None,
+            Self::Client(_) | Self::InSession(_) | Self::Meeting(_) => None,
         }
     }
 
@@ -78,7 +111,7 @@ impl Role {
     pub(super) fn warning(&self) -> Option<String> {
         match self {
             Self::Server { mount, .. } => mount.warning(),
-            Self::Client(_) | Self::InSession(_) => None,
+            Self::Client(_) | Self::InSession(_) | Self::Meeting(_) => None,
         }
     }
 
@@ -87,6 +120,7 @@ impl Role {
         match self {
             Self::Server { mount, .. } => Some(mount.url()),
             Self::Client(client) => Some(client.url().to_owned()),
+            Self::Meeting(seat) => Some(seat.url().to_owned()),
             Self::InSession(_) => None,
         }
     }
@@ -96,6 +130,10 @@ impl Role {
         match self {
             Self::Server { .. } | Self::InSession(_) => None,
             Self::Client(client) => Some(client.counts()),
+            Self::Meeting(seat) => {
+                let CallCounts { attempts, sessions } = seat.counts();
+                Some(client::Counts { attempts, sessions, restarts: 0 })
+            }
         }
     }
 
@@ -105,6 +143,7 @@ impl Role {
             Self::Server { slot, .. } => slot.current(),
             Self::Client(client) => client.current(),
             Self::InSession(peer) => peer.session(),
+            Self::Meeting(seat) => seat.peer().session(),
         }
     }
 
@@ -129,14 +168,20 @@ impl Role {
                 peer.close();
                 Ending::InSession
             }
+            Self::Meeting(seat) => {
+                seat.end();
+                Ending::Meeting(seat)
+            }
         }
     }
 }
 
 impl Drop for Role {
     fn drop(&mut self) {
-        if let Self::InSession(peer) = self {
-            peer.leave();
+        match self {
+            Self::InSession(peer) => peer.leave(),
+            Self::Meeting(seat) => seat.peer().leave(),
+            Self::Server { .. } | Self::Client(_) => {}
         }
     }
 }
@@ -146,6 +191,8 @@ pub(super) enum Ending<'a> {
     /// The receiver is disconnected when the session has closed.
     Session(mpsc::Receiver<()>),
     Client(&'a Client),
+    /// The other peer and the server are told.
+    Meeting(&'a Seat),
     /// Whoever runs the session waits for it.
     InSession,
 }
@@ -158,6 +205,7 @@ impl Ending<'_> {
                 let _: Result<(), _> = closed.recv_timeout(CLOSE_TIMEOUT);
             }
             Self::Client(client) => client.wait(),
+            Self::Meeting(seat) => seat.wait(),
             Self::InSession => {}
         }
     }

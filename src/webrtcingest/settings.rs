@@ -4,12 +4,16 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use gst::glib;
 
+pub(super) use crate::bridge::ConnectionState;
 use crate::{
     bridge::{Peer, properties},
     session::{CodecPreferences, UdpPorts},
     signaling::{
         EndpointConfig, EndpointUri, Scheme, TlsFiles, UriError,
-        client::{ClientConfig, ServerUrl},
+        client::{
+            ClientConfig, ServerUrl,
+            socket::{SocketConfig, SocketUrl, SocketUrlError},
+        },
     },
 };
 
@@ -27,52 +31,6 @@ pub enum OnDisconnect {
     /// End the stream.
     #[enum_value(name = "End the stream", nick = "eos")]
     Eos,
-}
-
-/// The state of the current session's connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstWebrtcBridgeConnectionState")]
-pub enum ConnectionState {
-    /// Nobody yet.
-    #[default]
-    #[enum_value(name = "Nobody yet", nick = "new")]
-    New,
-    /// ICE and DTLS under way.
-    #[enum_value(name = "ICE and DTLS under way", nick = "connecting")]
-    Connecting,
-    /// Media can flow.
-    #[enum_value(name = "Media can flow", nick = "connected")]
-    Connected,
-    /// The peer is silent.
-    #[enum_value(name = "The peer is silent", nick = "disconnected")]
-    Disconnected,
-    /// Given up.
-    #[enum_value(name = "Given up", nick = "failed")]
-    Failed,
-    /// Ended.
-    #[enum_value(name = "Ended", nick = "closed")]
-    Closed,
-}
-
-impl ConnectionState {
-    /// There is a session, and it is not over.
-    pub(super) fn is_under_way(self) -> bool {
-        matches!(self, Self::Connecting | Self::Connected | Self::Disconnected)
-    }
-}
-
-impl From<crate::session::ConnectionState> for ConnectionState {
-    fn from(state: crate::session::ConnectionState) -> Self {
-        use crate::session::ConnectionState as S;
-        match state {
-            S::New => Self::New,
-            S::Connecting => Self::Connecting,
-            S::Connected => Self::Connected,
-            S::Disconnected => Self::Disconnected,
-            S::Failed => Self::Failed,
-            S::Closed => Self::Closed,
-        }
-    }
 }
 
 /// The properties as they are set.
@@ -149,6 +107,8 @@ pub(super) enum ResolvedRole {
     Server { endpoint: EndpointConfig, has_token: bool },
     /// From a WHEP server.
     Client(ClientConfig),
+    /// From another peer in a signaling server's channel.
+    Meeting(SocketConfig),
 }
 
 impl Settings {
@@ -164,7 +124,7 @@ impl Settings {
             }
             (Some(uri), _) => {
                 let connection = self.connection(parse_uri(uri)?)?;
-                let is_client = matches!(connection.role, ResolvedRole::Client(_));
+                let is_client = !matches!(connection.role, ResolvedRole::Server { .. });
                 (Source::Own(Box::new(connection)), is_client)
             }
         };
@@ -177,11 +137,11 @@ impl Settings {
     }
 
     fn connection(&self, uri: IngestUri) -> Result<ResolvedConnection, String> {
-        let auth_token = self.auth_token.clone();
+        // A launch line's empty default means none, where there is nothing that it would open.
+        let auth_token = self.auth_token.clone().filter(|token| !token.is_empty());
         let role = match uri {
             IngestUri::Serve(uri) => {
-                // A variable that was not set; it would open what it is to close.
-                if auth_token.as_deref() == Some("") {
+                if self.auth_token.is_some() && auth_token.is_none() {
                     return Err("auth-token is empty: set it to what publishers shall show, or leave it out".into());
                 }
                 let has_token = auth_token.is_some();
@@ -191,9 +151,12 @@ impl Settings {
                 ResolvedRole::Server { endpoint, has_token }
             }
             IngestUri::Call(server) => {
-                let trusted = self.trusted(&server)?;
-                let auth_token = auth_token.filter(|token| !token.is_empty());
+                let trusted = self.trusted(server.is_secure(), "wheps://")?;
                 ResolvedRole::Client(ClientConfig { server, auth_token, trusted })
+            }
+            IngestUri::Meet(url) => {
+                let trusted = self.trusted(url.is_secure(), "wss://")?;
+                ResolvedRole::Meeting(SocketConfig { url, auth_token, trusted })
             }
         };
         Ok(ResolvedConnection {
@@ -227,10 +190,12 @@ impl Settings {
     }
 
     /// The file of certificates to trust as a client.
-    fn trusted(&self, server: &ServerUrl) -> Result<Option<PathBuf>, String> {
-        match (server.is_secure(), &self.tls_certificate, &self.tls_key) {
-            (_, _, Some(_)) => Err("tls-key is set, but a WHEP server asks for no certificate of ours".into()),
-            (false, Some(_), _) => Err("tls-certificate is set, but uri is without TLS: use wheps://".into()),
+    fn trusted(&self, is_secure: bool, secure: &str) -> Result<Option<PathBuf>, String> {
+        match (is_secure, &self.tls_certificate, &self.tls_key) {
+            (_, _, Some(_)) => {
+                Err("tls-key is set, but a server that is called asks for no certificate of ours".into())
+            }
+            (false, Some(_), _) => Err(format!("tls-certificate is set, but uri is without TLS: use {secure}")),
             (_, certificate, None) => Ok(certificate.as_ref().map(PathBuf::from)),
         }
     }
@@ -243,6 +208,8 @@ pub(super) enum IngestUri {
     Serve(EndpointUri),
     /// `whep(s)://`, or pasted as http(s)://: a server to pull from.
     Call(ServerUrl),
+    /// `ws(s)://`: a channel of a signaling server, where another peer is met.
+    Meet(SocketUrl),
 }
 
 /// Reads the `uri` property.
@@ -250,6 +217,9 @@ pub(super) fn parse_uri(uri: &str) -> Result<IngestUri, String> {
     let scheme = uri.split("://").next().unwrap_or_default().to_ascii_lowercase();
     if matches!(scheme.as_str(), "whep" | "wheps" | "http" | "https") {
         return uri.parse().map(IngestUri::Call).map_err(|error| format!("uri: {error}"));
+    }
+    if matches!(scheme.as_str(), "ws" | "wss") {
+        return uri.parse().map(IngestUri::Meet).map_err(|error: SocketUrlError| format!("uri: {error}"));
     }
     uri.parse().map(IngestUri::Serve).map_err(|error: UriError| format!("uri: {error}"))
 }
@@ -281,6 +251,7 @@ mod tests {
         };
         assert_eq!(resolve("wheps://host/whep/live", OnDisconnect::Auto), (true, true));
         assert_eq!(resolve("HTTP://host:1985/rtc/?stream=1", OnDisconnect::Wait), (true, false));
+        assert_eq!(resolve("ws://host/ws?channel=a", OnDisconnect::Auto), (false, true));
         assert_eq!(resolve("whip://127.0.0.1:0/whip/live", OnDisconnect::Auto), (false, false));
         assert_eq!(resolve("whip://127.0.0.1:0/whip/live", OnDisconnect::Eos), (false, true));
     }
@@ -306,6 +277,7 @@ mod tests {
         assert!(error(|s| s.uri = None).contains("uri is not set"));
         assert!(error(|s| s.uri = Some("rtsp://127.0.0.1:8080/x".into())).contains("\"rtsp\" is not supported"));
         assert!(error(|s| s.uri = Some("whep://me:pw@127.0.0.1/x".into())).contains("auth-token"));
+        assert!(error(|s| s.uri = Some("ws://127.0.0.1/ws".into())).contains("channel=ID"));
         assert!(error(|s| s.uri = Some("whips://127.0.0.1:8080/x".into())).contains("tls-certificate"));
         assert!(error(|s| s.auth_token = Some(String::new())).contains("auth-token is empty"));
         assert!(error(|s| s.tls_key = Some("key.pem".into())).contains("whips://"));

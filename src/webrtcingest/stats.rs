@@ -10,6 +10,8 @@
 //! | `lost-packets` | guint64 | start | RTP packets that never came, or too late for the jitter buffer |
 //! | `dropped-unlinked` | guint64 | start | frames dropped because a pad was not linked |
 //! | `dropped-waiting-for-keyframe` | guint64 | start | whole frames dropped while waiting for a keyframe |
+//! | `data-messages` | guint64 | start | messages of data channels pushed downstream |
+//! | `data-dropped-unlinked` | guint64 | start | messages that no pad took; signals had them |
 //! | `udp-port` | guint | start | the UDP port for media |
 //! | `udp-dropped-…` | guint64 | start | datagrams: `unknown` sender, `forged` credentials or one stream too many, `overflow` of a session's queue, not taken by the kernel to `send` |
 //! | `udp-handshakes-repeated` | guint64 | start | DTLS flights sent again |
@@ -21,6 +23,8 @@
 //! | `keyframe-requests` | guint64 | session | PLIs and FIRs sent |
 //! | `waiting-for-keyframe` | gboolean | now | nothing can be shown until a keyframe comes |
 //! | `round-trip-time` | guint | now | in ms, rounded up, as ICE measures it every 2 s; absent until it has |
+//! | `data-…` | guint64 | session | of its data channels: `messages-sent`, `messages-received`, `bytes-sent`, `bytes-received`; `messages-dropped` because there was no room or no channel; `channels-opened` so far, `channels-refused` because there were too many |
+//! | `data-channels` | GstArray | now | a structure `webrtcingest-data-channel` for each that is open: `label`, `messages-sent`, `messages-received`, `bytes-sent`, `bytes-received`, `messages-dropped`, and `buffered`, the bytes that wait to be sent |
 //! | `tracks` | GstArray | session | a structure `webrtcingest-track` for each track |
 //!
 //! A track has the sums over its layers:
@@ -51,8 +55,8 @@ use gst::prelude::*;
 use super::{client::Counts, role::Role};
 use crate::{
     codec::MediaKind,
-    rtp::Crossing,
-    session::{LayerStats, Mux, SessionStats, TrackStats},
+    rtp::{Crossing, data::DataIn},
+    session::{LayerStats, Mux, SessionStats, TrackStats, data::ChannelStats},
 };
 
 /// Counters of a started element, and of the session that is there; nothing but the name when it is stopped.
@@ -62,6 +66,7 @@ pub(super) fn structure(element: &super::WebrtcIngest, started: Option<(&Role, &
     if let Some(Counts { attempts, sessions, restarts }) = role.client_counts() {
         stats = stats.field("connect-attempts", attempts).field("sessions", sessions).field("ice-restarts", restarts);
     }
+    let data = crossing.data().map(DataIn::stats).unwrap_or_default();
     let (sync, crossing, port) = (crossing.sync_stats(), crossing.stats(), mux.stats());
     stats = stats
         .field_if_some("url", role.url())
@@ -75,6 +80,8 @@ pub(super) fn structure(element: &super::WebrtcIngest, started: Option<(&Role, &
         .field("padding-packets", crossing.padding_packets)
         .field("dropped-unlinked", crossing.dropped_unlinked)
         .field("dropped-waiting-for-keyframe", crossing.dropped_waiting)
+        .field("data-messages", data.messages)
+        .field("data-dropped-unlinked", data.unlinked)
         .field("udp-port", u32::from(mux.port()))
         .field("udp-dropped-unknown", port.unknown)
         .field("udp-dropped-forged", port.forged)
@@ -126,6 +133,16 @@ fn of_session(
         .field("keyframe-requests", session.keyframe_requests)
         .field("waiting-for-keyframe", session.waiting_for_keyframe)
         .field("tracks", gst::Array::new(tracks));
+    let data = &session.data;
+    stats = stats
+        .field("data-channels-opened", data.opened)
+        .field("data-channels-refused", data.refused)
+        .field("data-messages-sent", data.messages_sent)
+        .field("data-bytes-sent", data.bytes_sent)
+        .field("data-messages-received", data.messages_received)
+        .field("data-bytes-received", data.bytes_received)
+        .field("data-messages-dropped", data.dropped + data.malformed)
+        .field("data-channels", gst::Array::new(data.channels.iter().map(of_channel)));
     if let Some(round_trip) = session.round_trip {
         stats = stats.field("round-trip-time", milliseconds(round_trip));
     }
@@ -157,6 +174,18 @@ fn of_track(element: &super::WebrtcIngest, pad: &str, track: &TrackStats) -> gst
             .field("layers", gst::Array::new(track.layers.iter().map(of_layer)));
     }
     stats.build()
+}
+
+fn of_channel(channel: &ChannelStats) -> gst::Structure {
+    gst::Structure::builder("webrtcingest-data-channel")
+        .field("label", channel.label.as_str())
+        .field("messages-sent", channel.messages_sent)
+        .field("bytes-sent", channel.bytes_sent)
+        .field("messages-received", channel.messages_received)
+        .field("bytes-received", channel.bytes_received)
+        .field("messages-dropped", channel.dropped)
+        .field("buffered", channel.buffered)
+        .build()
 }
 
 fn of_layer(layer: &LayerStats) -> gst::Structure {

@@ -105,6 +105,7 @@ impl Bridge {
             access,
             registry: Arc::new(keys.clone()),
             publishing: Arc::new(answerer.clone()),
+            viewing: Arc::new(answerer.clone()),
             audience: Audience::default(),
             page: true,
             monitor: Arc::new(Idle),

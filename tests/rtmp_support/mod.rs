@@ -11,7 +11,7 @@ use common::nginx::Nginx;
 use gst::prelude::*;
 
 #[path = "../common/mod.rs"]
-mod common;
+pub(crate) mod common;
 
 /// Longer than anything takes on a loaded machine; tests end as soon as their condition holds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -67,6 +67,7 @@ impl Site {
             access,
             registry: registry.clone(),
             publishing: Arc::new(answerer.clone()),
+            viewing: Arc::new(answerer.clone()),
             audience: Audience::default(),
             monitor: numbers.clone(),
             page: true,

@@ -74,6 +74,7 @@ impl Site {
             max_sessions: 100,
             access,
             registry: registry.clone(),
+            viewing: publishing.clone(),
             publishing,
             audience,
             monitor: Arc::new(Idle),

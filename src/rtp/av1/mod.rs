@@ -7,7 +7,10 @@
 
 #[cfg(test)]
 pub(crate) mod fuzzing;
+mod packets;
 mod unit;
+
+pub(super) use packets::payloads;
 
 use gst::glib;
 

@@ -218,7 +218,7 @@ impl Assembler {
 }
 
 /// A length of up to 2³² - 1 in seven bits a byte, the lowest first (AV1 specification, section 4.10.5).
-fn take_leb128(bytes: &mut &[u8]) -> Result<usize, &'static str> {
+pub(super) fn take_leb128(bytes: &mut &[u8]) -> Result<usize, &'static str> {
     let mut value = 0_u64;
     for index in 0..8 {
         let (&byte, rest) = bytes.split_first().ok_or("a length without its end")?;
@@ -232,7 +232,7 @@ fn take_leb128(bytes: &mut &[u8]) -> Result<usize, &'static str> {
     Err("a length of more than 8 bytes")
 }
 
-fn put_leb128(out: &mut Vec<u8>, mut value: usize) {
+pub(super) fn put_leb128(out: &mut Vec<u8>, mut value: usize) {
     loop {
         let byte = (value & 0x7F) as u8;
         value >>= 7;

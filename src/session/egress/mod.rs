@@ -100,6 +100,11 @@ impl Outlet {
         let _ = self.shared.routes.set(routes);
     }
 
+    /// The answer to our own offer is known: the streams by the index of their track. Before anything is handed over.
+    pub(super) fn agreed(&self, streams: Vec<Option<Wire>>) {
+        self.shared.lock().agreed(streams);
+    }
+
     /// The answer is known: which header extension carries transport-wide numbers, for each track that has it.
     pub(super) fn number_transport(&self, extensions: impl IntoIterator<Item = (usize, u8)>) {
         let mut sending = self.shared.lock();

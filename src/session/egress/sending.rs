@@ -119,6 +119,12 @@ struct Track {
     begun: Option<u32>,
 }
 
+impl Track {
+    fn new(wire: Wire) -> Self {
+        Self { stream: Stream::new(wire, rand::random(), rand::random()), skips: false, begun: None }
+    }
+}
+
 struct Waiting {
     track: usize,
     packet: OutgoingPacket,
@@ -127,10 +133,8 @@ struct Waiting {
 
 impl Sending {
     pub(super) fn new(streams: Vec<Option<Wire>>, cname: &str) -> Self {
-        let track =
-            |wire| Track { stream: Stream::new(wire, rand::random(), rand::random()), skips: false, begun: None };
         Self {
-            tracks: streams.into_iter().map(|wire| wire.map(track)).collect(),
+            tracks: streams.into_iter().map(|wire| wire.map(Track::new)).collect(),
             cname: Bytes::copy_from_slice(cname.as_bytes()),
             is_open: false,
             pacing: Pacing::default(),
@@ -141,6 +145,11 @@ impl Sending {
             audio: VecDeque::new(),
             video: VecDeque::new(),
         }
+    }
+
+    /// Other streams than were known at first; nothing has been sent yet.
+    pub(super) fn agreed(&mut self, streams: Vec<Option<Wire>>) {
+        self.tracks = streams.into_iter().map(|wire| wire.map(Track::new)).collect();
     }
 
     pub(super) fn number_transport(&mut self, track: usize, extension: u8) {

@@ -25,7 +25,7 @@ const MOST_REPEATS: u32 = 8;
 const MOST_DATAGRAMS: usize = 24;
 
 const ALERT: u8 = 21;
-const APPLICATION_DATA: u8 = 23;
+pub(super) const APPLICATION_DATA: u8 = 23;
 
 /// The last flight that we sent, and when it is sent again.
 #[derive(Default)]

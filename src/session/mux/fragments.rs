@@ -159,12 +159,14 @@ fn append(out: &mut Vec<Vec<u8>>, record: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     const VERSION: [u8; 2] = [254, 253];
 
-    fn body(length: usize) -> Vec<u8> {
-        (0..length).map(|i| (i % 251) as u8).collect()
+    fn body(range: Range<usize>) -> impl Iterator<Item = u8> {
+        range.map(|i| (i % 251) as u8)
     }
 
     /// A datagram with the part of message `number` from `from` to `to`.
@@ -174,7 +176,7 @@ mod tests {
         content.extend_from_slice(&number.to_be_bytes());
         content.extend_from_slice(&(from as u32).to_be_bytes()[1..]);
         content.extend_from_slice(&((to - from) as u32).to_be_bytes()[1..]);
-        content.extend_from_slice(&body(length)[from..to]);
+        content.extend(body(from..to));
         let mut record = vec![HANDSHAKE, VERSION[0], VERSION[1], 0, 0, 0, 0, 0, 0, 0, 9];
         record.extend_from_slice(&(content.len() as u16).to_be_bytes());
         record.extend_from_slice(&content);

@@ -72,6 +72,11 @@ impl MuxHandle {
         self.channel.set_unheard(false);
     }
 
+    /// Bytes of data channels, and of what acknowledges them, that have come for the session, in their encrypted form.
+    pub(super) fn data_bytes(&self) -> u64 {
+        self.channel.data_bytes()
+    }
+
     /// The peer has not been heard for so long that nothing may be sent to it until it restarts ICE (RFC 7675 section 5.1).
     pub(super) fn consent_expired(&self) {
         self.channel.set_unheard(true);

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
     time::Instant,
@@ -39,6 +39,8 @@ pub(super) struct Channel {
     closed: AtomicBool,
     /// The peer's consent to be sent to has expired.
     unheard: AtomicBool,
+    /// Of DTLS application data, handed over so far.
+    data_bytes: AtomicU64,
     /// One for each family, as the peer connection has a socket for each.
     queues: [Mutex<Queue>; 2],
     ssrcs: Mutex<Ssrcs>,
@@ -69,6 +71,10 @@ impl Channel {
     /// Sends nothing any more (RFC 7675 section 5.1), or sends again.
     pub(super) fn set_unheard(&self, unheard: bool) {
         self.unheard.store(unheard, Relaxed);
+    }
+
+    pub(super) fn data_bytes(&self) -> u64 {
+        self.data_bytes.load(Relaxed)
     }
 
     pub(super) fn peer(&self) -> MutexGuard<'_, Peer> {
@@ -264,7 +270,12 @@ impl AsyncUdpSocket for VirtualSocket {
             *meta = RecvMeta::default();
             (meta.addr, meta.len, meta.stride) = (from, length, length.max(1));
             count += 1;
-            queue.after_handshake = datagram.first().is_some_and(|&first| flight::is_dtls(first));
+            let first = datagram.first().copied().unwrap_or_default();
+            let is_data = first == flight::APPLICATION_DATA;
+            if is_data {
+                self.membership.channel.data_bytes.fetch_add(length as u64, Relaxed);
+            }
+            queue.after_handshake = flight::is_dtls(first) && !is_data;
             if queue.pool.len() < POOL {
                 queue.pool.push(datagram);
             }

@@ -4,6 +4,7 @@
 
 mod channels;
 pub(crate) mod doc;
+mod offer;
 mod openapi;
 mod signaling;
 mod status;
@@ -16,7 +17,7 @@ use axum::{
     http::{HeaderMap, Method, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
-    routing::{MethodRouter, get},
+    routing::{MethodRouter, get, post},
 };
 
 use super::{
@@ -27,7 +28,7 @@ use super::{
     metrics, page,
     problem::Refusal,
     site::Site,
-    table::{Table, Target},
+    table::Table,
     uri::normalise_path,
     whip,
 };
@@ -42,6 +43,7 @@ pub(crate) fn routes(table: Arc<Table>) -> Router<Arc<Table>> {
             "/api/v1/channels/{id}",
             get(channels::one).delete(channels::stop).fallback(async || Refusal::Method { allow: "DELETE, GET, HEAD" }),
         )
+        .route("/offer", post(offer::exchange).fallback(async || Refusal::Method { allow: "POST" }))
         .route("/api/v1/status", read_only(get(status::status)))
         .route("/metrics", read_only(get(metrics::metrics)))
         .route("/status", read_only(get(page::status)))
@@ -66,7 +68,7 @@ async fn endpoints_first(
     next: Next,
 ) -> Response {
     match table.find(&normalise_path(request.uri().path())) {
-        Ok(Target::Endpoint(_) | Target::Session(..)) => whip::serve(State(table), limits, peer, request).await,
+        Ok(_) => whip::serve(State(table), limits, peer, request).await,
         Err(_) => next.run(request).await,
     }
 }

@@ -11,7 +11,7 @@ use utoipa::{
     openapi::security::{Http, HttpAuthScheme, SecurityScheme},
 };
 
-use super::{BridgeServer, channels, doc, signaling, status};
+use super::{BridgeServer, channels, doc, offer, signaling, status};
 use crate::signaling::{health, metrics, problem::Problem};
 
 #[derive(OpenApi)]
@@ -26,6 +26,7 @@ use crate::signaling::{health, metrics, problem::Problem};
         signaling::publish,
         signaling::endpoint,
         signaling::preflight,
+        offer::exchange,
         signaling::session,
         signaling::update,
         signaling::end,

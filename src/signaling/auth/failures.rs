@@ -243,7 +243,7 @@ mod tests {
     #[tokio::test]
     async fn memory_is_bounded_whatever_comes() {
         let gate = gate(&FakeRelativeClock::default());
-        for number in 0..12_000_u32 {
+        for number in 0..(MOST_ADDRESSES as u32 + 100) {
             for _ in 0..21 {
                 status(&gate, Some("guess"), IpAddr::from(number.to_be_bytes())).await;
             }

@@ -60,6 +60,16 @@ pub enum ClientError {
         /// When it wants to be asked again.
         retry_after: Option<Duration>,
     },
+    /// It let us speak, and not into the channel.
+    #[error("{server} does not let us join: {message}")]
+    TurnedAway {
+        /// Which one.
+        server: ServerUrl,
+        /// What it said.
+        message: String,
+        /// What that means for another try.
+        verdict: Verdict,
+    },
     /// It said yes, with something that cannot be used.
     #[error("the reply of {server} cannot be used: {why}")]
     Reply {
@@ -98,6 +108,7 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } | Self::Timeout { .. } => Verdict::Retry(None),
             Self::Untrusted { .. } | Self::Redirect { .. } | Self::Reply { .. } => Verdict::Final,
+            Self::TurnedAway { verdict, .. } => *verdict,
             Self::Refused { status, retry_after, .. } => match status.as_u16() {
                 404 | 410 => Verdict::NoStream,
                 // 409: nobody publishes yet (draft-03); 408, 425, 429: not now.

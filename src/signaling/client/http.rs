@@ -9,7 +9,7 @@ use std::{
 
 use axum::body::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{HeaderMap, Method, Request, StatusCode, header};
+use hyper::{HeaderMap, Method, Request, StatusCode, header, http::request};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::{
@@ -59,6 +59,11 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
 }
 
+/// A connection.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// Sends requests.
 #[derive(Clone)]
 pub(super) struct Http {
@@ -106,11 +111,9 @@ impl Http {
 
     async fn exchange(&self, url: &ServerUrl, outgoing: Outgoing, with_token: bool) -> Result<Reply, ClientError> {
         let unusable = |why: String| ClientError::Reply { server: url.clone(), why };
-        let mut request = Request::builder()
-            .method(outgoing.method)
+        let mut request = self
+            .request(url, outgoing.method, with_token)
             .uri(url.path_and_query())
-            .header(header::HOST, url.host_field())
-            .header(header::USER_AGENT, concat!("webrtcbridge/", env!("CARGO_PKG_VERSION")))
             .header(header::CONNECTION, "close");
         if let Some(content_type) = outgoing.content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
@@ -118,17 +121,31 @@ impl Http {
         if let Some(tag) = outgoing.if_match {
             request = request.header(header::IF_MATCH, tag);
         }
-        if let (Some(token), true) = (&self.token, with_token) {
-            request = request.header(header::AUTHORIZATION, token);
-        }
         let request = request
             .body(Full::new(outgoing.body))
             .map_err(|error| unusable(format!("there is no request to make for it: {error}")))?;
 
+        round_trip(url, self.open(url).await?, request).await
+    }
+
+    /// What every request has in its head.
+    pub(super) fn request(&self, url: &ServerUrl, method: Method, with_token: bool) -> request::Builder {
+        let request = Request::builder()
+            .method(method)
+            .header(header::HOST, url.host_field())
+            .header(header::USER_AGENT, concat!("webrtcbridge/", env!("CARGO_PKG_VERSION")));
+        match (&self.token, with_token) {
+            (Some(token), true) => request.header(header::AUTHORIZATION, token),
+            _ => request,
+        }
+    }
+
+    /// A connection to the server, with TLS where its URL has it.
+    pub(super) async fn open(&self, url: &ServerUrl) -> Result<Box<dyn Stream>, ClientError> {
         let stream = connect(url).await?;
         match url.is_secure() {
-            true => round_trip(url, self.secure(url, stream).await?, request).await,
-            false => round_trip(url, stream, request).await,
+            true => Ok(Box::new(self.secure(url, stream).await?)),
+            false => Ok(Box::new(stream)),
         }
     }
 

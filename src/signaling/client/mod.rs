@@ -5,6 +5,8 @@
 //!                              └──── http: TCP, TLS, one bounded request ────┘
 //! ```
 //!
+//! `socket` is the client side of `/ws`: one peer among others in a channel.
+//!
 //! Beside it `fetch` makes the small requests that a server itself has to make, over the same HTTP.
 //!
 //! It speaks HTTP and knows nothing of peer connections. When to try again, and when to give up, is the caller's decision;
@@ -16,6 +18,7 @@ mod http;
 mod link;
 mod resource;
 mod retry_after;
+pub mod socket;
 mod target;
 mod tls;
 mod whep;

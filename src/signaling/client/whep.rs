@@ -71,15 +71,7 @@ impl WhepClient {
     pub fn new(config: &ClientConfig) -> Result<Self, String> {
         let tls = tls::config(config.trusted.as_deref())
             .map_err(|bad| format!("tls-certificate: {}: {}", bad.path.display(), bad.what))?;
-        let token = match &config.auth_token {
-            None => None,
-            Some(token) => {
-                let mut value = header::HeaderValue::try_from(format!("Bearer {token}"))
-                    .map_err(|_| "auth-token holds a character that HTTP cannot carry".to_owned())?;
-                value.set_sensitive(true); // not printed with the headers
-                Some(value)
-            }
-        };
+        let token = config.auth_token.as_deref().map(bearer).transpose()?;
         Ok(Self { http: Http::new(tls, token), server: config.server.clone() })
     }
 
@@ -133,6 +125,14 @@ impl WhepClient {
         let tag = text(headers, &header::ETAG).map(str::to_owned);
         Resource::new(self.http.clone(), url, with_token, link::ice_servers(fields), tag)
     }
+}
+
+/// A token as it is sent.
+pub(super) fn bearer(token: &str) -> Result<header::HeaderValue, String> {
+    let mut value = header::HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| "auth-token holds a character that HTTP cannot carry".to_owned())?;
+    value.set_sensitive(true); // not printed with the headers
+    Ok(value)
 }
 
 fn redirected(server: &ServerUrl, reply: &Reply) -> Result<ServerUrl, ClientError> {

@@ -79,7 +79,7 @@ where
     loop {
         let frame = tokio::select! {
             frame = timeout(SILENCE, stream.next()) => frame,
-            () = member.session_ended() => continue,
+            () = member.session_news() => continue,
             _ = open.changed() => {
                 outbox.push(ServerMessage::Closed { reason: "shutdown".into() }.to_json(None).into());
                 return End::Close { code: close_code::AWAY, reason: "the server is closing" };

@@ -3,7 +3,10 @@
 
 mod audience;
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use axum::extract::ws::Utf8Bytes;
 
@@ -14,7 +17,10 @@ use super::{
     protocol::{ChannelEntry, IceServerEntry, JoinRole, Mode, RelayedCandidate, ServerMessage},
     request::{Signal, Trickled},
 };
-use crate::channel::{ChannelId, Credential, Presence};
+use crate::{
+    channel::{ChannelId, Credential, Presence},
+    signaling::viewing::{NoSeat, Seat, Seats},
+};
 
 /// Peers of one channel: each gets descriptions and candidates of each.
 const MOST_PEERS: usize = 16;
@@ -26,6 +32,8 @@ pub(super) struct Hub {
     rooms: HashMap<ChannelId, Room>,
     last: u64,
     audience: Audience,
+    /// Taken by viewers, here and elsewhere.
+    seats: Arc<Seats>,
     /// Told to all who join.
     ice_servers: Vec<IceServerEntry>,
 }
@@ -55,6 +63,8 @@ pub(super) struct Place {
     told_viewers: Option<u32>,
     /// Dropped with the place, also with the hub locked: the registry's lock comes after the hub's.
     _presence: Presence,
+    /// A viewer's.
+    _seat: Option<Seat>,
 }
 
 /// Who wants to enter what.
@@ -87,8 +97,8 @@ pub(super) enum HubError {
     AlreadyJoined(ChannelId),
     #[error("the channel has {MOST_PEERS} peers already")]
     Full,
-    #[error("this server has {0} viewers already, which is the most that it serves")]
-    NoSeat(u32),
+    #[error(transparent)]
+    NoSeat(#[from] NoSeat),
     #[error("nobody else is in the channel yet")]
     Alone,
     #[error("there are several others in the channel: say to whom")]
@@ -101,8 +111,8 @@ pub(super) enum HubError {
 
 impl Hub {
     /// Without anybody.
-    pub(super) fn new(audience: Audience, ice_servers: Vec<IceServerEntry>) -> Self {
-        Self { audience, ice_servers, ..Self::default() }
+    pub(super) fn new(audience: Audience, seats: Arc<Seats>, ice_servers: Vec<IceServerEntry>) -> Self {
+        Self { audience, seats, ice_servers, ..Self::default() }
     }
 
     /// Adds a connection, in no channel.
@@ -131,7 +141,7 @@ impl Hub {
         }
         match role {
             JoinRole::Peer if self.peers(channel).count() >= MOST_PEERS => Err(HubError::Full),
-            JoinRole::Viewer => self.has_seat(),
+            JoinRole::Viewer => Ok(self.seats.check()?),
             _ => Ok(()),
         }
     }
@@ -145,6 +155,7 @@ impl Hub {
         reply_to: Option<u64>,
     ) -> Result<(), HubError> {
         self.may_join(id, &entry.channel, entry.role)?;
+        let seat = (entry.role == JoinRole::Viewer).then(|| self.seats.take()).transpose()?;
         let mode = self.mode(&entry);
         let ice_servers = self.ice_servers.clone();
         let Some(member) = self.members.get_mut(&id) else { return Err(HubError::NotJoined) };
@@ -160,6 +171,7 @@ impl Hub {
             credential,
             told_viewers,
             _presence: presence,
+            _seat: seat,
         };
         member.place = Some(place);
         let joined = ServerMessage::Joined { channel: channel.to_string(), peer: peer.clone(), mode, ice_servers };

@@ -6,6 +6,8 @@ use std::{
     time::SystemTime,
 };
 
+use tokio::sync::oneshot;
+
 use super::{
     Shared,
     hub::{Entry, Hub, HubError, MemberId},
@@ -13,12 +15,12 @@ use super::{
     news,
     outbox::Outbox,
     protocol::{Code, JoinRole, Mode, ServerMessage},
-    publishing::{Answered, Publisher},
     refused::Refused,
     request::{self, Request, Signal},
+    served::{Answered, News, Served},
 };
 use crate::{
-    channel::{ChannelId, Credential, KeyFit, NewChannel, Visitor},
+    channel::{ChannelId, Credential, KeyFit, NewChannel, Presence, Visitor},
     signaling::auth::{Ask, Role},
 };
 
@@ -38,14 +40,15 @@ pub(super) struct Member {
     token: Option<String>,
     /// Channels that this connection has made, the last one last, and who it is there.
     own: Vec<(ChannelId, Credential)>,
-    publisher: Option<Publisher>,
+    /// A publisher's or a viewer's session with the server, and who tells when the place in the channel is gone.
+    served: Option<(Served, oneshot::Receiver<()>)>,
 }
 
 impl Member {
     pub(super) fn new(shared: Arc<Shared>, outbox: Outbox, remote: SocketAddr, token: Option<String>) -> Self {
         let id = shared.hub().connect(outbox.clone());
         let pace = shared.limits.of_connection();
-        Self { shared, id, outbox, pace, remote, token, own: Vec::new(), publisher: None }
+        Self { shared, id, outbox, pace, remote, token, own: Vec::new(), served: None }
     }
 
     /// Counts a frame that came.
@@ -87,6 +90,7 @@ impl Member {
             Request::Alias(name) => self.alias(name, id).map(|()| None),
             Request::Chat(text) => self.chat(text, id).await.map(|()| None),
             Request::List => self.list().await.map(Some),
+            Request::Layer(layer) => self.choose(layer).map(Some),
             Request::Stop(channel) => self.stop(channel).await.map(Some),
         }
     }
@@ -131,23 +135,27 @@ impl Member {
         let visitor = if role == JoinRole::Viewer { Visitor::Viewer } else { Visitor::Member };
         let presence = self.shared.registry.enter(&channel, visitor).await?;
         let is_live = self.shared.registry.get(&channel).await.is_some_and(|info| info.is_live);
-        if role == JoinRole::Publisher {
-            let endpoint = self.shared.publishing.clone();
-            self.publisher = Some(Publisher::new(endpoint, channel.clone(), self.remote, credential));
-        }
+        let (left, gone) = oneshot::channel();
+        let presence = Presence::new(move || {
+            drop(presence);
+            let _ = left.send(()); // nobody listens who has no session
+        });
         let entry = Entry { channel: channel.clone(), role, is_direct, credential, is_live };
-        let joined = self.hub().join(self.id, entry, presence, id);
-        if joined.is_err() {
-            self.publisher = None;
-        }
-        joined?;
+        self.hub().join(self.id, entry, presence, id)?;
+        let endpoint = match role {
+            JoinRole::Publisher => Some(&self.shared.publishing),
+            JoinRole::Viewer => Some(&self.shared.viewing),
+            JoinRole::Peer => None,
+        };
+        self.served =
+            endpoint.map(|endpoint| (Served::new(endpoint.clone(), channel.clone(), self.remote, credential), gone));
         self.settle(&channel, role).await;
         Ok(())
     }
 
     async fn leave(&mut self) -> Result<ServerMessage, Refused> {
         let left = self.hub().leave(self.id).map(|place| (place.channel.clone(), place.role));
-        self.unpublish().await;
+        self.end_session().await;
         let (channel, role) = left.ok_or(HubError::NotJoined)?;
         self.settle(&channel, role).await;
         Ok(ServerMessage::Closed { reason: "left".into() })
@@ -171,29 +179,24 @@ impl Member {
         match (role, &to, &signal) {
             // To the server.
             (JoinRole::Publisher, None, _) => (),
-            (JoinRole::Viewer, None, Signal::Offer(_)) => return self.watch(),
-            (JoinRole::Viewer, None, _) if mode == Mode::Forward => return self.watch(),
+            // Whom the publisher's page serves, or should have, is the server's from now on.
+            (JoinRole::Viewer, None, Signal::Offer(_)) => self.hub().fall_back(self.id),
+            (JoinRole::Viewer, None, _) if mode == Mode::Forward => (),
             _ => return Ok(self.hub().relay(self.id, to, signal)?),
         }
-        let Some(publisher) = &mut self.publisher else { return Err(HubError::NotJoined.into()) };
+        let Some((served, _)) = &mut self.served else { return Err(HubError::NotJoined.into()) };
         match signal {
             Signal::Offer(sdp) => {
-                let Answered { answer, candidates } = publisher.offer(sdp).await?;
+                let Answered { answer, candidates } = served.offer(sdp).await?;
                 self.tell(&answer, id);
                 for candidate in candidates {
                     self.tell(&ServerMessage::Candidate(candidate), None);
                 }
                 Ok(())
             }
-            Signal::Candidate(trickled) => publisher.trickle(trickled).await,
-            Signal::Answer(_) => Err(Refused::new(Code::BadState, "the server has offered nothing to a publisher")),
+            Signal::Candidate(trickled) => served.trickle(trickled).await,
+            Signal::Answer(_) => Err(Refused::new(Code::BadState, "the server has offered nothing")),
         }
-    }
-
-    /// A viewer wants media from the server.
-    fn watch(&mut self) -> Result<(), Refused> {
-        self.hub().fall_back(self.id);
-        Err(Refused::new(Code::Unsupported, "this server does not send media to viewers"))
     }
 
     fn alias(&mut self, name: String, id: Option<u64>) -> Result<(), Refused> {
@@ -216,6 +219,11 @@ impl Member {
         Ok(self.hub().chat(self.id, text, at, id)?)
     }
 
+    fn choose(&self, layer: Option<usize>) -> Result<ServerMessage, Refused> {
+        let (served, _) = self.served.as_ref().ok_or(HubError::NotJoined)?;
+        served.choose(layer)
+    }
+
     async fn list(&self) -> Result<ServerMessage, Refused> {
         self.admit_to_take_part(None).await?;
         self.hub().follow_list(self.id);
@@ -236,7 +244,7 @@ impl Member {
         }
         self.own.retain(|(own, _)| *own != channel);
         if here.as_ref() == Some(&channel) {
-            self.unpublish().await;
+            self.end_session().await;
         }
         // The others are told when the registry's news come; by now there may be a new channel of this name.
         Ok(ServerMessage::Closed { reason: STOPPED.into() })
@@ -244,7 +252,9 @@ impl Member {
 
     /// Who made the channel, publishes on it or has its key may; and admins.
     async fn may_stop(&self, channel: &ChannelId, here: Option<&ChannelId>) -> Result<(), Refused> {
-        let publishes = here == Some(channel) && self.publisher.as_ref().is_some_and(Publisher::is_live);
+        let is_publisher = self.hub().place(self.id).is_ok_and(|place| place.role == JoinRole::Publisher);
+        let is_live = self.served.as_ref().is_some_and(|(served, _)| served.is_live());
+        let publishes = here == Some(channel) && is_publisher && is_live;
         let key_fits = match &self.token {
             Some(token) => self.shared.registry.key_fits(channel, Some(token)).await == KeyFit::Right,
             None => false,
@@ -278,19 +288,28 @@ impl Member {
         }
     }
 
-    /// Returns when the publisher's session has ended by itself, and has been told.
-    pub(super) async fn session_ended(&mut self) {
-        let Some(publisher) = &mut self.publisher else { return std::future::pending().await };
-        let reason = publisher.ended().await;
-        // Who is out of the channel has been told already.
-        if self.hub().place(self.id).is_ok() {
-            self.tell(&ServerMessage::Closed { reason }, None);
+    /// Returns when there was news of the session, and it has been told; or when the channel has ended, and the session with
+    /// it.
+    pub(super) async fn session_news(&mut self) {
+        let Some((served, gone)) = &mut self.served else { return std::future::pending().await };
+        tokio::select! {
+            news = served.news() => {
+                let message = match news {
+                    News::Ended(reason) => ServerMessage::Closed { reason },
+                    News::Layers(layers) => layers,
+                };
+                // Who is out of the channel has been told already.
+                if self.hub().place(self.id).is_ok() {
+                    self.tell(&message, None);
+                }
+            }
+            _ = gone => self.end_session().await,
         }
     }
 
-    async fn unpublish(&mut self) {
-        if let Some(mut publisher) = self.publisher.take() {
-            publisher.close().await;
+    async fn end_session(&mut self) {
+        if let Some((mut served, _)) = self.served.take() {
+            served.close().await;
         }
     }
 
@@ -298,7 +317,7 @@ impl Member {
     pub(super) async fn vanish(mut self) {
         let place = self.hub().place(self.id).map(|place| (place.channel.clone(), place.role));
         self.hub().disconnect(self.id);
-        self.unpublish().await;
+        self.end_session().await;
         if let Ok((channel, role)) = place {
             self.settle(&channel, role).await;
         }

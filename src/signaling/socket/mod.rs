@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   frames ──▶ connection ──▶ member ──▶ request ──▶ protocol     one client: its frames, its messages, their types
-//!                 ▲ outbox      │  └──▶ publishing ──▶ whip::accept, SignaledSession
+//!                 ▲ outbox      │  └──▶ served ──▶ whip::accept, SignaledSession
 //!                 │             ▼
 //!                 └─────────── hub ◀── news ◀── Registry          who is where; what goes to whom
 //! ```
@@ -18,11 +18,11 @@ mod member;
 mod news;
 mod outbox;
 mod protocol;
-mod publishing;
 mod redescribe;
 mod refused;
 mod request;
 mod schema;
+mod served;
 mod unused;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +50,7 @@ use super::{
     places::NoPlace,
     problem::Refusal,
     table::{Endpoint, Table},
+    viewing::Seats,
 };
 use crate::channel::Registry;
 
@@ -76,6 +77,8 @@ struct Shared {
     gate: Arc<dyn Gate>,
     /// Where WHIP's offers go too.
     publishing: Arc<Endpoint>,
+    /// And WHEP's.
+    viewing: Arc<Endpoint>,
     /// Lock order: before the registry's.
     hub: Mutex<Hub>,
     limits: Limits,
@@ -92,6 +95,10 @@ pub(crate) struct SocketsConfig {
     pub(crate) gate: Arc<dyn Gate>,
     /// Where publishers go.
     pub(crate) publishing: Arc<Endpoint>,
+    /// Where viewers go.
+    pub(crate) viewing: Arc<Endpoint>,
+    /// Places for viewers, those of WHEP too.
+    pub(crate) seats: Arc<Seats>,
     pub(crate) audience: Audience,
     /// STUN and TURN servers that clients are told of.
     pub(crate) ice_servers: Vec<IceServer>,
@@ -107,13 +114,14 @@ impl Shared {
 impl Sockets {
     /// What the registry tells is passed on by a task of `runtime`.
     pub(crate) fn new(runtime: &Handle, config: SocketsConfig) -> Self {
-        let SocketsConfig { registry, gate, publishing, audience, ice_servers } = config;
+        let SocketsConfig { registry, gate, publishing, viewing, seats, audience, ice_servers } = config;
         let changes = registry.changes();
         let shared = Arc::new(Shared {
             registry,
             gate,
             publishing,
-            hub: Mutex::new(Hub::new(audience, ice_servers.iter().map(IceServerEntry::from).collect())),
+            viewing,
+            hub: Mutex::new(Hub::new(audience, seats, ice_servers.iter().map(IceServerEntry::from).collect())),
             limits: Limits::default(),
             counters: Counters::default(),
             settling: AsyncMutex::default(),

@@ -80,6 +80,12 @@ pub(super) enum ClientMessage {
     },
     /// Asks for the channels; answered by `channels`, now and at each change.
     List {},
+    /// Chooses the most that a viewer whom the server serves wants to get; answered by `layers`.
+    Layer {
+        /// The id of a layer; null: what the network carries.
+        #[schemars(length(max = 64))]
+        layer: Option<String>,
+    },
     /// Ends a channel that one has made, or publishes on; with the admin token, any. Answered by `closed`.
     Stop {
         /// Its id; without it the channel that one is in, or has made last.
@@ -213,9 +219,15 @@ pub(crate) enum ServerMessage {
         /// So many.
         count: u32,
     },
+    /// The layers of the video that a viewer gets from the server, and could get instead.
+    Layers {
+        /// The smallest first.
+        layers: Vec<LayerEntry>,
+    },
     /// One is no longer in the channel, or its session is over.
     Closed {
-        /// `left`, `stopped`, `replaced`, `ended` (for viewers: the broadcast is over), `shutdown`, or words of the session.
+        /// `left`, `stopped`, `replaced`, `ended` (for viewers: the broadcast is over), `shutdown`; for viewers who are
+        /// still in the channel and may offer anew: `changed` (to another codec), `lost`; or words of the session.
         reason: String,
     },
     /// A message was not acted on.
@@ -264,6 +276,18 @@ impl std::fmt::Debug for IceServerEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "IceServerEntry({})", self.urls)
     }
+}
+
+/// One of the layers of a video.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct LayerEntry {
+    /// Its id.
+    pub(super) id: String,
+    /// Of its pictures, once they have told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) height: Option<u16>,
+    /// Bits per second.
+    pub(super) bitrate: u64,
 }
 
 /// How media goes.

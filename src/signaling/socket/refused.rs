@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     channel::{CreateError, EnterError},
-    signaling::{answerer::IceRefused, problem::Refusal},
+    signaling::{
+        answerer::{AnswerError, IceRefused},
+        problem::Refusal,
+    },
 };
 
 /// A code for programs, and words for people.
@@ -70,7 +73,9 @@ impl From<IceRefused> for Refused {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
+        let is_not_live = matches!(refusal, Refusal::Answer(AnswerError::NotLive));
         let code = match refusal.status().as_u16() {
+            409 if is_not_live => Code::NotFound, // the list tells when there is
             400 | 413 | 415 => Code::BadMessage,
             401 => Code::Unauthorized,
             403 => Code::Forbidden,

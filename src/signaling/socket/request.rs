@@ -21,6 +21,7 @@ pub(super) enum Request {
     Alias(String),
     Chat(String),
     List,
+    Layer(Option<usize>),
     Stop(Option<ChannelId>),
 }
 
@@ -116,6 +117,7 @@ impl Request {
                 Self::Chat(words("text", at_most("text", text, MAX_CHAT)?)?)
             }
             ClientMessage::List {} => Self::List,
+            ClientMessage::Layer { layer } => Self::Layer(layer.map(|layer| self::layer(&layer)).transpose()?),
             ClientMessage::Stop { channel } => Self::Stop(channel.map(|channel| channel_id(&channel)).transpose()?),
         })
     }
@@ -153,6 +155,11 @@ fn token(field: &str, text: String, most: usize) -> Result<String, String> {
 
 fn channel_id(text: &str) -> Result<ChannelId, String> {
     text.parse().map_err(|error| format!("channel: {error}"))
+}
+
+/// Layers have their places as ids.
+fn layer(id: &str) -> Result<usize, String> {
+    id.parse().map_err(|_| "layer: is no layer's id".to_owned())
 }
 
 /// Peers have ids of the form of a channel's.
@@ -228,6 +235,8 @@ mod tests {
         assert_eq!(read(r#"{"type":"join","channel":"live","role":"viewer","p2p":false}"#).1, join);
         assert_eq!(read(r#"{"type":"leave"}"#).1, Request::Leave);
         assert_eq!(read(r#"{"type":"list","id":0}"#), (Some(0), Request::List));
+        assert_eq!(read(r#"{"type":"layer","layer":"2"}"#).1, Request::Layer(Some(2)));
+        assert_eq!(read(r#"{"type":"layer","layer":null}"#).1, Request::Layer(None));
         assert_eq!(read(r#"{"type":"stop"}"#).1, Request::Stop(None));
         assert_eq!(read(r#"{"type":"stop","channel":"live"}"#).1, Request::Stop(Some(live)));
         assert_eq!(read(r#"{"type":"alias","name":"Ann"}"#).1, Request::Alias("Ann".into()));
@@ -284,6 +293,7 @@ mod tests {
             (r#"{"type":"candidate","sdpMid":"a b"}"#, "sdpMid: "),
             (r#"{"type":"candidate","sdpMLineIndex":70000}"#, "sdpMLineIndex: "),
             (r#"{"type":"candidate","usernameFragment":"x"}"#, "usernameFragment: "),
+            (r#"{"type":"layer","layer":"hd"}"#, "layer: is no"),
             (r#"{"type":"alias","name":" "}"#, "name: is empty"),
             (r#"{"type":"alias","name":"a\nb"}"#, "name: has control"),
             (r#"{"type":"chat","text":""}"#, "text: is empty"),

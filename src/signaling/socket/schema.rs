@@ -63,7 +63,8 @@ mod tests {
                 })
                 .collect()
         };
-        let client = ["create", "join", "leave", "offer", "answer", "candidate", "alias", "chat", "list", "stop"];
+        let client =
+            ["create", "join", "leave", "offer", "answer", "candidate", "alias", "chat", "list", "layer", "stop"];
         assert_eq!(types("ClientMessage"), client);
         let server = [
             "created",
@@ -78,6 +79,7 @@ mod tests {
             "chat-left",
             "channels",
             "viewers",
+            "layers",
             "closed",
             "error",
         ];

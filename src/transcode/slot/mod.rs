@@ -5,7 +5,8 @@
 
 use gst::{glib, subclass::prelude::*};
 
-use super::{ChainError, Settings, candidates::Candidates, unit::Tuning};
+use super::{ChainError, candidates::Candidates, unit::Tuning};
+use crate::codec::Codec;
 
 mod imp;
 mod replacement;
@@ -17,12 +18,18 @@ glib::wrapper! {
         @implements gst::ChildProxy;
 }
 
+/// What is to be encoded as what.
+pub(super) struct Encode<'a> {
+    /// `auto`, `hardware`, `software` or the name of an encoder's factory.
+    pub(super) choice: &'a str,
+    pub(super) codec: Codec,
+    pub(super) tuning: Tuning,
+}
+
 impl Slot {
-    /// Makes it with the best encoder in it. `frame_rate` as far as it is known before the first frame.
-    pub(super) fn build(settings: &Settings, frame_rate: Option<f64>) -> Result<Self, ChainError> {
-        let tuning =
-            Tuning { bitrate: settings.video_bitrate, keyframe_interval: settings.keyframe_interval, frame_rate };
-        let mut candidates = Candidates::of(&settings.encoder, settings.video_codec)?;
+    /// Makes it with the best encoder in it.
+    pub(super) fn build(Encode { choice, codec, tuning }: Encode<'_>) -> Result<Self, ChainError> {
+        let mut candidates = Candidates::of(choice, codec)?;
         let unit = candidates.first(&tuning)?;
         let slot: Self = glib::Object::new();
         slot.imp().begin(unit, candidates, tuning);

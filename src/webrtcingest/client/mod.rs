@@ -2,10 +2,9 @@
 //!
 //! A task on the HTTP runtime; everything of a session runs on the media runtime. How a session is made is in `attempt`,
 //! what the server is asked while it is there in `upkeep`; when to try again is `reconnect`'s decision, what the user is
-//! told `notices`'.
+//! told `bridge`'s notices'.
 
 mod attempt;
-mod notices;
 mod reconnect;
 mod upkeep;
 
@@ -23,11 +22,11 @@ use tokio::{runtime::Handle, sync::watch};
 
 use self::{
     attempt::attempt,
-    notices::{Notices, State},
     reconnect::{Next, Outcome, Reconnect},
     upkeep::{Request, Upkeep},
 };
 use crate::{
+    bridge::{CallState as State, Notices},
     rtp::Crossing,
     session::{ConnectionState, EndReason, Session, SessionConfig},
     signaling::client::{Resource, WhepClient},
@@ -83,7 +82,7 @@ impl Client {
         let (alive, gone) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let url = parts.url.clone();
-        let notices = Notices::new(parts.element.clone(), url.clone());
+        let notices = Notices::new(parts.element.upgrade(), url.clone());
         http.spawn(Task { parts, shared: shared.clone(), notices, alive }.run(stopped));
         Self { url, stop, gone: Mutex::new(gone), shared }
     }

@@ -59,7 +59,8 @@ impl Driver for Firefox {
     fn command(&self, name: &str, parameters: &Value) -> Value {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let mut result = connection.command(&format!("WebDriver:{name}"), parameters);
-        result["value"].take()
+        // Some results are objects, the others have a name.
+        if result.get("value").is_some() { result["value"].take() } else { result }
     }
 
     fn console(&self) -> String {

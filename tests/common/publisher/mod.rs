@@ -4,7 +4,7 @@
 //! Media starts with a keyframe once connected, as a browser's encoder does; a PLI makes it jump to the next keyframe.
 
 mod feed;
-mod sdp;
+pub mod sdp;
 
 use std::{
     sync::{

@@ -49,7 +49,7 @@ pub(super) fn offered_payload_type(offer: &str, encoding: &str, parameter: &str)
     })
 }
 
-pub(super) fn set_remote_description(webrtc: &gst::Element, kind: gst_webrtc::WebRTCSDPType, sdp: &str) {
+pub fn set_remote_description(webrtc: &gst::Element, kind: gst_webrtc::WebRTCSDPType, sdp: &str) {
     let sdp = gst_sdp::SDPMessage::parse_buffer(sdp.as_bytes()).expect("SDP");
     let description = gst_webrtc::WebRTCSessionDescription::new(kind, sdp);
     let promise = gst::Promise::new();
@@ -57,7 +57,7 @@ pub(super) fn set_remote_description(webrtc: &gst::Element, kind: gst_webrtc::We
     promise.wait();
 }
 
-pub(super) fn local_description(webrtc: &gst::Element, kind: &str, candidates: bool) -> String {
+pub fn local_description(webrtc: &gst::Element, kind: &str, candidates: bool) -> String {
     let promise = gst::Promise::new();
     webrtc.emit_by_name::<()>(&format!("create-{kind}"), &[&None::<gst::Structure>, &promise]);
     assert_eq!(promise.wait(), gst::PromiseResult::Replied, "create-{kind}");

@@ -42,12 +42,16 @@ fn sockets() -> Sockets {
         gate: gate.clone(),
         answerer: Arc::new(Nobody),
         links: Vec::new(),
+        seating: None,
         most_sessions: 1,
     });
+    let endpoint = Arc::new(endpoint);
     let config = SocketsConfig {
         registry,
         gate,
-        publishing: Arc::new(endpoint),
+        publishing: endpoint.clone(),
+        viewing: endpoint,
+        seats: Arc::default(),
         audience: Audience::default(),
         ice_servers: Vec::new(),
     };

@@ -6,7 +6,7 @@
 
 use axum::extract::ws::Utf8Bytes;
 
-use super::{Entry, Hub, HubError, Member, MemberId, Place};
+use super::{Entry, Hub, Member, MemberId, Place};
 use crate::{
     channel::{ChannelId, Credential},
     signaling::socket::protocol::{JoinRole, Mode, ServerMessage},
@@ -32,17 +32,6 @@ pub(in crate::signaling::socket) struct Watched {
 const ENDED: &str = "ended";
 
 impl Hub {
-    /// Whether another viewer has room.
-    pub(super) fn has_seat(&self) -> Result<(), HubError> {
-        let is_viewer = |member: &&Member| member.place.as_ref().is_some_and(|place| place.role == JoinRole::Viewer);
-        let most = self.audience.max_viewers;
-        let taken = self.members.values().filter(is_viewer).count();
-        match most > 0 && u32::try_from(taken).is_ok_and(|taken| taken >= most) {
-            true => Err(HubError::NoSeat(most)),
-            false => Ok(()),
-        }
-    }
-
     /// How media will go to, or from, who enters.
     pub(super) fn mode(&self, entry: &Entry) -> Mode {
         let is_direct = match entry.role {
@@ -162,15 +151,21 @@ impl Hub {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::channel::Presence;
+    use crate::{
+        channel::Presence,
+        signaling::viewing::{NoSeat, Seats},
+    };
 
     use super::{
-        super::tests::{Someone, entry, id, offer},
+        super::{
+            HubError,
+            tests::{Someone, entry, id, offer},
+        },
         *,
     };
 
     fn hub(p2p_viewers: u32) -> Hub {
-        Hub::new(Audience { max_viewers: 0, p2p_viewers }, Vec::new())
+        Hub::new(Audience { max_viewers: 0, p2p_viewers }, Seats::new(0), Vec::new())
     }
 
     fn viewer(hub: &mut Hub) -> (Someone, Value, String) {
@@ -303,11 +298,11 @@ mod tests {
 
     #[test]
     fn viewers_are_bounded_over_all_channels() {
-        let mut hub = Hub::new(Audience { max_viewers: 2, p2p_viewers: 0 }, Vec::new());
+        let mut hub = Hub::new(Audience { max_viewers: 2, p2p_viewers: 0 }, Seats::new(2), Vec::new());
         let (_, first) = Someone::entered(&mut hub, entry("a", JoinRole::Viewer));
         assert_eq!(first["mode"], "forward");
         let (second, _) = Someone::entered(&mut hub, entry("b", JoinRole::Viewer));
-        assert_eq!(hub.may_join(MemberId(99), &id("c"), JoinRole::Viewer), Err(HubError::NoSeat(2)));
+        assert_eq!(hub.may_join(MemberId(99), &id("c"), JoinRole::Viewer), Err(HubError::NoSeat(NoSeat(2))));
         assert_eq!(hub.may_join(MemberId(99), &id("c"), JoinRole::Publisher), Ok(()));
         hub.disconnect(second.id);
         assert_eq!(hub.may_join(MemberId(99), &id("c"), JoinRole::Viewer), Ok(()));

@@ -1,0 +1,167 @@
+//! One connection to the other peer, from the first description to its end. Everything of it runs on the media runtime.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use tokio::{sync::watch, task::JoinError};
+
+use super::CallConfig;
+use crate::{
+    bridge::{Peer, hearing::Discard, run::what_is_sent},
+    session::{
+        ConnectionState, EndReason, Offering, Outlet, PacketSink, RemoteCandidate, RemoteIce, Session, SessionConfig,
+        SessionError, negotiate,
+    },
+    signaling::{SessionId, client::socket::SocketCandidate},
+};
+
+/// Candidates of the other peer that come before his answer: browsers have about a dozen.
+const MOST_EARLY: usize = 64;
+
+/// Why no connection came of a description.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TalkError {
+    #[error("the other peer's offer cannot be answered: {0}")]
+    Offer(SessionError),
+    #[error("the other peer's answer cannot be used: {0}")]
+    Answer(SessionError),
+    #[error("no offer could be made: {0}")]
+    Offering(SessionError),
+    #[error("the media thread is gone: {0}")]
+    Media(#[from] JoinError),
+}
+
+/// A connection, or one that is about to be. Dropping it ends it.
+pub(super) struct Talk {
+    peer: Peer,
+    id: SessionId,
+    offering: Option<Offering>,
+    session: Option<Session>,
+    early: Vec<SocketCandidate>,
+}
+
+impl Talk {
+    /// Answers an offer.
+    pub(super) async fn answer(
+        call: &CallConfig,
+        peer: &Peer,
+        is_local: bool,
+        offer: &str,
+    ) -> Result<(Self, String), TalkError> {
+        let config = session_config(call).await;
+        let id = SessionId::random();
+        let feed = peer.feed(id.as_str());
+        let sending = peer.sending();
+        let incoming = negotiate(offer, &config.codecs).unwrap_or_default();
+        let receives = feed.is_some() || sending.is_none();
+        let sends = what_is_sent(sending.as_ref(), &incoming, receives).await;
+        let sink = sink(feed.clone());
+        let offer = offer.to_owned();
+        let answering = call
+            .media
+            .spawn(async move { Box::pin(Session::exchange(&config, &offer, is_local, sends, |_| sink, ())).await });
+        let answered = answering.await?.map_err(TalkError::Offer)?;
+        peer.set_session(Some(answered.session.clone()));
+        if let Some(sending) = sending {
+            sending.answered(&answered);
+        }
+        if let Some(feed) = feed {
+            feed.begin(answered.session.keyframes(), answered.tracks);
+        }
+        let session = Some(answered.session);
+        Ok((Self { peer: peer.clone(), id, offering: None, session, early: Vec::new() }, answered.sdp))
+    }
+
+    /// Makes an offer.
+    pub(super) async fn offer(call: &CallConfig, peer: &Peer, is_local: bool) -> Result<(Self, String), TalkError> {
+        let config = session_config(call).await;
+        let offering = call.media.spawn(async move { Box::pin(Offering::new(&config, is_local)).await });
+        let offering = offering.await?.map_err(TalkError::Offering)?;
+        let sdp = offering.sdp().to_owned();
+        let id = SessionId::random();
+        Ok((Self { peer: peer.clone(), id, offering: Some(offering), session: None, early: Vec::new() }, sdp))
+    }
+
+    /// Takes the answer to our offer.
+    pub(super) async fn answered(&mut self, call: &CallConfig, answer: String) -> Result<(), TalkError> {
+        let Some(offering) = self.offering.take() else { return Ok(()) };
+        let feed = self.peer.feed(self.id.as_str());
+        let sink = sink(feed.clone());
+        let begin = move |session: Session, tracks| {
+            if let Some(feed) = feed {
+                feed.begin(session.keyframes(), tracks);
+            }
+        };
+        let answering = call.media.spawn(async move { Box::pin(offering.answered(&answer, sink, begin, ())).await });
+        let session = answering.await?.map_err(TalkError::Answer)?;
+        self.peer.set_session(Some(session.clone()));
+        self.session = Some(session);
+        for candidate in std::mem::take(&mut self.early) {
+            self.trickle(candidate).await;
+        }
+        Ok(())
+    }
+
+    /// Takes a candidate of the other peer's.
+    pub(super) async fn trickle(&mut self, candidate: SocketCandidate) {
+        let Some(session) = &self.session else {
+            if self.early.len() < MOST_EARLY {
+                self.early.push(candidate);
+            }
+            return;
+        };
+        let SocketCandidate { candidate, mid, ufrag, .. } = candidate;
+        // The last one says only that it is the last.
+        let Some(line) = candidate.filter(|line| !line.is_empty()) else { return };
+        let told = RemoteIce { ufrag, password: None, candidates: vec![RemoteCandidate { mid, line }] };
+        if let Err(error) = session.update_ice(told).await {
+            tracing::debug!(%error, "a candidate of the other peer is not taken");
+        }
+    }
+
+    /// Addresses that this machine has got meanwhile.
+    pub(super) async fn new_candidates(&self) -> Vec<SocketCandidate> {
+        let Some(session) = &self.session else { return Vec::new() };
+        let Some(news) = session.new_candidates().await else { return Vec::new() };
+        let (mid, ufrag) = (news.mid, news.ufrag);
+        let candidate = |line| SocketCandidate {
+            candidate: Some(line),
+            mid: mid.clone(),
+            m_line_index: None,
+            ufrag: Some(ufrag.clone()),
+        };
+        news.candidates.into_iter().map(candidate).collect()
+    }
+
+    /// Follows the connection's state; nothing as long as there is none.
+    pub(super) fn states(&self) -> Option<watch::Receiver<ConnectionState>> {
+        self.session.as_ref().map(Session::states)
+    }
+
+    /// Ends it. Whether any media has come or gone.
+    pub(super) async fn end(self, call: &CallConfig, reason: EndReason) -> bool {
+        let Some(session) = self.session else { return false };
+        self.peer.set_session(None);
+        let sent = |outlet: &Outlet| outlet.stats().tracks.iter().flatten().any(|track| track.packets > 0);
+        let had_media = session.last_media().is_some() || session.outlet().is_some_and(sent);
+        let _ = call.media.spawn(async move { session.close(reason).await }).await;
+        had_media
+    }
+}
+
+/// With the codecs that are of use now.
+async fn session_config(call: &CallConfig) -> SessionConfig {
+    let mut config = call.session.clone();
+    let codecs = call.codecs.clone();
+    // A caps query goes wherever the pipeline leads.
+    if let Ok(codecs) = tokio::task::spawn_blocking(move || codecs()).await {
+        config.codecs = codecs;
+    }
+    config
+}
+
+fn sink(feed: Option<crate::rtp::SessionFeed>) -> Arc<dyn PacketSink> {
+    match feed {
+        Some(feed) => Arc::new(feed),
+        None => Arc::new(Discard(Arc::new(AtomicU64::new(0)))),
+    }
+}

@@ -1,0 +1,488 @@
+//! The GObject shell: properties, templates, request pads, state changes, events.
+#![allow(missing_docs)] // the derive makes public accessors; each property is documented by its blurb
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use once_cell::sync::Lazy;
+
+use super::{
+    answerer::Watch,
+    ending::has_ended,
+    fanout::Fanout,
+    input::Input,
+    role::{Parts, Role},
+    session::Half,
+    settings::{EgressUri, ResolvedConnection, ResolvedSettings, Settings, Sink, parse_uri},
+    stats, templates,
+};
+use crate::{
+    bridge::{ConnectionState, Peer, properties},
+    codec::{Codec, MediaKind},
+    rtp, runtime,
+    session::{self, Mux, SessionConfig},
+    transcode::{self, Conversation},
+};
+
+pub(super) static CAT: Lazy<gst::DebugCategory> =
+    Lazy::new(|| gst::DebugCategory::new("webrtcegress", gst::DebugColorFlags::empty(), Some("Media to WebRTC peers")));
+
+/// Lock order: `inputs`, then `started`, then `settings`; each is held for a copy only, never over a push, a state change or
+/// a message.
+#[derive(Default, glib::Properties)]
+#[properties(wrapper_type = super::WebrtcEgress)]
+pub struct WebrtcEgress {
+    #[property(name = "uri", get = Self::redacted_uri, set, type = Option<String>, member = uri, nick = "URI",
+        blurb = "Where to serve viewers: whep(s)://HOST:PORT/PATH, port 0 picks a free one; or where to push to: whip(s)://HOST:PORT/PATH; or where to meet another peer: ws(s)://HOST:PORT/ws?channel=ID; a query is shown redacted")]
+    #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
+        nick = "Bearer token", blurb = "Bearer token that viewers must have, or that is sent to the server; shown redacted")]
+    #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
+        blurb = "STUN server that viewers are told of: stun://host:port")]
+    #[property(name = "turn-servers", get = Self::redacted_turn_servers, set, type = gst::Array, member = turn_servers,
+        nick = "TURN servers",
+        blurb = "TURN servers that viewers are told of: turn(s)://user:password@host:port?transport=udp; shown redacted")]
+    #[property(name = "video-codecs", get, set, type = gst::Array, member = video_codecs, nick = "Video codecs",
+        blurb = "Video codecs in order of preference; the first peer's choice of them holds for all")]
+    #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, nick = "Audio codecs",
+        blurb = "Audio codecs in order of preference; the first peer's choice of them holds for all")]
+    #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, maximum = 65535, nick = "UDP port",
+        blurb = "UDP port for the media of all sessions; 0 picks a free one")]
+    #[property(name = "ice-udp-port-range", get, set, type = Option<String>, member = ice_udp_port_range,
+        nick = "UDP port range", blurb = "from-to: takes the first free port of these; who sets the same range shares it")]
+    #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses,
+        nick = "Public addresses", blurb = "IP addresses to announce in place of this machine's")]
+    #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate,
+        nick = "TLS certificate", blurb = "PEM file with the certificate chain, for wheps://; or with certificates to trust beside the system's, for whips://")]
+    #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
+        nick = "TLS key", blurb = "PEM file with the private key, for wheps://")]
+    #[property(name = "encoder", get, set, type = String, member = encoder, default = Some("auto"), nick = "Encoder",
+        blurb = "Video encoder: auto (the best hardware that works, else software), hardware, software, or the name of an encoder's factory")]
+    #[property(name = "video-bitrate", get, set = Self::set_video_bitrate, type = u32, member = video_bitrate, nick = "Video bitrate",
+        minimum = 1000, maximum = 2_000_000_000, default = 2_500_000, mutable_playing,
+        blurb = "Most that encoded video has, in bit/s; congestion control goes below")]
+    #[property(name = "audio-bitrate", get, set = Self::set_audio_bitrate, type = u32, member = audio_bitrate, nick = "Audio bitrate",
+        minimum = 6000, maximum = 510_000, default = 96_000, mutable_playing, blurb = "Bitrate of encoded audio in bit/s, where the codec has a choice")]
+    #[property(name = "max-viewers", get, set, type = u32, member = max_viewers, nick = "Most viewers",
+        blurb = "Viewers that are let in at once; 0 for no limit")]
+    #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, default = 10_000,
+        nick = "Connect timeout", blurb = "How long a peer has from the answer to being connected, in ms")]
+    settings: Mutex<Settings>,
+    #[property(name = "connection-state", get, type = ConnectionState, builder(ConnectionState::New).nick("Connection state").blurb("State of the connection; as a server connected while anybody watches"))]
+    state: Mutex<ConnectionState>,
+    inputs: Mutex<Vec<Arc<Input>>>,
+    started: Mutex<Option<Started>>,
+    eos_posted: AtomicBool,
+}
+
+/// What exists between READY→PAUSED and PAUSED→READY.
+struct Started {
+    role: Role,
+    mux: Arc<Mux>,
+    fanout: Arc<Fanout>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for WebrtcEgress {
+    const NAME: &'static str = "GstWebrtcEgress";
+    type Type = super::WebrtcEgress;
+    type ParentType = gst::Bin;
+    type Interfaces = (gst::URIHandler,);
+}
+
+impl ObjectImpl for WebrtcEgress {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
+            let mut properties = WebrtcEgress::derived_properties().to_vec();
+            properties.push(
+                glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                    .nick("Statistics")
+                    .blurb("Viewers, what each track is sent in, and what was dropped")
+                    .read_only()
+                    .build(),
+            );
+            properties
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        self.derived_set_property(id, value, pspec);
+    }
+
+    fn property(&self, id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "stats" => self.stats().to_value(),
+            _ => self.derived_property(id, pspec),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        let element = self.obj();
+        // Chains come and go, and GstBin would drop the flag with the last of them.
+        element.set_suppressed_flags(gst::ElementFlags::SOURCE | gst::ElementFlags::SINK);
+        element.set_element_flags(gst::ElementFlags::SINK);
+    }
+}
+
+impl GstObjectImpl for WebrtcEgress {}
+
+impl ElementImpl for WebrtcEgress {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: Lazy<gst::subclass::ElementMetadata> = Lazy::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "WebRTC egress",
+                "Sink/Network/WebRTC",
+                "Sends raw or encoded audio and video to viewers by WHEP, or to a WHIP server",
+                "The webrtcbridge authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(templates::templates);
+        &TEMPLATES
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        let kind = if template.name_template().starts_with("video") { MediaKind::Video } else { MediaKind::Audio };
+        let input = {
+            let mut inputs = lock(&self.inputs);
+            let taken = |name: &str| inputs.iter().any(|input| input.pad.name() == name);
+            let name = match name.filter(|name| !name.contains('%')) {
+                Some(name) => name.to_owned(),
+                None => (0..).map(|number| format!("{kind}_{number}")).find(|name| !taken(name))?,
+            };
+            if taken(&name) {
+                gst::warning!(CAT, imp = self, "there is a pad {name} already");
+                return None;
+            }
+            let input = Input::new(&self.obj(), kind, template, &name)?;
+            inputs.push(input.clone());
+            input
+        };
+        if let Some(fanout) = self.fanout() {
+            input.start(&fanout);
+        }
+        let _ = input.pad.set_active(true);
+        self.obj().add_pad(&input.pad).ok()?;
+        Some(input.pad.clone().upcast())
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        let input = {
+            let mut inputs = lock(&self.inputs);
+            let index = inputs.iter().position(|input| input.pad.upcast_ref::<gst::Pad>() == pad);
+            index.map(|index| inputs.remove(index))
+        };
+        let Some(input) = input else { return };
+        input.remove(&self.obj());
+        let _ = self.obj().remove_pad(&input.pad);
+        self.check_ending();
+    }
+
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::ReadyToPaused {
+            self.start()?;
+        }
+        let result = self.parent_change_state(transition);
+        match transition {
+            gst::StateChange::PausedToPlaying => {
+                if let Some(started) = &*lock(&self.started) {
+                    started.role.play();
+                }
+            }
+            gst::StateChange::PausedToReady => self.stop(),
+            gst::StateChange::ReadyToPaused if result.is_err() => self.stop(),
+            _ => {}
+        }
+        result
+    }
+
+    fn set_context(&self, context: &gst::Context) {
+        if let Some(peer) = Peer::of(context) {
+            lock(&self.settings).fill_in(&self.obj(), &peer);
+        }
+        self.parent_set_context(context);
+    }
+
+    fn send_event(&self, event: gst::Event) -> bool {
+        if event.type_() != gst::EventType::Eos || lock(&self.started).is_none() {
+            return self.parent_send_event(event);
+        }
+        gst::debug!(CAT, imp = self, "end of stream was asked for");
+        self.end();
+        true
+    }
+
+    fn query(&self, query: &mut gst::QueryRef) -> bool {
+        let gst::QueryViewMut::Latency(latency) = query.view_mut() else { return self.parent_query(query) };
+        // Nothing waits for its latency here, whatever stands behind the pads: what is in front of them tells.
+        let inputs = lock(&self.inputs).clone();
+        let (mut is_live, mut least, mut most) = (false, gst::ClockTime::ZERO, gst::ClockTime::NONE);
+        for input in inputs {
+            let mut asked = gst::query::Latency::new();
+            if input.pad.peer_query(&mut asked) {
+                let (live, min, max) = asked.result();
+                if live {
+                    (is_live, least) = (true, least.max(min));
+                    most = most.map_or(max, |most| max.map_or(Some(most), |max| Some(most.min(max))));
+                }
+            }
+        }
+        latency.set(is_live, least, most);
+        true
+    }
+}
+
+impl BinImpl for WebrtcEgress {
+    fn handle_message(&self, message: gst::Message) {
+        match message.view() {
+            // The end is when all pads have ended, and an unused one never does.
+            gst::MessageView::Eos(_) => {}
+            gst::MessageView::Latency(_) => {}
+            // Decoders and parsers call it an error when the stream ends before they had enough for a first frame.
+            gst::MessageView::Error(error) if self.is_draining(message.src()) => {
+                gst::info!(CAT, imp = self, "at the end of the stream: {}", error.error());
+            }
+            _ => self.parent_handle_message(message),
+        }
+    }
+}
+
+impl URIHandlerImpl for WebrtcEgress {
+    const URI_TYPE: gst::URIType = gst::URIType::Sink;
+
+    fn protocols() -> &'static [&'static str] {
+        &["whep", "wheps", "whip", "whips", "http", "https", "ws", "wss"]
+    }
+
+    fn uri(&self) -> Option<String> {
+        self.redacted_uri()
+    }
+
+    fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
+        parse_uri(uri).map_err(|error| glib::Error::new(gst::URIError::BadUri, &error))?;
+        lock(&self.settings).uri = Some(uri.to_owned());
+        Ok(())
+    }
+}
+
+impl WebrtcEgress {
+    fn start(&self) -> Result<(), gst::StateChangeError> {
+        let resolved = lock(&self.settings).resolve(Peer::around(&*self.obj())).map_err(|error| {
+            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{}", error));
+            gst::StateChangeError
+        })?;
+        let started = self.open(resolved).map_err(|error| {
+            gst::element_imp_error!(self, gst::ResourceError::OpenWrite, ("{}", error));
+            gst::StateChangeError
+        })?;
+        self.eos_posted.store(false, SeqCst);
+        if let Some(url) = started.role.listening() {
+            gst::info!(CAT, imp = self, "serving {url}");
+            let listening = gst::Structure::builder("webrtcbridge-listening").field("url", url).build();
+            let _ = self.obj().post_message(gst::message::Element::builder(listening).src(&*self.obj()).build());
+        }
+        if let Some(warning) = started.role.warning() {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", warning));
+        }
+        let fanout = started.fanout.clone();
+        // Pads that are asked for from here on find it.
+        *lock(&self.started) = Some(started);
+        for input in lock(&self.inputs).clone() {
+            input.start(&fanout);
+        }
+        Ok(())
+    }
+
+    fn open(&self, resolved: ResolvedSettings) -> Result<Started, String> {
+        let ResolvedSettings { sink, codecs } = resolved;
+        let settings = lock(&self.settings).clone();
+        let preferred: Vec<Codec> = codecs.video.iter().chain(&codecs.audio).copied().collect();
+        let can_make = |codec: &&Codec| {
+            rtp::missing_to_send(**codec).is_none() && transcode::can_encode(&settings.encoder, **codec)
+        };
+        let makeable = preferred.iter().filter(can_make).copied().collect();
+        let media = runtime::media().map_err(thread)?;
+        let http = runtime::signaling().map_err(thread)?.clone();
+        let bitrates = (settings.video_bitrate, settings.audio_bitrate);
+        let new = |channel| Fanout::new(media, preferred, makeable, bitrates, channel);
+        match sink {
+            Sink::Peer(peer) => {
+                let mux = peer.mux().ok_or("this session has no connection")?;
+                // The channel's viewers get what is made here in place of what the publisher sends.
+                let fanout = new(peer.feed_viewers());
+                let half = Half::new(fanout.clone(), self.obj().downgrade(), http, self.watch());
+                Ok(Started { role: Role::in_session(peer, half)?, mux, fanout })
+            }
+            Sink::Own(connection) => {
+                let ResolvedConnection { role, udp_ports, public_addresses, connect_timeout } = *connection;
+                let mux = Mux::shared(media, udp_ports).map_err(|error| {
+                    format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out")
+                })?;
+                let config =
+                    SessionConfig { mux: mux.clone(), codecs, public_addresses, connect_timeout, max_bitrate: 0 };
+                let (fanout, element) = (new(None), self.obj().downgrade());
+                let (media, watch) = (media.clone(), self.watch());
+                let parts = Parts { media, http, config, fanout: fanout.clone(), watch, element };
+                let role = Role::start(role, parts)?;
+                Ok(Started { role, mux, fanout })
+            }
+        }
+    }
+
+    /// Who is told of the connections.
+    fn watch(&self) -> Watch {
+        let element = self.obj().downgrade();
+        Arc::new(move |state: session::ConnectionState| {
+            if let Some(element) = element.upgrade() {
+                // Whoever is notified may take his time.
+                element.call_async(move |element| element.imp().set_connection_state(state.into()));
+            }
+        })
+    }
+
+    fn set_connection_state(&self, state: ConnectionState) {
+        let previous = std::mem::replace(&mut *lock(&self.state), state);
+        if previous != state {
+            gst::info!(CAT, imp = self, "connection {previous:?} → {state:?}");
+            self.obj().notify_connection_state();
+        }
+    }
+
+    fn stop(&self) {
+        let Some(Started { role, mux, fanout }) = lock(&self.started).take() else { return };
+        let ending = role.end();
+        for input in lock(&self.inputs).clone() {
+            input.stop();
+        }
+        // The port of the last session is to be free again when this returns.
+        ending.wait();
+        drop(role);
+        drop(mux);
+        drop(fanout);
+        self.set_connection_state(ConnectionState::New);
+    }
+
+    fn set_video_bitrate(&self, bitrate: u32) {
+        lock(&self.settings).video_bitrate = bitrate;
+        self.tell_bitrates();
+    }
+
+    fn set_audio_bitrate(&self, bitrate: u32) {
+        lock(&self.settings).audio_bitrate = bitrate;
+        self.tell_bitrates();
+        for input in lock(&self.inputs).clone() {
+            if let Some(chain) = input.chain().filter(|_| input.kind == MediaKind::Audio) {
+                chain.set_audio_bitrate(bitrate);
+            }
+        }
+    }
+
+    fn tell_bitrates(&self) {
+        let (video, audio) = {
+            let settings = lock(&self.settings);
+            (settings.video_bitrate, settings.audio_bitrate)
+        };
+        if let Some(fanout) = self.fanout() {
+            fanout.set_most(video, audio);
+        }
+    }
+
+    fn fanout(&self) -> Option<Arc<Fanout>> {
+        lock(&self.started).as_ref().map(|started| started.fanout.clone())
+    }
+
+    fn check_ending(&self) {
+        let ends: Vec<_> = lock(&self.inputs).iter().map(|input| input.end()).collect();
+        if has_ended(&ends) {
+            self.end();
+        }
+    }
+
+    fn end(&self) {
+        if !self.eos_posted.swap(true, SeqCst) {
+            let _ = self.obj().post_message(gst::message::Eos::builder().src(&*self.obj()).build());
+        }
+    }
+
+    /// Whether a child belongs to an input whose end has come in.
+    fn is_draining(&self, child: Option<&gst::Object>) -> bool {
+        let inputs = lock(&self.inputs).clone();
+        child.is_some_and(|child| inputs.iter().any(|input| input.is_draining(child)))
+    }
+
+    fn stats(&self) -> gst::Structure {
+        let inputs = lock(&self.inputs).clone();
+        let started = lock(&self.started);
+        let running = started.as_ref().map(|started| stats::Running {
+            role: &started.role,
+            mux: &started.mux,
+            fanout: &started.fanout,
+        });
+        stats::structure(running, &inputs)
+    }
+
+    /// A client's query may hold a key.
+    fn redacted_uri(&self) -> Option<String> {
+        let uri = lock(&self.settings).uri.clone()?;
+        let query =
+            matches!(parse_uri(&uri), Ok(EgressUri::Call(_) | EgressUri::Meet(_))).then(|| uri.find('?')).flatten();
+        Some(query.map_or(uri.clone(), |query| format!("{}?…", uri.get(..query).unwrap_or_default())))
+    }
+
+    fn redacted_turn_servers(&self) -> gst::Array {
+        properties::redacted_turn_servers(&lock(&self.settings).turn_servers)
+    }
+
+    fn redacted_token(&self) -> Option<String> {
+        lock(&self.settings).auth_token.as_ref().map(|_| "***".to_owned())
+    }
+}
+
+/// What the element's other files ask of it.
+impl super::WebrtcEgress {
+    pub(super) fn check_ending(&self) {
+        self.imp().check_ending();
+    }
+
+    /// A new stream after the end of the last one.
+    pub(super) fn starts_again(&self) {
+        self.imp().eos_posted.store(false, SeqCst);
+    }
+
+    /// Whether what will come on a track may be of this codec, as far as is known.
+    pub(super) fn may_get(&self, index: usize, codec: Codec) -> bool {
+        let inputs = lock(&self.imp().inputs).clone();
+        inputs.iter().find(|input| input.index() == Some(index)).is_none_or(|input| input.may_get(codec))
+    }
+
+    /// How raw media is encoded as `codec`.
+    pub(super) fn conversation(&self, codec: Codec) -> Conversation {
+        let settings = lock(&self.imp().settings);
+        Conversation {
+            encoder: settings.encoder.clone(),
+            codec,
+            video_bitrate: settings.video_bitrate,
+            audio_bitrate: settings.audio_bitrate,
+        }
+    }
+}
+
+fn thread(error: std::io::Error) -> String {
+    format!("a thread could not be started: {error}")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

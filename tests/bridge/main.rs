@@ -1,0 +1,14 @@
+//! `webrtcbridgebin`: a bridge server with real sessions, from its start to its end.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../socket_support/mod.rs"]
+mod socket_support;
+
+mod embedded;
+mod endurance;
+mod lifecycle;
+mod limits;
+mod metrics;
+mod sessions;
+mod websocket_to_rtmp;

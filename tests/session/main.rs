@@ -1,0 +1,19 @@
+//! Peer connections as peers and strangers meet them: answers, media ports, loss, and forwarding. Real peers are at the
+//! other end.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod answers;
+mod consent;
+mod forged_addresses;
+mod forwarding;
+mod fresh_connects;
+mod hostile_input_harms_nobody;
+mod ice_by_patch;
+mod media_ports;
+mod nat_rebinding;
+mod recovery;
+mod sending;
+mod sending_cost;
+mod unwanted_checks;

@@ -1,0 +1,126 @@
+//! Lost packets are asked for and come again: as the publisher has offered, of sound as of pictures, and never twice.
+
+use crate::common::{
+    SOON,
+    lossy::{Direction, LossyPath},
+    peer::{Peer, Repairs, Script},
+    wait_until,
+    watched::Watched,
+};
+
+const VIDEO: u8 = 102;
+const AUDIO: u8 = 111;
+
+/// Loses one in `every` first transmissions of this payload type.
+fn losing(payload_type: u8, every: u16) -> LossyPath {
+    let mut seen = std::collections::HashSet::new();
+    LossyPath::new(move |direction, datagram| {
+        let is_media = direction == Direction::ToBridge && datagram.len() > 12 && datagram[0] >> 6 == 2;
+        let number = u16::from_be_bytes([*datagram.get(2).unwrap_or(&0), *datagram.get(3).unwrap_or(&0)]);
+        is_media && datagram[1] & 0x7F == payload_type && number % every == 0 && seen.insert(number)
+    })
+}
+
+fn track(watched: &Watched, pad: &str) -> gst::Structure {
+    let tracks = watched.ingest.stats().get::<gst::Array>("tracks").expect("tracks");
+    let mut tracks = tracks.iter().filter_map(|track| track.get::<gst::Structure>().ok());
+    tracks.find(|track| track.get::<&str>("pad") == Ok(pad)).expect("the track")
+}
+
+fn pictures_survive(script: Script) {
+    let path = losing(VIDEO, 10);
+    let watched = Watched::start("", "avdec_h264");
+    let peer = Peer::start(&watched.ingest.url(), Script { path: Some(path.clone()), ..script });
+    wait_until("pictures", SOON, || (watched.seen().pictures.len() > 120).then_some(()));
+    let (seen, sent) = (watched.seen(), peer.sent(""));
+    // The pad's own first keyframe may not be the first that was sent.
+    let first = sent.iter().position(|hash| *hash == seen.pictures[0].1).expect("a picture that was sent");
+    let arrived: Vec<u64> = seen.pictures.iter().map(|(_, hash)| *hash).collect();
+    assert_eq!(arrived, sent[first..first + arrived.len()], "each picture, once, in order, bit for bit");
+    watched.assert_clean();
+    assert!(path.lost() > 10, "{} lost", path.lost());
+    assert!(watched.figure("nacks") > 0 && watched.figure("recovered") >= path.lost() - 3, "{:?}", watched.video());
+    assert!(watched.figure("lost") <= 3, "{:?}", watched.video());
+    path.stop();
+}
+
+#[test]
+fn pictures_are_recovered_by_rtx() {
+    pictures_survive(Script::default());
+}
+
+#[test]
+fn pictures_are_recovered_without_rtx_as_obs_does_it() {
+    pictures_survive(Script::obs());
+}
+
+#[test]
+fn the_layer_that_is_taken_is_recovered_by_rtx_that_names_it() {
+    let path = losing(VIDEO, 10);
+    let watched = Watched::start("", "avdec_h264");
+    let script = Script { path: Some(path.clone()), ..Script::default() }.with_layers();
+    let peer = Peer::start(&watched.ingest.url(), script);
+    wait_until("pictures", SOON, || (watched.seen().pictures.len() > 120).then_some(()));
+    let sent = peer.sent("f");
+    let damaged = watched.seen().pictures.iter().filter(|(_, hash)| !sent.contains(hash)).count();
+    assert_eq!((damaged, watched.seen().widths), (0, vec![640]));
+    watched.assert_clean();
+    assert!(watched.figure("recovered") > 10, "{:?}", watched.video());
+    path.stop();
+}
+
+#[test]
+fn sound_is_asked_for_where_that_was_offered() {
+    for (audio_nack, repairs) in [(true, Repairs::Plain), (false, Repairs::Plain)] {
+        let path = losing(AUDIO, 10);
+        let watched = Watched::start("", "avdec_h264");
+        let script = Script { audio_nack, repairs, path: Some(path.clone()), ..Script::default() };
+        let peer = Peer::start(&watched.ingest.url(), script);
+        wait_until("losses", SOON, || (path.lost() > 10).then_some(()));
+        wait_until("pictures", SOON, || (watched.seen().pictures.len() > 60).then_some(()));
+        let audio = track(&watched, "audio_0");
+        let figure = |name| audio.get::<u64>(name).expect("a figure");
+        assert_eq!(figure("recovered") > 5, audio_nack, "{audio:?}");
+        assert_eq!(figure("lost") > 5, !audio_nack, "{audio:?}");
+        assert_eq!(!peer.heard().nacks.is_empty(), audio_nack);
+        path.stop();
+    }
+}
+
+#[test]
+fn what_comes_twice_goes_on_once() {
+    let watched = Watched::start("", "avdec_h264");
+    let peer = Peer::start(&watched.ingest.url(), Script { duplicates: true, ..Script::default() });
+    wait_until("pictures", SOON, || (watched.seen().pictures.len() > 60).then_some(()));
+    let seen: Vec<u64> = watched.seen().pictures.iter().map(|(_, hash)| *hash).collect();
+    let sent = peer.sent("");
+    let first = sent.iter().position(|hash| *hash == seen[0]).expect("a picture that was sent");
+    assert_eq!(seen, sent[first..first + seen.len()]);
+    let (packets, duplicates) = (watched.figure("packets"), watched.figure("duplicates"));
+    assert!(duplicates.abs_diff(packets) < packets / 10, "{packets} packets, {duplicates} duplicates");
+    assert_eq!(watched.figure("lost"), 0);
+    watched.assert_clean();
+}
+
+#[test]
+fn the_statistics_tell_of_every_track() {
+    let watched = Watched::start("", "avdec_h264");
+    let _peer = Peer::start(&watched.ingest.url(), Script::default());
+    let stats = wait_until("the round trip", SOON, || {
+        let stats = watched.ingest.stats();
+        (stats.get::<u32>("round-trip-time").is_ok() && watched.seen().pictures.len() > 60).then_some(stats)
+    });
+    assert!((1..50).contains(&stats.get::<u32>("round-trip-time").expect("a time")), "{stats:?}");
+    let (video, audio) = (track(&watched, "video_0"), track(&watched, "audio_0"));
+    assert_eq!((video.get::<&str>("codec"), audio.get::<&str>("codec")), (Ok("H264"), Ok("OPUS")));
+    assert_eq!((video.get::<u32>("width"), video.get::<u32>("height")), (Ok(640), Ok(360)));
+    let rate = video.get::<gst::Fraction>("framerate").expect("a rate");
+    assert!((29..=31).contains(&rate.numer()), "{rate:?}");
+    let bitrate = video.get::<u64>("bitrate").expect("a figure");
+    assert!((400_000..2_000_000).contains(&bitrate), "{bitrate} bit/s of 850 kbit/s");
+    let bitrate = audio.get::<u64>("bitrate").expect("a figure");
+    assert!((10_000..100_000).contains(&bitrate), "{bitrate} bit/s"); // ticks between silence
+
+    assert!(audio.get::<u32>("jitter").expect("a figure") < 20, "{audio:?}");
+    assert!(!audio.has_field("layers") && !audio.has_field("width"));
+}
