@@ -17,7 +17,7 @@ use common::{
 use gst::{glib, prelude::*};
 use gst_webrtc::{WebRTCDataChannel, WebRTCDataChannelState};
 use gstwebrtcbridge::{
-    rtp::data::{DataOut, buffer, is_text},
+    rtp::data::{DataOut, DataPads, buffer, is_text},
     session::{DataMessage, Reliability},
 };
 
@@ -151,9 +151,9 @@ fn messages_come_out_of_a_pad_and_by_signals_and_go_back_by_action_signals() {
     let options = gst::Structure::builder("options").field("ordered", false).field("protocol", "echo.v1").build();
     let peer = Bin::start(&element.url(), Some(options));
     assert_eq!(element.signal(), owned("data-channel-opened", "chat", b""));
-    peer.channel.send_string(Some("grüß dich"));
+    peer.channel.send_string_full(Some("grüß dich")).expect("sent");
     let bytes: Vec<u8> = (0..60_000).map(|at| at as u8).collect();
-    peer.channel.send_data(Some(&glib::Bytes::from_owned(bytes.clone())));
+    peer.channel.send_data_full(Some(&glib::Bytes::from_owned(bytes.clone()))).expect("sent");
     assert_eq!(element.signal(), owned("text-received", "chat", "grüß dich".as_bytes()));
     assert_eq!(element.signal(), owned("data-received", "chat", &bytes));
     let sink = element.sink();
@@ -194,7 +194,7 @@ fn what_no_pad_takes_is_counted_and_eos_reaches_what_waits_for_a_channel() {
     let element = Element::start("in.data_1 ! appsink name=out sync=false");
     let peer = Bin::start(&element.url(), None);
     assert_eq!(element.signal().0, "data-channel-opened");
-    peer.channel.send_string(Some("unheard"));
+    peer.channel.send_string_full(Some("unheard")).expect("sent");
     assert_eq!(element.signal().0, "text-received");
     wait_until("the drop to be counted", SOON, || {
         (element.stats().get("data-dropped-unlinked") == Ok(1_u64)).then_some(())
@@ -272,4 +272,54 @@ fn a_slow_peer_holds_up_the_pad_of_its_reliable_channel_until_that_is_flushed() 
     for _ in 0..pushed {
         assert_eq!(there.listener.message().len(), 200_000);
     }
+}
+
+#[test]
+fn an_elements_data_pads_send_from_a_pipeline_and_let_go_when_it_stops() {
+    gst::init().expect("GStreamer");
+    let (here, there) = pair();
+    let pads = DataPads::default();
+    let template = gst::PadTemplate::new(
+        "data_%u",
+        gst::PadDirection::Sink,
+        gst::PadPresence::Request,
+        &gst::Caps::builder("application/x-webrtc-data").build(),
+    )
+    .expect("a template");
+    let (ended, ends) = mpsc::channel();
+    let ended = Mutex::new(ended);
+    let pad = pads.pad(&template, "data_0", Arc::new(move || _ = ended.lock().unwrap().send(())));
+    pads.add(here.session.clone());
+    let pipeline = gst::Pipeline::new();
+    let source = gst_app::AppSrc::builder().format(gst::Format::Time).build();
+    let caps = gst::Caps::builder("application/x-webrtc-data").field("label", "chat").field("kind", "text").build();
+    source.set_caps(Some(&caps));
+    let bin = gst::Bin::new();
+    bin.add_pad(&pad).expect("a pad");
+    pipeline.add_many([source.upcast_ref::<gst::Element>(), bin.upcast_ref()]).expect("two elements");
+    source.static_pad("src").expect("a pad").link(&pad).expect("a link");
+    pipeline.set_state(gst::State::Playing).expect("playing");
+    source.push_buffer(gst::Buffer::from_slice(*b"hello")).expect("room");
+    wait_until("the message", SOON, || match there.listener.next() {
+        common::data::Told::Message(channel, message) => Some((channel.label().to_owned(), message)),
+        _ => None,
+    });
+    // Held up, and stopped nevertheless.
+    there.listener.take(false);
+    for _ in 0..2000 {
+        source.push_buffer(gst::Buffer::from_slice(vec![7; 200_000])).expect("room");
+    }
+    let mut before = 0;
+    wait_until("the pad to be held up", SOON, || {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = pads.stats()[0].1.messages;
+        (now > 1 && std::mem::replace(&mut before, now) == now).then_some(())
+    });
+    assert!(!pads.have_ended());
+    pipeline.set_state(gst::State::Ready).expect("ready");
+    pipeline.set_state(gst::State::Playing).expect("playing");
+    source.end_of_stream().expect("an end");
+    ends.recv_timeout(SOON).expect("the end");
+    assert!(pads.have_ended() && pads.remove(&pad) && pads.is_empty());
+    pipeline.set_state(gst::State::Null).expect("null");
 }

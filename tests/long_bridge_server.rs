@@ -13,16 +13,23 @@ fn thousands_of_publishers_leave_nothing_behind() {
     let threads = serving.holding().threads + CLOCK;
     serving.cycle(0, 100.min(cycles));
     let first = serving.settled(threads);
-    let mut last = first;
+    // Peers that vanished are kept for a minute: how many there are at most, and with them the heap, depends on the machine's
+    // load. By half time it has seen what it will see.
+    let (mut halfway, mut last) = (first, first);
     for from in (100..cycles).step_by(500) {
         let to = (from + 500).min(cycles);
         serving.cycle(from, to);
         last = serving.settled(threads);
+        if from < cycles / 2 {
+            halfway = last;
+        }
         eprintln!("after {to}: {last:?}");
     }
     assert!(last.threads <= threads, "{first:?} {last:?}");
     assert!(last.fds <= first.fds, "{first:?} {last:?}");
-    let growth = last.rss_kib.saturating_sub(first.rss_kib) as f64 / first.rss_kib as f64;
-    assert!(growth < 0.02, "grew by {:.1} %: {first:?} {last:?}", growth * 100.0);
+    let growth = last.rss_kib.saturating_sub(halfway.rss_kib) as f64 / halfway.rss_kib as f64;
+    assert!(growth < 0.02, "grew by {:.1} % in the second half: {halfway:?} {last:?}", growth * 100.0);
+    let all = last.rss_kib.saturating_sub(first.rss_kib) as f64 / first.rss_kib as f64;
+    assert!(all < 0.15, "grew by {:.1} %: {first:?} {last:?}", all * 100.0);
     serving.launch.end_cleanly();
 }

@@ -67,8 +67,8 @@ fn end(pipeline: &mut Pipeline) {
     assert_eq!(pipeline.messages("warning"), [""; 0]);
 }
 
-/// What a recording of so many ms has to be like.
-fn check(file: &Path, passed: f64) {
+/// What a recording of so many ms has to be like, in which so many pictures were skipped because the machine was too slow.
+fn check(file: &Path, passed: f64, skipped: f64) {
     let tags = read_flv(file);
     let times = |is: fn(&Tag) -> bool| -> Vec<f64> {
         tags.iter().filter(|tag| is(tag)).map(|tag| f64::from(tag.timestamp)).collect()
@@ -83,7 +83,10 @@ fn check(file: &Path, passed: f64) {
     let drift = played - (audio_end - audio[0]);
     assert!(drift.abs() < APART_MS, "the sound drifts by {drift:.1} ms");
     let pictures = (video_end - video[0]) * 30.0 / 1000.0;
-    assert!(video.len() as f64 > pictures * 0.99, "{} of {pictures:.0} pictures", video.len());
+    // Nothing is lost silently; a machine that does much else has no place for this test.
+    let accounted = video.len() as f64 + skipped;
+    assert!(accounted > pictures * 0.999, "{} of {pictures:.0} pictures, {skipped} skipped", video.len());
+    assert!(skipped < pictures * 0.1, "{skipped} of {pictures:.0} pictures skipped: the machine is too slow");
     println!("{} pictures, {} frames of sound, drift {drift:.1} ms", video.len(), audio.len());
 }
 
@@ -107,18 +110,20 @@ fn tracks_stay_together_and_nothing_grows() {
         after = Usage::now();
         println!("after {:.0?}: {after:?}", began.elapsed());
     }
+    let mut skipped = Vec::new();
     for pipeline in &mut pipelines {
         let stats: gst::Structure = pipeline.sink().property("stats");
         let destination = pipeline.destination();
         println!("{stats}");
         assert_eq!(stats.get::<u64>("timestamps-repaired"), Ok(0));
+        skipped.push(stats.get::<u64>("frames-skipped").unwrap() as f64);
         assert_eq!(destination.get::<u32>("reconnects"), Ok(0));
         assert!(destination.get::<u32>("lag").unwrap() < 500);
         end(pipeline);
     }
     let passed = began.elapsed().as_secs_f64() * 1000.0;
-    for server in &servers {
-        check(&server.whole_recording(), passed);
+    for (server, skipped) in servers.iter().zip(skipped) {
+        check(&server.whole_recording(), passed, skipped);
     }
     assert!(after.memory < warm.memory + MOST_GROWTH_KB, "{warm:?} became {after:?}");
     assert!(after.threads <= warm.threads && after.files <= warm.files, "{warm:?} became {after:?}");

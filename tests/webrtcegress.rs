@@ -32,17 +32,20 @@ fn only(format: (&'static str, u8, &'static str)) -> Wants {
     Wants { formats: vec![("audio/opus", OPUS, "minptime=10;useinbandfec=1"), format], ..Wants::default() }
 }
 
-/// The capture time of the newest packet, in seconds, as the reports have it.
-fn newest(stream: &Stream, clock_rate: f64) -> Option<f64> {
-    let (ntp, rtp) = *stream.reports.last()?;
-    let (_, packet) = stream.packets.last_key_value()?;
-    let since = f64::from(packet.timestamp.wrapping_sub(rtp).cast_signed()) / clock_rate;
-    Some(ntp as f64 / 2f64.powi(32) + since)
+/// From capture to arrival at the least, in seconds, with an offset that is the same for all streams of a connection.
+fn transit(stream: &Stream, clock_rate: f64, start: Instant) -> f64 {
+    let (ntp, rtp) = *stream.reports.last().expect("a report");
+    let transits = stream.packets.values().map(|packet| {
+        let since = f64::from(packet.timestamp.wrapping_sub(rtp).cast_signed()) / clock_rate;
+        packet.at.duration_since(start).as_secs_f64() - (ntp as f64 / 2f64.powi(32) + since)
+    });
+    transits.fold(f64::MAX, f64::min)
 }
 
 #[test]
 fn raw_media_reach_a_viewer_at_once_in_sync_and_in_what_every_browser_decodes() {
     let egress = Egress::start("", &format!("{VIDEO} ! out.video_0 {SOUND}"));
+    let start = Instant::now();
     let (viewer, resource) = egress.view(Wants::default());
     viewer.wait_connected();
     let connected = Instant::now();
@@ -53,7 +56,7 @@ fn raw_media_reach_a_viewer_at_once_in_sync_and_in_what_every_browser_decodes() 
         both.iter().all(|count| *count > 1).then_some(())
     });
     let (video, audio) = (viewer.stream(H264), viewer.stream(OPUS));
-    let apart = newest(&video, 90_000.0).expect("a time") - newest(&audio, 48_000.0).expect("a time");
+    let apart = transit(&video, 90_000.0, start) - transit(&audio, 48_000.0, start);
     assert!(apart.abs() < 0.1, "what was captured together came {apart} s apart");
     assert!(video.missing().is_empty() && audio.missing().is_empty());
     let first = units(&video).into_iter().next().expect("a picture");
@@ -228,13 +231,11 @@ fn a_file_plays_in_real_time_whoever_watches() {
         let viewer = watched.then(|| egress.view(Wants::default()).0);
         wait_until("the end", SOON, || egress.saw_eos().then_some(()));
         let took = began.elapsed();
-        assert!((Duration::from_millis(1800)..Duration::from_millis(3500)).contains(&took), "{took:?}");
+        assert!((Duration::from_millis(1800)..Duration::from_millis(5000)).contains(&took), "{took:?}");
         if let Some(viewer) = viewer {
             let stream = viewer.stream(H264);
-            let (first, last) = (stream.packets.values().next(), stream.packets.values().next_back());
-            let (first, last) = first.zip(last).expect("packets");
-            let (media, real) = (last.timestamp.wrapping_sub(first.timestamp) / 90, last.at - first.at);
-            assert!(real.as_millis().abs_diff(media.into()) < 150, "{media} ms of media in {real:?}");
+            let last = stream.packets.values().next_back().expect("packets");
+            assert!(last.at.duration_since(began) > Duration::from_millis(1800), "all at once");
         }
         assert_eq!(egress.error(), None);
     }
@@ -286,9 +287,18 @@ fn viewers_are_counted_and_one_too_many_is_not_let_in() {
 }
 
 #[test]
-fn the_encoder_follows_what_the_network_carries_down_and_up_again() {
+fn x264_follows_what_the_network_carries_down_and_up_again() {
+    assert_follows("H264", H264);
+}
+
+#[test]
+fn libvpx_follows_what_the_network_carries_down_and_up_again() {
+    assert_follows("VP8", VP8);
+}
+
+fn assert_follows(codec: &str, payload_type: u8) {
     let egress = Egress::start(
-        "video-bitrate=2000000",
+        &format!("video-bitrate=2000000 video-codecs=<{codec}>"),
         "videotestsrc is-live=true pattern=snow ! video/x-raw,width=640,height=360,framerate=30/1 ! out.video_0",
     );
     let limit = Arc::new(AtomicU64::new(u64::MAX));
@@ -313,11 +323,37 @@ fn the_encoder_follows_what_the_network_carries_down_and_up_again() {
     limit.store(500_000, SeqCst);
     let throttled = Instant::now();
     wait_until("a rate that fits", SOON, || (bitrate() < 500_000).then_some(()));
-    assert!(throttled.elapsed() < Duration::from_secs(3), "{:?}", throttled.elapsed());
+    let told = throttled.elapsed();
+    // What it is told is what it makes: of a second, with what a keyframe may add.
+    wait_until("as much as fits", SOON, || {
+        let stream = viewer.stream(payload_type);
+        let newest = stream.packets.values().next_back()?.at;
+        let recent = stream.packets.values().filter(|packet| newest - packet.at < Duration::from_secs(1));
+        let bits: usize = recent.map(|packet| packet.payload.len() * 8).sum();
+        (bits < 500_000).then_some(())
+    });
+    assert!(told < Duration::from_secs(3), "{told:?}");
     limit.store(u64::MAX, SeqCst);
     let free = Instant::now();
     wait_until("all of it again", SOON, || (bitrate() == 2_000_000).then_some(()));
     assert!(free.elapsed() < Duration::from_secs(10), "{:?}", free.elapsed());
-    assert!(viewer.count(H264) > 0);
+    assert!(viewer.count(payload_type) > 0);
+    let keyframes = egress.track("video_0").get::<u64>("keyframe-requests").expect("a count");
+    assert!(keyframes < 40, "{keyframes} keyframes were asked for");
     path.stop();
+}
+
+#[test]
+fn our_own_client_watches_what_is_served() {
+    let egress = Egress::start("", &format!("{VIDEO} ! out.video_0 {SOUND}"));
+    let watcher = Egress::parse(&format!(
+        "webrtcingest name=in uri={} in.video_0 ! fakesink name=v async=false in.audio_0 ! fakesink name=a async=false",
+        egress.url().replace("http://", "whep://")
+    ));
+    wait_until("frames", SOON, || {
+        let stats = watcher.by_name("in").expect("in").property::<gst::Structure>("stats");
+        (stats.get::<u64>("frames").ok()? > 100).then_some(())
+    });
+    watcher.set_state(gst::State::Null).expect("stopped");
+    wait_until("nobody", SOON, || (egress.state() == "new").then_some(()));
 }

@@ -18,6 +18,7 @@
 
 mod admission;
 mod call;
+mod calling;
 mod channels;
 mod connection_state;
 mod description;
@@ -52,6 +53,7 @@ pub use {
     viewers::{Sources, ViewerView, Viewers, ViewersConfig},
 };
 pub(crate) use {
+    calling::{AttemptError, Calls, Client, Counts as ClientCounts, Parts as ClientParts, Stop, goodbye},
     notices::Notices,
     server::Server,
     signaled::{Signaled, ours, told},

@@ -1,19 +1,31 @@
-//! What the server's API and metrics are told of the sessions: `SessionView`s as plain numbers.
+//! What the server's API and metrics are told of the sessions and viewers: `SessionView`s as plain numbers.
 
-use super::{report::SessionView, sessions::Sessions};
+use std::collections::BTreeMap;
+
+use super::{
+    report::SessionView,
+    sessions::Sessions,
+    viewers::{ViewerView, Viewers},
+};
 use crate::{
     codec,
     session::{self, MuxStats, TrackStats},
     signaling::{
         ConnectionState, DestinationReport, DestinationState, Dropped, MediaKind, Monitor, PortReport, Report,
-        SessionReport, Totals, TrackReport, abbreviate,
+        SessionReport, Totals, TrackReport, ViewersReport, abbreviate,
     },
 };
 
-impl Monitor for Sessions {
+/// Looks at everybody on a server.
+pub(super) struct Everybody {
+    pub(super) sessions: Sessions,
+    pub(super) viewers: Viewers,
+}
+
+impl Monitor for Everybody {
     fn report(&self) -> Report {
-        let totals = self.totals();
-        let sessions = self.list();
+        let totals = self.sessions.totals();
+        let sessions = self.sessions.list();
         Report {
             sessions: sessions.iter().map(of_session).collect(),
             totals: Totals {
@@ -21,16 +33,35 @@ impl Monitor for Sessions {
                 sessions_ended: totals.ended,
                 sessions_failed: totals.failed,
             },
-            ports: vec![of_port(self.port(), self.port_stats())],
+            ports: vec![of_port(self.sessions.port(), self.sessions.port_stats())],
+            viewers: of_viewers(&self.viewers),
         }
     }
 
     fn is_draining(&self) -> bool {
-        Sessions::is_draining(self)
+        self.sessions.is_draining()
     }
 
     fn takes_offers(&self) -> bool {
-        Sessions::takes_offers(self)
+        self.sessions.takes_offers()
+    }
+}
+
+fn of_viewers(viewers: &Viewers) -> ViewersReport {
+    let (sent, started) = (viewers.sent(), viewers.started());
+    let present = viewers.list();
+    let mut estimates = BTreeMap::<String, Vec<u64>>::new();
+    for ViewerView { channel, sent, .. } in &present {
+        if let (Some(channel), Some(estimate)) = (channel, sent.as_ref().and_then(|sent| sent.estimate)) {
+            estimates.entry(channel.to_string()).or_default().push(estimate);
+        }
+    }
+    estimates.values_mut().for_each(|estimates| estimates.sort_unstable());
+    ViewersReport {
+        present: present.iter().map(|viewer| of_state(viewer.connection)).collect(),
+        started,
+        sent,
+        estimates: estimates.into_iter().collect(),
     }
 }
 

@@ -31,7 +31,10 @@ use super::{
 use crate::{
     channel::{ChannelId, Claim, Credential, Displaced, PublishError, PublisherLease, SILENCE},
     forward::Publication,
-    session::{EndReason, PacketSink, Sends, Session, SessionError, Track, negotiate, only_receives},
+    session::{
+        DataSink, EndReason, PacketSink, Sends, Session, SessionError, Terms, Track, data::Unheard,
+        negotiate_with_data, only_receives,
+    },
     signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, SignaledSession, abbreviate},
 };
 
@@ -124,7 +127,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
 
 /// What an offer brings; or why it cannot be answered.
 pub(super) fn incoming(shared: &Shared, sdp: &str, both_ways: bool) -> Result<Vec<Track>, AnswerError> {
-    match negotiate(sdp, &shared.config.session.codecs) {
+    match negotiate_with_data(sdp, &shared.config.session.codecs) {
         Ok(incoming) => Ok(incoming),
         Err(_) if both_ways && shared.config.builder.may_send() && only_receives(sdp) => Ok(Vec::new()),
         Err(error) => Err(SessionError::from(error).into()),
@@ -185,6 +188,12 @@ async fn answer(
     // What comes is of no use to a pipeline that only sends.
     let receives = feed.is_some() || sending.is_none() || !offer.both_ways;
     let sends = what_is_sent(sending.as_ref(), incoming, receives).await.filter(|_| offer.both_ways);
+    // Who only sends hears nothing, and has channels to send by.
+    let data = match &feed {
+        Some(feed) => feed.data(),
+        None => sending.as_ref().map(|_| Arc::new(Unheard) as Arc<dyn DataSink>),
+    };
+    let terms = Terms { sends, data };
     let to: Option<Arc<dyn PacketSink>> = match &feed {
         Some(feed) => Some(Arc::new(feed.clone())),
         None if has_pipeline => Some(Arc::new(Discard(member.entry.discarded.clone()))),
@@ -212,7 +221,7 @@ async fn answer(
     let answering = shared
         .config
         .media
-        .spawn(async move { Box::pin(Session::exchange(&config, &sdp, is_local, sends, sink, lease)).await });
+        .spawn(async move { Box::pin(Session::exchange(&config, &sdp, is_local, terms, sink, lease)).await });
     let answered = answering.await.map_err(|error| AnswerError::Internal(format!("answering failed: {error}")))??;
     peer.set_session(Some(answered.session.clone()));
     // First, so that it knows its formats when media comes.

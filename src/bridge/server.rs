@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    monitor::Everybody,
     properties,
     report::{Observer, SessionChange},
     sessions::{SessionBuilder, Sessions, SessionsConfig},
@@ -147,7 +148,7 @@ impl Server {
             registry,
             publishing: Arc::new(sessions.clone()),
             viewing: Arc::new(viewers.clone()),
-            monitor: Arc::new(sessions.clone()),
+            monitor: Arc::new(Everybody { sessions: sessions.clone(), viewers: viewers.clone() }),
             audience: config.audience,
             page: config.page,
         };
@@ -171,6 +172,10 @@ impl Server {
 
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    pub(crate) fn viewers(&self) -> &Viewers {
+        &self.viewers
     }
 
     /// Closes the port and ends all sessions. Not from a runtime's thread.

@@ -33,7 +33,7 @@ use crate::{
     forward::{self, Source, Viewer, ViewerChange, WatchError, Watching, watch as answer_viewer},
     session::{ConnectionState, EndReason, SendStats, Session, SessionConfig},
     signaling::{
-        Answer, AnswerError, IceFragment, IceRefused, IceUpdated, LayerLimits, Offer, OfferAnswerer, Program,
+        Answer, AnswerError, IceFragment, IceRefused, IceUpdated, LayerLimits, Offer, OfferAnswerer, Program, Sent,
         SessionId, SignaledSession, VideoLayer, Viewing, abbreviate,
     },
 };
@@ -64,10 +64,12 @@ struct Shared {
     config: ViewersConfig,
     sources: Arc<dyn Sources>,
     admission: Arc<Admission>,
-    /// Lock order: alone.
+    /// Lock order: before `gone`.
     present: Mutex<BTreeMap<u64, Arc<Entry>>>,
     count: watch::Sender<usize>,
     started: AtomicU64,
+    /// What was sent to those who have gone.
+    gone: Mutex<Sent>,
     is_closed: AtomicBool,
 }
 
@@ -114,6 +116,7 @@ impl Viewers {
                 present: Mutex::default(),
                 count: watch::Sender::new(0),
                 started: AtomicU64::new(0),
+                gone: Mutex::default(),
                 is_closed: AtomicBool::new(false),
             }),
         }
@@ -138,6 +141,17 @@ impl Viewers {
     /// How many have come so far.
     pub fn started(&self) -> u64 {
         self.shared.started.load(Relaxed)
+    }
+
+    /// What was sent to all that have come.
+    pub fn sent(&self) -> Sent {
+        // Who leaves meanwhile is counted in one of them: both are held.
+        let present = self.shared.present();
+        let mut sum = *self.shared.gone();
+        for entry in present.values() {
+            entry.add_to(&mut sum);
+        }
+        sum
     }
 
     /// Ends the viewers of each channel that goes, as long as there are viewers or channels to come.
@@ -345,19 +359,39 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let entry = self.shared.present().remove(&self.number);
+        let mut present = self.shared.present();
+        let entry = present.remove(&self.number);
+        self.entry.add_to(&mut self.shared.gone());
+        drop(present);
         self.shared.count.send_modify(|count| *count -= 1);
         drop(entry);
     }
 }
 
 impl Shared {
+    fn gone(&self) -> MutexGuard<'_, Sent> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn present(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Entry {
+    fn add_to(&self, sum: &mut Sent) {
+        let stats = self.session.outlet().map(|outlet| outlet.stats()).unwrap_or_default();
+        for track in stats.tracks.iter().flatten() {
+            sum.packets += track.packets;
+            sum.bytes += track.bytes;
+            sum.nacked += track.nacked;
+            sum.retransmitted += track.retransmitted;
+            sum.probes += track.probes;
+            sum.dropped += track.dropped;
+            sum.keyframe_requests += track.plis + track.firs;
+        }
+    }
+
     fn view(&self) -> ViewerView {
         ViewerView {
             id: self.id.clone(),

@@ -24,7 +24,7 @@ impl Program {
     /// Whether another is worth telling: bitrates vary all the time.
     pub(super) fn differs(&self, other: &Self) -> bool {
         let same = |(a, b): (&VideoLayer, &VideoLayer)| {
-            (a.index, a.size) == (b.index, b.size) && a.bitrate.abs_diff(b.bitrate) <= a.bitrate / 8
+            (a.index, a.size) == (b.index, b.size) && a.bitrate.abs_diff(b.bitrate) <= a.bitrate / 4
         };
         self.is_live != other.is_live
             || self.layers.len() != other.layers.len()

@@ -26,9 +26,9 @@ const MOST_FORMER: usize = 32;
 pub trait Observer: Send + Sync + 'static {
     /// A destination's state changed; `index` is its place among the locations.
     fn state_changed(&self, index: u32, location: &Location, state: State, reason: &str);
-    /// A destination's first failure of an outage; attempts go on.
+    /// A destination's first failure of an outage.
     fn failed(&self, location: &Location, failure: &Failure);
-    /// A destination makes no more attempts.
+    /// A destination makes no more attempts; others do.
     fn gave_up(&self, location: &Location, failure: &Failure);
     /// Every destination has given up; this one was the last.
     fn all_gave_up(&self, location: &Location, failure: &Failure);
@@ -287,9 +287,12 @@ impl Reports for Reporter {
 
     fn gave_up(&self, location: &Location, failure: &Failure, first: bool) {
         let outcome = lock(&self.shared.roster).gave_up(self.id, location.clone(), failure.clone());
-        // A failure that nothing was told of yet, or one that no error will tell of.
-        if first || outcome == Outcome::None {
-            self.shared.observer.gave_up(location, failure);
+        match outcome {
+            // No error will tell of it.
+            Outcome::None => self.shared.observer.gave_up(location, failure),
+            // The failure itself, before what it leads to.
+            _ if first => self.shared.observer.failed(location, failure),
+            _ => {}
         }
         self.shared.tell(outcome);
     }

@@ -12,6 +12,7 @@ use super::{
     CodecPreferences, RemoteCandidate, RemoteIce, RtpPacket, Track,
     accepted::{Accepted, Choice, Offered, accepted},
     candidates,
+    data::{self, LARGEST_MESSAGE},
     exchange::{Exchange, Outgoing, exchange},
     ice,
     mux::{IceCredentials, fuzzing as mux},
@@ -33,11 +34,11 @@ pub fn offer(sdp: &str) {
     let preferences = CodecPreferences::default();
     let to_send = [Codec::H264, Codec::Vp8, Codec::Opus].map(|codec| Outgoing::of(codec, ""));
     for (incoming, outgoing) in [(Some(&preferences), &[][..]), (Some(&preferences), &to_send), (None, &to_send)] {
-        let Ok(Exchange { incoming: taken, outgoing: sent, sections, .. }) = exchange(sdp, incoming, outgoing, false) else {
-            continue;
-        };
+        let Ok(found) = exchange(sdp, incoming, outgoing, true) else { continue };
+        let Exchange { incoming: taken, outgoing: sent, sections, data } = found;
+        assert!(data.is_none_or(|data| data.largest <= LARGEST_MESSAGE), "{data:?}");
         let Ok(narrowed) = narrow(sdp, &sections) else { panic!("what was negotiated is not narrowed") };
-        match exchange(&narrowed, incoming, outgoing, false) {
+        match exchange(&narrowed, incoming, outgoing, true) {
             Ok(seen) => {
                 assert!(taken.iter().map(essence).eq(seen.incoming.iter().map(essence)), "{taken:?} became {seen:?}");
                 assert!(sent.iter().map(essence).eq(seen.outgoing.iter().map(essence)), "{sent:?} became {seen:?}");
@@ -55,11 +56,16 @@ fn essence(track: &Track) -> impl PartialEq + use<> {
 
 /// Reads an answer, and hears one packet of each payload type.
 pub fn answer(sdp: &str) {
-    let preferences = CodecPreferences::default();
-    let offered = Offered { incoming: Some(&preferences), outgoing: &[], data: true };
-    let Ok(Accepted { incoming: sections, .. }) = accepted(sdp, &offered) else { return };
-    let count = sections.len();
-    let (mut choice, now) = (Choice::new(sections), Instant::now());
+    let codecs = CodecPreferences::default();
+    let to_send = [Codec::H264, Codec::Vp8, Codec::Opus].map(|codec| Outgoing::of(codec, ""));
+    let offered = Offered { incoming: Some(&codecs), outgoing: &to_send, data: true };
+    let Ok(Accepted { incoming, outgoing, .. }) = accepted(sdp, &offered) else { return };
+    assert!(outgoing.iter().all(|track| track.index < to_send.len()), "{outgoing:?}");
+    if data::widen(sdp).is_err() {
+        panic!("what has been read cannot be read");
+    }
+    let count = incoming.len();
+    let (mut choice, now) = (Choice::new(incoming), Instant::now());
     assert_eq!(choice.first_formats().len(), count, "a section without a format");
     for payload_type in 0..128 {
         choice.heard(payload_type, now);

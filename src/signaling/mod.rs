@@ -59,8 +59,8 @@ pub use auth::{Access, Authorizer, Role};
 pub use fragment::{FragmentError, IceCandidate, IceCredentials, IceFragment};
 pub use ice_server::{IceServer, IceServerError};
 pub use monitor::{
-    ConnectionState, DestinationReport, DestinationState, Dropped, MediaKind, Monitor, PortReport, Report,
-    SessionReport, Totals, TrackReport,
+    ConnectionState, DestinationReport, DestinationState, Dropped, MediaKind, Monitor, PortReport, Report, Sent,
+    SessionReport, Totals, TrackReport, ViewersReport,
 };
 pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site, mount_viewers};
 pub use origin::{AllowedOrigins, BadOrigin};

@@ -36,6 +36,40 @@ pub struct Report {
     pub totals: Totals,
     /// The UDP ports that carry media.
     pub ports: Vec<PortReport>,
+    /// What viewers are sent.
+    pub viewers: ViewersReport,
+}
+
+/// All whom the server sends media to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ViewersReport {
+    /// Those that are there, by the state of their connection.
+    pub present: Vec<ConnectionState>,
+    /// All that have come.
+    pub started: u64,
+    /// What was sent to all that have come.
+    pub sent: Sent,
+    /// What the networks of each channel's viewers carry, from the slowest to the fastest, in bit/s.
+    pub estimates: Vec<(String, Vec<u64>)>,
+}
+
+/// What was sent to viewers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// RTP packets, without repairs.
+    pub packets: u64,
+    /// Payload bytes of these.
+    pub bytes: u64,
+    /// Packets that were asked for again.
+    pub nacked: u64,
+    /// Packets sent again.
+    pub retransmitted: u64,
+    /// Packets sent once more to find out what a network carries.
+    pub probes: u64,
+    /// Packets left out because a network did not take them in time.
+    pub dropped: u64,
+    /// Requests for keyframes.
+    pub keyframe_requests: u64,
 }
 
 /// Counts of all sessions, also of those that have ended.

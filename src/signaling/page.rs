@@ -63,11 +63,15 @@ const ASSETS: &[(&str, &str, &str)] = &[
     ("mpegts.js", JS, include_str!("../page/vendor/mpegts.js")),
 ];
 
+/// Those of `/status`, which is there without a page as well.
+const STATUS_ASSETS: &[&str] =
+    &["favicon.svg", "style.css", "status.css", "status.js", "chart.js", "history.js", "words.js"];
+
 /// `GET /`: a bridge server's page is for broadcasters and viewers, an element's for its one publisher.
 pub(crate) async fn index(State(table): State<Arc<Table>>) -> Result<Response, Refusal> {
     match table.site() {
         Some(site) if site.page => Ok(file(HTML, include_str!("../page/live.html"))),
-        Some(_) if table.endpoints().is_empty() => Err(Refusal::NoEndpoint("/".into())),
+        _ if !has_page(&table) => Err(Refusal::NoEndpoint("/".into())),
         _ => Ok(file(HTML, include_str!("../page/index.html"))),
     }
 }
@@ -94,11 +98,17 @@ fn takes_html(headers: &HeaderMap) -> bool {
     headers.get_all(header::ACCEPT).iter().any(|value| value.to_str().is_ok_and(|value| value.contains("text/html")))
 }
 
-/// `GET /page/{file}`
-pub(crate) async fn asset(Path(name): Path<String>) -> Result<Response, Refusal> {
-    let (_, content_type, content) =
-        ASSETS.iter().find(|(known, ..)| *known == name).ok_or_else(|| Refusal::NoEndpoint(format!("/page/{name}")))?;
+/// `GET /page/{file}`: with no page at `/` only what `/status` needs.
+pub(crate) async fn asset(State(table): State<Arc<Table>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    let is_served = has_page(&table) || STATUS_ASSETS.contains(&name.as_str());
+    let asset = ASSETS.iter().find(|(known, ..)| is_served && *known == name);
+    let (_, content_type, content) = asset.ok_or_else(|| Refusal::NoEndpoint(format!("/page/{name}")))?;
     Ok(file(content_type, content))
+}
+
+/// Whether there is a page at `/`: the bridge server's own, or that of an element on the same HOST:PORT.
+fn has_page(table: &Table) -> bool {
+    table.site().is_none_or(|site| site.page) || !table.endpoints().is_empty()
 }
 
 /// `GET /endpoints.json`: where an element's page can publish, and whether a token is needed.
@@ -171,9 +181,26 @@ mod tests {
             std::fs::read_to_string(path).unwrap()
         });
         for source in sources.chain(pages.iter().map(String::as_str)) {
-            for name in source.split(['"', '\'']).filter_map(|s| s.strip_prefix("./").or(s.strip_prefix("page/"))) {
+            for name in names(source) {
                 assert!(ASSETS.iter().any(|(known, ..)| *known == name), "{name} is not served");
             }
         }
+    }
+
+    #[test]
+    fn every_file_that_the_status_page_names_is_served_without_a_page() {
+        let content = |name: &&str| ASSETS.iter().find(|(known, ..)| known == name).map(|(.., content)| *content);
+        let sources =
+            STATUS_ASSETS.iter().map(|name| content(name).unwrap()).chain([include_str!("../page/status.html")]);
+        for source in sources {
+            for name in names(source) {
+                assert!(STATUS_ASSETS.contains(&name), "{name} is not served");
+            }
+        }
+    }
+
+    /// The files that a source names.
+    fn names(source: &str) -> impl Iterator<Item = &str> {
+        source.split(['"', '\'']).filter_map(|s| s.strip_prefix("./").or(s.strip_prefix("page/")))
     }
 }

@@ -49,6 +49,11 @@ impl Chain {
         }
     }
 
+    /// Makes the encoder begin anew, with a keyframe, if it is one that is deaf to events that ask for it; false if it is not.
+    pub fn begin_anew_if_deaf(&self) -> bool {
+        if let Encoder::Video(slot) = &self.encoder { slot.begin_anew_if_deaf() } else { false }
+    }
+
     /// Changes an audio encoder's bitrate while it runs, where it takes that.
     pub fn set_audio_bitrate(&self, bitrate: u32) {
         if let Encoder::Audio(encoder) = &self.encoder {
@@ -79,12 +84,12 @@ fn encoded_video(caps: &gst::CapsRef, media: &str, wanted: &Conversation) -> Res
 
 fn encoded_audio(caps: &gst::CapsRef, media: &str, wanted: &Conversation) -> Result<Chain, ChainError> {
     let mut elements = audio::raw(caps, media)?;
-    let (rate, most_channels) = if wanted.codec == Codec::Opus { (48_000i32, 2i32) } else { (8_000, 1) };
-    let caps = gst::Caps::builder("audio/x-raw")
-        .field("rate", rate)
-        .field("channels", gst::IntRange::new(1, most_channels))
-        .field("layout", "interleaved")
-        .build();
+    let caps = gst::Caps::builder("audio/x-raw").field("layout", "interleaved");
+    let caps = match wanted.codec {
+        Codec::Opus => caps.field("rate", 48_000i32).field("channels", gst::IntRange::new(1i32, 2)),
+        _ => caps.field("rate", 8000i32).field("channels", 1i32),
+    }
+    .build();
     let encoder = make(audio_encoder(wanted.codec))?;
     for (name, value) in [
         ("bitrate", wanted.audio_bitrate.to_string().as_str()),

@@ -316,6 +316,16 @@ pub(super) fn conversation(factory: &str) -> &'static [(&'static str, &'static s
     }
 }
 
+/// Whether an encoder hears of requests for keyframes and does nothing: a new one begins with one. Measured with 1.22.
+pub(super) fn is_deaf(factory: &str) -> bool {
+    factory == "av1enc"
+}
+
+/// Whether an encoder takes another bitrate while it runs without saying so of its property: libvpx's do.
+pub(super) fn takes_bitrate_at_any_time(factory: &str) -> bool {
+    matches!(factory, "vp8enc" | "vp9enc")
+}
+
 /// The profiles that every peer decodes, the preferred first: of those an encoder has it takes the first.
 pub(super) const CONVERSATION_H264: &str = "video/x-h264,profile=(string){constrained-baseline,baseline,main,high}";
 

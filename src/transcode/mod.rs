@@ -22,6 +22,7 @@ mod canvas;
 mod chain;
 mod conversation;
 mod decoder;
+mod entrance;
 mod factory;
 mod gop;
 mod known;

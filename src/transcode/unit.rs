@@ -99,12 +99,13 @@ impl Unit {
 
 /// Sets a video encoder's bitrate, given in bit/s. False if it has such a property but takes it only when it starts.
 pub(super) fn set_bitrate(encoder: &gst::Element, tuning: &Tuning) -> bool {
-    let name = encoder.factory().map(|factory| factory.name().to_string()).unwrap_or_default();
-    match known(&name).bitrate {
+    let factory = encoder.factory().map(|factory| factory.name().to_string()).unwrap_or_default();
+    match known(&factory).bitrate {
         Bitrate::Property(name, unit) => {
             let runs = encoder.current_state() > gst::State::Ready;
             let flags = encoder.find_property(name).map(|spec| spec.flags());
-            if runs && flags.is_some_and(|flags| !flags.contains(gst::PARAM_FLAG_MUTABLE_PLAYING)) {
+            let is_silent = known::takes_bitrate_at_any_time(known(&factory).factory);
+            if runs && !is_silent && flags.is_some_and(|flags| !flags.contains(gst::PARAM_FLAG_MUTABLE_PLAYING)) {
                 return false;
             }
             set_if_present(encoder, name, &(tuning.bitrate / unit).max(1).to_string());

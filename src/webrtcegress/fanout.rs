@@ -153,6 +153,12 @@ impl Fanout {
         self.lock().lanes.get(index)?.chosen.as_ref().map(|format| format.codec)
     }
 
+    /// Whether there is a track, and of each is known what comes.
+    pub(super) fn is_known(&self) -> bool {
+        let state = self.lock();
+        !state.lanes.is_empty() && state.lanes.iter().all(|lane| lane.comes != Comes::Unknown)
+    }
+
     /// What there is to send, by track, as a newcomer can have it.
     pub(super) fn outgoing(&self) -> Vec<Outgoing> {
         let state = self.lock();

@@ -52,7 +52,8 @@ pub(super) struct Input {
     /// Locked alone.
     place: Mutex<Option<Place>>,
     installed: Mutex<Option<Installed>>,
-    refused: Mutex<Option<String>>,
+    /// What there is no chain for: it is not tried again.
+    refused: Mutex<Option<Purpose>>,
 }
 
 /// Its place among what goes out, while the element is started.
@@ -292,8 +293,11 @@ impl Input {
         let bitrate = place.fanout.video_bitrate(now);
         let purpose = Purpose { from: from(&caps), to };
         let is_there = self.lock().as_ref().is_some_and(|installed| installed.purpose == purpose);
-        if !is_there && !self.install(pad, &caps, purpose, place, bitrate) {
-            return false;
+        if !is_there {
+            let is_refused = lock(&self.refused).as_ref() == Some(&purpose);
+            if is_refused || !self.install(pad, &caps, purpose, place, bitrate) {
+                return false;
+            }
         }
         if self.kind == MediaKind::Video {
             if self.bitrate.swap(bitrate, Relaxed) != bitrate
@@ -312,6 +316,7 @@ impl Input {
         let Some(element) = self.element.upgrade() else { return false };
         match self.build(&element, pad, caps, &purpose, place, bitrate) {
             Ok(installed) => {
+                *lock(&self.refused) = None;
                 let name = installed.chain.as_ref().map_or_else(|| "as it is".to_owned(), |chain| chain.name());
                 gst::info!(CAT, obj = self.pad, "{caps} is sent as {}: {name}", purpose.to);
                 self.bitrate.store(bitrate, Relaxed);
@@ -319,10 +324,8 @@ impl Input {
                 true
             }
             Err(error) => {
-                let told = lock(&self.refused).replace(error.clone());
-                if told.as_ref() != Some(&error) {
-                    gst::element_error!(element, gst::StreamError::CodecNotFound, ("{}: {error}", self.pad.name()));
-                }
+                *lock(&self.refused) = Some(purpose);
+                gst::element_error!(element, gst::StreamError::CodecNotFound, ("{}: {error}", self.pad.name()));
                 false
             }
         }
@@ -403,6 +406,9 @@ impl Input {
             return;
         }
         self.requests.fetch_add(1, Relaxed);
+        if self.chain().is_some_and(|chain| chain.begin_anew_if_deaf()) {
+            return;
+        }
         // What is in front of us may take its time to hear of it.
         element.call_async(move |_| {
             // Headers come with each keyframe: the payloader sees to that.

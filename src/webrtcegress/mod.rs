@@ -23,6 +23,7 @@ mod fanout;
 mod imp;
 mod input;
 mod lane;
+mod push;
 mod rate;
 mod role;
 mod sender;

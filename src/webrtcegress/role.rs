@@ -1,7 +1,7 @@
 //! What a started element does: serve viewers, push to a server, or send to the peer of the session around it.
 
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     time::Duration,
 };
 
@@ -10,13 +10,18 @@ use tokio::{runtime::Handle, task::AbortHandle};
 use super::{
     answerer::{Answerer, Only, Watch, follow},
     fanout::Fanout,
+    push::Push,
     session::Half,
     settings::ResolvedRole,
 };
 use crate::{
-    bridge::{CallConfig, Notices, Peer, Seat, Viewers, ViewersConfig},
+    bridge::{CallConfig, Client, ClientCounts, ClientParts, Notices, Peer, Seat, Viewers, ViewersConfig},
     session::SessionConfig,
-    signaling::{Mount, client::socket::SocketConfig, mount_viewers},
+    signaling::{
+        Mount,
+        client::{ClientConfig, WhipClient, socket::SocketConfig},
+        mount_viewers,
+    },
 };
 
 /// What all roles are made of.
@@ -37,6 +42,8 @@ pub(super) enum Role {
     InSession { peer: Peer, half: Arc<Half> },
     /// Meets another peer.
     Meeting { seat: Seat, half: Arc<Half> },
+    /// Pushes to a server, from when the pipeline plays.
+    Client { url: String, http: Handle, ready: Mutex<Option<ClientParts>>, client: OnceLock<Client>, half: Arc<Half> },
 }
 
 /// How long stopping waits for sessions to close, which takes the network's part 100 ms at most.
@@ -56,7 +63,7 @@ impl Role {
                 let following = http.spawn(follow(viewers.clone(), watch)).abort_handle();
                 Ok(Self::Server { mount, viewers, http, following })
             }
-            ResolvedRole::Client(_) => Err("whip:// is not there yet".into()),
+            ResolvedRole::Client(called) => Self::push(&called, Parts { media, http, config, fanout, watch, element }),
             ResolvedRole::Meeting(socket) => Self::meet(socket, Parts { media, http, config, fanout, watch, element }),
         }
     }
@@ -65,6 +72,16 @@ impl Role {
     pub(super) fn in_session(peer: Peer, half: Arc<Half>) -> Result<Self, String> {
         peer.send(half.clone()).map_err(|error| error.to_string())?;
         Ok(Self::InSession { peer, half })
+    }
+
+    fn push(called: &ClientConfig, parts: Parts) -> Result<Self, String> {
+        let Parts { media, http, config, fanout, watch, element } = parts;
+        let (server, url) = (WhipClient::new(called)?, called.server.to_string());
+        let notices = Notices::new(element.upgrade(), url.clone());
+        let half = Half::new(fanout, element, http.clone(), watch);
+        let calls = Push { media: media.clone(), server, url: url.clone(), config, half: half.clone() };
+        let ready = ClientParts { media, url: url.clone(), eos: false, calls: Arc::new(calls), notices };
+        Ok(Self::Client { url, http, ready: Mutex::new(Some(ready)), client: OnceLock::new(), half })
     }
 
     fn meet(socket: SocketConfig, parts: Parts) -> Result<Self, String> {
@@ -83,8 +100,14 @@ impl Role {
 
     /// The pipeline plays: everybody who has part in a call is there.
     pub(super) fn play(&self) {
-        if let Self::Meeting { seat, .. } = self {
-            seat.begin();
+        match self {
+            Self::Meeting { seat, .. } => seat.begin(),
+            Self::Client { http, ready, client, .. } => {
+                if let Some(parts) = lock(ready).take() {
+                    let _ = client.set(Client::start(http, parts)); // once
+                }
+            }
+            Self::Server { .. } | Self::InSession { .. } => {}
         }
     }
 
@@ -92,7 +115,16 @@ impl Role {
     pub(super) fn calls(&self) -> Option<String> {
         match self {
             Self::Meeting { seat, .. } => Some(seat.url().to_owned()),
+            Self::Client { url, .. } => Some(url.clone()),
             Self::Server { .. } | Self::InSession { .. } => None,
+        }
+    }
+
+    /// What a client has done so far.
+    pub(super) fn client_counts(&self) -> Option<ClientCounts> {
+        match self {
+            Self::Client { client, .. } => client.get().map(Client::counts),
+            Self::Server { .. } | Self::InSession { .. } | Self::Meeting { .. } => None,
         }
     }
 
@@ -100,7 +132,7 @@ impl Role {
     pub(super) fn listening(&self) -> Option<String> {
         match self {
             Self::Server { mount, .. } => Some(mount.url()),
-            Self::InSession { .. } | Self::Meeting { .. } => None,
+            Self::InSession { .. } | Self::Meeting { .. } | Self::Client { .. } => None,
         }
     }
 
@@ -108,7 +140,7 @@ impl Role {
     pub(super) fn warning(&self) -> Option<String> {
         match self {
             Self::Server { mount, .. } => mount.warning(),
-            Self::InSession { .. } | Self::Meeting { .. } => None,
+            Self::InSession { .. } | Self::Meeting { .. } | Self::Client { .. } => None,
         }
     }
 
@@ -116,7 +148,7 @@ impl Role {
     pub(super) fn viewers(&self) -> (usize, u64) {
         match self {
             Self::Server { viewers, .. } => (viewers.count(), viewers.started()),
-            Self::InSession { half, .. } | Self::Meeting { half, .. } => half.peers(),
+            Self::InSession { half, .. } | Self::Meeting { half, .. } | Self::Client { half, .. } => half.peers(),
         }
     }
 
@@ -143,6 +175,16 @@ impl Role {
                 seat.end();
                 Ending::Meeting(seat)
             }
+            Self::Client { ready, client, .. } => {
+                drop(lock(ready).take());
+                match client.get() {
+                    Some(client) => {
+                        client.stop();
+                        Ending::Client(client)
+                    }
+                    None => Ending::Elsewhere,
+                }
+            }
         }
     }
 }
@@ -152,9 +194,13 @@ impl Drop for Role {
         match self {
             Self::InSession { peer, .. } => peer.stop_sending(),
             Self::Meeting { seat, .. } => seat.peer().stop_sending(),
-            Self::Server { .. } => {}
+            Self::Server { .. } | Self::Client { .. } => {}
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An end under way.
@@ -163,6 +209,8 @@ pub(super) enum Ending<'a> {
     Sessions(mpsc::Receiver<()>),
     /// The other peer and the server are told.
     Meeting(&'a Seat),
+    /// The server is told.
+    Client(&'a Client),
     /// Not here.
     Elsewhere,
 }
@@ -175,6 +223,7 @@ impl Ending<'_> {
                 let _: Result<(), _> = closed.recv_timeout(CLOSE_TIMEOUT);
             }
             Self::Meeting(seat) => seat.wait(),
+            Self::Client(client) => client.wait(),
             Self::Elsewhere => {}
         }
     }

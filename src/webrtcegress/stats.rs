@@ -5,6 +5,7 @@
 //! | `url` | string | start | where it serves, or what it calls |
 //! | `viewers` | guint | now | viewers that are there |
 //! | `viewers-total` | guint64 | start | viewers that there have been |
+//! | `connect-attempts`, `sessions`, `ice-restarts` | guint64 | start | a client's: calls, sessions that came of them, ICE restarts of these |
 //! | `overflowed` | guint64 | start | packets dropped as they came faster than they could be handed on |
 //! | `udp-port` | guint | start | the UDP port for media |
 //! | `estimate` | guint64 | now | the least that a viewer's network carries, in bit/s; absent as long as none is known |
@@ -37,6 +38,12 @@ pub(super) fn structure(running: Option<Running<'_>>, inputs: &[std::sync::Arc<I
     let mut stats = gst::Structure::builder("webrtcegress-stats");
     if let Some(Running { role, mux, fanout }) = running {
         let (viewers, total) = role.viewers();
+        if let Some(counts) = role.client_counts() {
+            stats = stats
+                .field("connect-attempts", counts.attempts)
+                .field("sessions", counts.sessions)
+                .field("ice-restarts", counts.restarts);
+        }
         stats = stats
             .field_if_some("url", role.listening().or_else(|| role.calls()))
             .field("viewers", u32::try_from(viewers).unwrap_or(u32::MAX))

@@ -11,11 +11,11 @@
 use gst::{glib, prelude::*};
 
 mod answerer;
-mod client;
 mod codecs;
 mod data;
 mod imp;
 mod pads;
+mod pull;
 mod role;
 mod settings;
 mod stats;

@@ -9,12 +9,12 @@ use tokio::runtime::Handle;
 
 use super::{
     answerer::{Answerer, Slot},
-    client::{self, Client},
     codecs,
+    pull::Pull,
     settings::ResolvedRole,
 };
 use crate::{
-    bridge::{CallConfig, CallCounts, Notices, Peer, Seat},
+    bridge::{CallConfig, CallCounts, Client, ClientCounts, ClientParts, Notices, Peer, Seat},
     rtp::Crossing,
     session::{CodecPreferences, EndReason, Session, SessionConfig},
     signaling::{
@@ -63,7 +63,9 @@ impl Role {
             }
             ResolvedRole::Client(called) => {
                 let (server, url) = (WhepClient::new(&called)?, called.server.to_string());
-                let parts = client::Parts { media, server, url, config, crossing, eos, element };
+                let notices = Notices::new(element.upgrade(), url.clone());
+                let calls = Pull { media: media.clone(), server, url: url.clone(), config, crossing, element };
+                let parts = ClientParts { media, url, eos, calls: Arc::new(calls), notices };
                 Ok(Self::Client(Client::start(&http, parts)))
             }
             ResolvedRole::Meeting(socket) => {
@@ -126,13 +128,13 @@ impl Role {
     }
 
     /// What a client has done so far.
-    pub(super) fn client_counts(&self) -> Option<client::Counts> {
+    pub(super) fn client_counts(&self) -> Option<ClientCounts> {
         match self {
             Self::Server { .. } | Self::InSession(_) => None,
             Self::Client(client) => Some(client.counts()),
             Self::Meeting(seat) => {
                 let CallCounts { attempts, sessions } = seat.counts();
-                Some(client::Counts { attempts, sessions, restarts: 0 })
+                Some(ClientCounts { attempts, sessions, restarts: 0 })
             }
         }
     }

@@ -52,8 +52,9 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
-use super::{client::Counts, role::Role};
+use super::role::Role;
 use crate::{
+    bridge::ClientCounts,
     codec::MediaKind,
     rtp::{Crossing, data::DataIn},
     session::{LayerStats, Mux, SessionStats, TrackStats, data::ChannelStats},
@@ -63,7 +64,7 @@ use crate::{
 pub(super) fn structure(element: &super::WebrtcIngest, started: Option<(&Role, &Mux, &Crossing)>) -> gst::Structure {
     let mut stats = gst::Structure::builder("webrtcingest-stats");
     let Some((role, mux, crossing)) = started else { return stats.build() };
-    if let Some(Counts { attempts, sessions, restarts }) = role.client_counts() {
+    if let Some(ClientCounts { attempts, sessions, restarts }) = role.client_counts() {
         stats = stats.field("connect-attempts", attempts).field("sessions", sessions).field("ice-restarts", restarts);
     }
     let data = crossing.data().map(DataIn::stats).unwrap_or_default();

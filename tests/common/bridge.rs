@@ -1,6 +1,6 @@
 //! The plugin under test as users run it: gst-launch-1.0 with webrtcingest and rtmpbridgesink.
 
-use super::{free_port, launch::Launch, nginx::Nginx};
+use super::{SOON, free_port, launch::Launch, nginx::Nginx};
 
 /// A running bridge from WHIP to one RTMP destination.
 pub struct Bridge {
@@ -22,6 +22,8 @@ impl Bridge {
             "webrtcingest uri=whip://127.0.0.1:{port}/whip/live {ingest} : rtmpbridgesink location={location} {sink}"
         ));
         launch.wait_listening(port);
+        // From here on gst-launch-1.0 hears Ctrl-C.
+        launch.wait_for_line("Setting pipeline to PLAYING", SOON);
         Self { launch, port }
     }
 

@@ -26,8 +26,14 @@ impl Egress {
     pub fn start_at(uri: &str, properties: &str, sources: &str) -> Self {
         gst::init().expect("GStreamer");
         gstwebrtcbridge::plugin_register_static().expect("the plugin");
-        let description = format!("webrtcegress name=out uri={uri} {properties} {sources}");
-        let pipeline = match gst::parse::launch(&description).expect("a pipeline").downcast::<gst::Pipeline>() {
+        let pipeline = Self::parse(&format!("webrtcegress name=out uri={uri} {properties} {sources}"));
+        let element = pipeline.by_name("out").expect("the element");
+        Self { pipeline, element }
+    }
+
+    /// A pipeline that plays.
+    pub fn parse(description: &str) -> gst::Pipeline {
+        let pipeline = match gst::parse::launch(description).expect("a pipeline").downcast::<gst::Pipeline>() {
             Ok(pipeline) => pipeline,
             Err(alone) => {
                 let pipeline = gst::Pipeline::new();
@@ -35,9 +41,8 @@ impl Egress {
                 pipeline
             }
         };
-        let element = pipeline.by_name("out").expect("the element");
         pipeline.set_state(gst::State::Playing).expect("playing");
-        Self { pipeline, element }
+        pipeline
     }
 
     pub fn url(&self) -> String {

@@ -77,7 +77,7 @@ impl Recording {
     /// two pictures at one time nothing follows: the timestamps themselves are checked above.
     pub fn assert_decodes(&self) {
         let output = Command::new("ffmpeg")
-            .args(["-v", "error", "-i"])
+            .args(["-v", "repeat+error", "-i"])
             .arg(&self.path)
             .args(["-f", "null", "-"])
             .output()

@@ -36,7 +36,7 @@ use webrtc::{
     runtime::TokioRuntime,
 };
 
-use super::{SOON, lossy::LossyPath, wait_until};
+use super::{SOON, flv::hash_slices, lossy::LossyPath, wait_until};
 
 /// What a viewer offers.
 #[derive(Clone, Debug)]
@@ -94,6 +94,37 @@ impl Stream {
         };
         (*first..*last).filter(|number| !self.packets.contains_key(number)).collect()
     }
+}
+
+/// The hashes of the slices of each whole picture, in order (RFC 6184).
+pub fn pictures(stream: &Stream) -> Vec<u64> {
+    let mut by_time: BTreeMap<i64, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut order: Vec<(u32, i64)> = Vec::new();
+    for (number, packet) in stream.packets.iter().filter(|(_, packet)| packet.payload.len() > 2) {
+        if order.last().is_none_or(|(timestamp, _)| *timestamp != packet.timestamp) {
+            order.push((packet.timestamp, *number));
+        }
+        let nals = by_time.entry(order.last().expect("a picture").1).or_default();
+        let payload = &packet.payload;
+        match payload[0] & 31 {
+            24 => {
+                let mut rest = &payload[1..];
+                while rest.len() > 2 {
+                    let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+                    nals.push(rest[2..2 + length].to_vec());
+                    rest = &rest[2 + length..];
+                }
+            }
+            28 if payload[1] & 0x80 != 0 => {
+                let mut nal = vec![payload[0] & 0xE0 | payload[1] & 31];
+                nal.extend_from_slice(&payload[2..]);
+                nals.push(nal);
+            }
+            28 => nals.last_mut().expect("the beginning of a unit").extend_from_slice(&payload[2..]),
+            _ => nals.push(payload.to_vec()),
+        }
+    }
+    by_time.values().map(|nals| hash_slices(&nals.iter().map(Vec::as_slice).collect::<Vec<_>>())).collect()
 }
 
 #[derive(Default)]

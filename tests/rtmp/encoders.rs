@@ -25,6 +25,8 @@ fn stats(pipeline: &Pipeline) -> gst::Structure {
 }
 
 fn encoder(pipeline: &Pipeline) -> String {
+    // A destination may be live, and know the sound, before there is a picture.
+    wait_for("an encoder", || stats(pipeline).has_field("video-encoder"));
     stats(pipeline).get("video-encoder").unwrap()
 }
 

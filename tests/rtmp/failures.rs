@@ -208,6 +208,17 @@ fn retries_end_with_an_error_when_they_are_limited() {
 }
 
 #[test]
+fn only_destination_that_gives_up_at_once_is_warned_of_before_the_error() {
+    let server = Server::stopped();
+    let mut pipeline = Pipeline::start(&live(&server.url(), "max-retries=0"));
+    let error = pipeline.wait_for_error();
+    let warnings = pipeline.messages("warning");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("check host and port") && !warnings[0].contains("gave up"), "{warnings:?}");
+    assert!(error.starts_with("gave up on"), "{error}");
+}
+
+#[test]
 fn stream_that_is_taken_is_refused() {
     let server = Server::start();
     let mut first = Pipeline::start(&live(&server.url(), ""));

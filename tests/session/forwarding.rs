@@ -1,7 +1,6 @@
 //! A publisher's media forwarded to viewers: every picture arrives as it was sent, whoever joins when, whatever is lost.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -11,48 +10,16 @@ use std::{
 
 use crate::common::{
     SOON,
-    flv::hash_slices,
     lossy::{Direction, LossyPath},
     media::Media,
     peer::{Peer, Script},
-    viewer::{Stream, Viewer, Wants},
+    viewer::{Viewer, Wants, pictures},
     wait_until,
 };
 use gstwebrtcbridge::forward::{Source, ViewerChange};
 
 const H264: u8 = 102;
 const OPUS: u8 = 111;
-
-/// The hashes of the slices of each whole picture, in order (RFC 6184).
-fn pictures(stream: &Stream) -> Vec<u64> {
-    let mut by_time: BTreeMap<i64, Vec<Vec<u8>>> = BTreeMap::new();
-    let mut order: Vec<(u32, i64)> = Vec::new();
-    for (number, packet) in stream.packets.iter().filter(|(_, packet)| packet.payload.len() > 2) {
-        if order.last().is_none_or(|(timestamp, _)| *timestamp != packet.timestamp) {
-            order.push((packet.timestamp, *number));
-        }
-        let nals = by_time.entry(order.last().expect("a picture").1).or_default();
-        let payload = &packet.payload;
-        match payload[0] & 31 {
-            24 => {
-                let mut rest = &payload[1..];
-                while rest.len() > 2 {
-                    let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
-                    nals.push(rest[2..2 + length].to_vec());
-                    rest = &rest[2 + length..];
-                }
-            }
-            28 if payload[1] & 0x80 != 0 => {
-                let mut nal = vec![payload[0] & 0xE0 | payload[1] & 31];
-                nal.extend_from_slice(&payload[2..]);
-                nals.push(nal);
-            }
-            28 => nals.last_mut().expect("the beginning of a unit").extend_from_slice(&payload[2..]),
-            _ => nals.push(payload.to_vec()),
-        }
-    }
-    by_time.values().map(|nals| hash_slices(&nals.iter().map(Vec::as_slice).collect::<Vec<_>>())).collect()
-}
 
 /// Waits until so many pictures are there without a gap; all but the last one.
 fn wait_pictures(viewer: &Viewer, count: usize) -> Vec<u64> {

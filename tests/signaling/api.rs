@@ -60,6 +60,20 @@ fn a_browser_gets_the_status_page_with_the_refusal_to_type_the_token_in() {
 }
 
 #[test]
+fn without_a_page_only_the_files_of_the_status_page_are_served() {
+    let site = Site::without_page();
+    for path in ["/", "/page/live.js", "/page/mpegts.js", "/page/nothing.js"] {
+        site.get(path).is_problem(404, path);
+    }
+    let status = site.get("/status").body;
+    for name in ["status.js", "status.css", "style.css", "favicon.svg"] {
+        assert!(status.contains(&format!("page/{name}")));
+        assert_eq!(site.get(&format!("/page/{name}")).status, 200, "{name}");
+    }
+    assert_eq!(Site::open().get("/page/live.js").status, 200);
+}
+
+#[test]
 fn this_machine_needs_no_token_where_there_is_none() {
     let site = Site::open();
     for path in ["/api/v1/status", "/metrics", "/api/v1/channels", "/status"] {

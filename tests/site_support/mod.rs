@@ -17,7 +17,8 @@ use gstwebrtcbridge::{
     channel::{ChannelLimits, MemoryRegistry, NewChannel, Registry},
     signaling::{
         Access, Audience, ConnectionState, DestinationReport, DestinationState, Dropped, ListenAddress, MediaKind,
-        Monitor, PortReport, Report, SessionReport, SiteConfig, SiteMount, Totals, TrackReport, mount_site,
+        Monitor, PortReport, Report, Sent, SessionReport, SiteConfig, SiteMount, Totals, TrackReport, ViewersReport,
+        mount_site,
     },
 };
 
@@ -55,7 +56,15 @@ impl Site {
         Self::with(Access::default())
     }
 
+    pub fn without_page() -> Self {
+        Self::mounted(Access::default(), false)
+    }
+
     pub fn with(access: Access) -> Self {
+        Self::mounted(access, true)
+    }
+
+    fn mounted(access: Access, page: bool) -> Self {
         let limits = ChannelLimits { max_channels: 20, ttl: Duration::from_secs(3600) };
         let registry = Arc::new(MemoryRegistry::new(limits, RUNTIME.handle()));
         let (answerer, numbers) = (Fake::default(), Arc::new(Numbers::default()));
@@ -70,7 +79,7 @@ impl Site {
             viewing: Arc::new(answerer.clone()),
             audience: Audience::default(),
             monitor: numbers.clone(),
-            page: true,
+            page,
         };
         let mount = mount_site(RUNTIME.handle(), config).unwrap();
         Self { mount, registry, answerer, numbers }
@@ -177,5 +186,18 @@ pub fn full_report() -> Report {
         ],
         totals: Totals { sessions_started: 7, sessions_ended: 4, sessions_failed: 1 },
         ports: vec![PortReport { port: 40_000, received: 5000, sent: 300, dropped_forged: 9, ..PortReport::default() }],
+        viewers: ViewersReport {
+            present: vec![ConnectionState::Connected, ConnectionState::Connected, ConnectionState::Connecting],
+            started: 8,
+            sent: Sent {
+                packets: 9000,
+                bytes: 8_000_000,
+                nacked: 31,
+                retransmitted: 30,
+                dropped: 5,
+                ..Sent::default()
+            },
+            estimates: vec![("stage".into(), vec![400_000, 900_000, 2_000_000])],
+        },
     }
 }

@@ -7,9 +7,11 @@ use tokio::{sync::watch, task::JoinError};
 use super::CallConfig;
 use crate::{
     bridge::{Peer, hearing::Discard, run::what_is_sent},
+    codec::Codec,
+    rtp::SessionFeed,
     session::{
-        ConnectionState, EndReason, Offering, Outlet, PacketSink, RemoteCandidate, RemoteIce, Session, SessionConfig,
-        SessionError, negotiate,
+        Answered, CodecPreferences, ConnectionState, EndReason, Offering, Outlet, PacketSink, RemoteCandidate,
+        RemoteIce, Session, SessionConfig, SessionError, Terms, Track, negotiate,
     },
     signaling::{SessionId, client::socket::SocketCandidate},
 };
@@ -33,13 +35,17 @@ pub(super) enum TalkError {
 /// A connection, or one that is about to be. Dropping it ends it.
 pub(super) struct Talk {
     peer: Peer,
-    id: SessionId,
+    feed: Option<SessionFeed>,
     offering: Option<Offering>,
     session: Option<Session>,
     early: Vec<SocketCandidate>,
 }
 
 impl Talk {
+    fn new(peer: &Peer, feed: Option<SessionFeed>) -> Self {
+        Self { peer: peer.clone(), feed, offering: None, session: None, early: Vec::new() }
+    }
+
     /// Answers an offer.
     pub(super) async fn answer(
         call: &CallConfig,
@@ -48,52 +54,61 @@ impl Talk {
         offer: &str,
     ) -> Result<(Self, String), TalkError> {
         let config = session_config(call).await;
-        let id = SessionId::random();
-        let feed = peer.feed(id.as_str());
+        let feed = peer.feed(SessionId::random().as_str());
         let sending = peer.sending();
         let incoming = negotiate(offer, &config.codecs).unwrap_or_default();
         let receives = feed.is_some() || sending.is_none();
         let sends = what_is_sent(sending.as_ref(), &incoming, receives).await;
-        let sink = sink(feed.clone());
-        let offer = offer.to_owned();
-        let answering = call
-            .media
-            .spawn(async move { Box::pin(Session::exchange(&config, &offer, is_local, sends, |_| sink, ())).await });
-        let answered = answering.await?.map_err(TalkError::Offer)?;
+        let terms = Terms { sends, data: feed.as_ref().and_then(SessionFeed::data) };
+        let (sink, offer) = (sink(feed.clone()), offer.to_owned());
+        let answering = async move {
+            let answering = Session::exchange(&config, &offer, is_local, terms, |_| sink, ());
+            Box::pin(answering).await
+        };
+        let answered = call.media.spawn(answering).await?.map_err(TalkError::Offer)?;
         peer.set_session(Some(answered.session.clone()));
         if let Some(sending) = sending {
             sending.answered(&answered);
         }
-        if let Some(feed) = feed {
+        if let Some(feed) = &feed {
             feed.begin(answered.session.keyframes(), answered.tracks);
         }
-        let session = Some(answered.session);
-        Ok((Self { peer: peer.clone(), id, offering: None, session, early: Vec::new() }, answered.sdp))
+        Ok((Self { session: Some(answered.session), ..Self::new(peer, feed) }, answered.sdp))
     }
 
     /// Makes an offer.
     pub(super) async fn offer(call: &CallConfig, peer: &Peer, is_local: bool) -> Result<(Self, String), TalkError> {
         let config = session_config(call).await;
-        let offering = call.media.spawn(async move { Box::pin(Offering::new(&config, is_local)).await });
+        let feed = peer.feed(SessionId::random().as_str());
+        let receives = feed.is_some();
+        let incoming = if receives { likely(&config.codecs) } else { Vec::new() };
+        let sends = what_is_sent(peer.sending().as_ref(), &incoming, receives).await;
+        let terms = Terms { sends, data: feed.as_ref().and_then(SessionFeed::data) };
+        let offering = call.media.spawn(async move { Box::pin(Offering::with(&config, is_local, terms)).await });
         let offering = offering.await?.map_err(TalkError::Offering)?;
         let sdp = offering.sdp().to_owned();
-        let id = SessionId::random();
-        Ok((Self { peer: peer.clone(), id, offering: Some(offering), session: None, early: Vec::new() }, sdp))
+        Ok((Self { offering: Some(offering), ..Self::new(peer, feed) }, sdp))
     }
 
     /// Takes the answer to our offer.
     pub(super) async fn answered(&mut self, call: &CallConfig, answer: String) -> Result<(), TalkError> {
         let Some(offering) = self.offering.take() else { return Ok(()) };
-        let feed = self.peer.feed(self.id.as_str());
+        let feed = self.feed.clone();
         let sink = sink(feed.clone());
         let begin = move |session: Session, tracks| {
             if let Some(feed) = feed {
                 feed.begin(session.keyframes(), tracks);
             }
         };
+        let sdp = answer.clone();
         let answering = call.media.spawn(async move { Box::pin(offering.answered(&answer, sink, begin, ())).await });
         let session = answering.await?.map_err(TalkError::Answer)?;
         self.peer.set_session(Some(session.clone()));
+        if let Some(sending) = self.peer.sending() {
+            let (outgoing, outlet) = (session.outgoing().to_vec(), session.outlet().cloned());
+            // What comes is known with its first packets.
+            sending.answered(&Answered { session: session.clone(), sdp, tracks: Vec::new(), outgoing, outlet });
+        }
         self.session = Some(session);
         for candidate in std::mem::take(&mut self.early) {
             self.trickle(candidate).await;
@@ -159,7 +174,29 @@ async fn session_config(call: &CallConfig) -> SessionConfig {
     config
 }
 
-fn sink(feed: Option<crate::rtp::SessionFeed>) -> Arc<dyn PacketSink> {
+/// What another peer sends most likely: a track of each kind that is taken, in the codec that we like best.
+fn likely(codecs: &CodecPreferences) -> Vec<Track> {
+    let fmtp = |codec: Codec| match codec {
+        Codec::H264 => "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+        Codec::Vp9 => "profile-id=0",
+        _ => "",
+    };
+    let track = |(index, codec): (usize, &Codec)| Track {
+        index,
+        mid: None,
+        codec: *codec,
+        payload_type: 0,
+        channels: 0,
+        fmtp: fmtp(*codec).to_owned(),
+        rtx: None,
+        red: None,
+        ssrcs: Vec::new(),
+        feedback: Vec::new(),
+    };
+    [codecs.video.first(), codecs.audio.first()].into_iter().flatten().enumerate().map(track).collect()
+}
+
+fn sink(feed: Option<SessionFeed>) -> Arc<dyn PacketSink> {
     match feed {
         Some(feed) => Arc::new(feed),
         None => Arc::new(Discard(Arc::new(AtomicU64::new(0)))),

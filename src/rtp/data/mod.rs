@@ -17,6 +17,7 @@
 mod incoming;
 mod lane;
 mod outgoing;
+mod outgoing_pads;
 
 use std::sync::Once;
 
@@ -24,6 +25,7 @@ use bytes::Bytes;
 pub use {
     incoming::{DataFeed, DataIn, DataInStats, DataReceiver},
     outgoing::{DataOut, DataOutStats},
+    outgoing_pads::{DataPads, Ended},
 };
 
 use crate::session::{DataMessage, DataOptions};

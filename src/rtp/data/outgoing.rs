@@ -1,8 +1,6 @@
 //! What goes out by data channels: a request pad's buffers, to every session that there is.
 //!
-//! For an element with pads `data_%u`, five lines: a [`DataOut`] for each pad, whose [`chain`](DataOut::chain) and
-//! [`event`](DataOut::event) are the pad's functions; [`add`](DataOut::add) for each session that is made;
-//! [`stop`](DataOut::stop) when the element stops or the pad flushes.
+//! An element has its pads made by [`DataPads`](super::DataPads); this is what one of them does.
 
 use std::{
     sync::{
@@ -164,8 +162,9 @@ impl DataOut {
         self.stopped.send_replace(true);
     }
 
-    /// Waiting is in order again.
+    /// Waiting is in order again, and what has ended begins anew.
     pub fn start(&self) {
+        self.lock().ended = false;
         self.stopped.send_replace(false);
     }
 

@@ -54,6 +54,17 @@ pub trait DataSink: Send + Sync + 'static {
     fn buffered_low(&self, _channel: &DataChannel) {}
 }
 
+/// A sink for who only sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Unheard;
+
+#[async_trait]
+impl DataSink for Unheard {
+    fn opened(&self, _: &DataChannel) {}
+    async fn message(&self, _: &DataChannel, _: DataMessage) {}
+    fn closed(&self, _: &DataChannel, _: ChannelEnd) {}
+}
+
 /// A message: text and bytes are told apart on the wire (RFC 8831 section 8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataMessage {

@@ -12,6 +12,7 @@
 //! It speaks HTTP and knows nothing of peer connections. When to try again, and when to give up, is the caller's decision;
 //! [`ClientError::verdict`] says what an error means for it.
 
+mod caller;
 mod error;
 mod fetch;
 mod http;
@@ -22,6 +23,7 @@ pub mod socket;
 mod target;
 mod tls;
 mod whep;
+mod whip;
 
 pub(super) use fetch::Fetcher;
 #[cfg(any(test, fuzzing))]
@@ -32,4 +34,5 @@ pub use {
     resource::Resource,
     target::{ServerUrl, ServerUrlError},
     whep::{ClientConfig, Negotiated, WhepClient},
+    whip::{Accepted, WhipClient},
 };

@@ -52,8 +52,8 @@ impl FromStr for ServerUrl {
     fn from_str(s: &str) -> Result<Self, ServerUrlError> {
         let (scheme, rest) = s.split_once("://").ok_or(ServerUrlError::NoScheme)?;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
-            "whep" | "http" => "http",
-            "wheps" | "https" => "https",
+            "whep" | "whip" | "http" => "http",
+            "wheps" | "whips" | "https" => "https",
             other => return Err(ServerUrlError::Scheme(other.to_owned())),
         };
         let mut url =
@@ -86,7 +86,7 @@ pub enum ServerUrlError {
     #[error("it has no scheme; write whep://HOST:PORT/PATH, or wheps:// for HTTPS")]
     NoScheme,
     /// A scheme that is none of WHEP's.
-    #[error("{0}:// is no way to a WHEP server; use whep://, wheps://, http:// or https://")]
+    #[error("{0}:// is no way to a WHEP or WHIP server; use whep(s)://, whip(s):// or http(s)://")]
     Scheme(String),
     /// Not a URL.
     #[error("it is not a URL ({0}); write whep://HOST:PORT/PATH, or wheps:// for HTTPS")]

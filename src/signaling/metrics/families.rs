@@ -19,6 +19,7 @@ use crate::{
         auth::counters::AuthCounts,
         monitor::{
             ConnectionState, DestinationReport, DestinationState, PortReport, Report, SessionReport, TrackReport,
+            ViewersReport,
         },
         socket::SocketCounts,
         tls_reload::TlsCounters,
@@ -48,6 +49,7 @@ impl Collector for Numbers {
         self.of_tracks(&mut families)?;
         self.of_destinations(&mut families)?;
         self.of_ports(&mut families)?;
+        self.of_viewers(&mut families)?;
         match &self.process {
             Some(process) => of_the_process(process, &mut families),
             None => Ok(()),
@@ -221,6 +223,36 @@ impl Numbers {
                 .map(|state| (with(labels.clone(), "state", state.as_str()), f64::from(destination.state == state)))
         });
         to.gauge("webrtcbridge_destination_state", "1 for the state that it is in", None, states)
+    }
+
+    fn of_viewers(&self, to: &mut Families<'_>) -> fmt::Result {
+        let ViewersReport { present, started, sent, estimates } = &self.report.viewers;
+        let count = |state| present.iter().filter(|present| **present == state).count() as f64;
+        let by_state = ConnectionState::ALL.map(|state| (of("state", state.as_str()), count(state)));
+        let help = "Viewers whom the server sends media to, by the state of their connection";
+        to.gauge("webrtcbridge_forwarded_viewers", help, None, by_state)?;
+        to.counter("webrtcbridge_viewers_started", "Viewers whom it has answered", None, [(none(), *started)])?;
+        let counters = [
+            ("sent_packets", "RTP packets sent, without repairs", None, sent.packets),
+            ("sent", "RTP payload sent, without repairs", Some(Unit::Bytes), sent.bytes),
+            ("nacked_packets", "RTP packets that viewers asked for again", None, sent.nacked),
+            ("retransmitted_packets", "RTP packets sent again", None, sent.retransmitted),
+            ("probe_packets", "RTP packets sent once more to measure a network", None, sent.probes),
+            ("dropped_packets", "RTP packets left out as a network did not take them", None, sent.dropped),
+            ("keyframe_requests", "Requests for keyframes that viewers sent", None, sent.keyframe_requests),
+        ];
+        for (name, help, unit, value) in counters {
+            to.counter(&format!("webrtcbridge_viewer_{name}"), help, unit, [(none(), value)])?;
+        }
+        let quantiles = estimates.iter().flat_map(|(channel, estimates)| {
+            let of_channel = of("channel", channel);
+            [("0", 0.0), ("0.5", 0.5), ("1", 1.0)].into_iter().filter_map(move |(name, share)| {
+                let at = ((estimates.len().checked_sub(1)? as f64) * share) as usize;
+                Some((with(of_channel.clone(), "quantile", name), *estimates.get(at)? as f64))
+            })
+        });
+        let help = "What viewers' networks carry, as far as it is of use to be known";
+        to.gauge("webrtcbridge_viewer_estimate_bits_per_second", help, None, quantiles)
     }
 
     fn of_ports(&self, to: &mut Families<'_>) -> fmt::Result {

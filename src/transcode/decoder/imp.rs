@@ -9,7 +9,10 @@ use std::{
 use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{
-    super::{CAT, aside},
+    super::{
+        CAT, aside,
+        entrance::{Entrance, sink_pad},
+    },
     working,
 };
 
@@ -48,29 +51,7 @@ impl ObjectSubclass for Decoder {
 impl ObjectImpl for Decoder {
     fn constructed(&self) {
         self.parent_constructed();
-        let sink = gst::GhostPad::builder(gst::PadDirection::Sink)
-            .name("sink")
-            .chain_function(|pad, parent, buffer| {
-                Self::catch_panic_pad_function(
-                    parent,
-                    || Err(gst::FlowError::Error),
-                    |decoder| decoder.chain(pad, buffer),
-                )
-            })
-            .chain_list_function(|pad, parent, list| {
-                Self::catch_panic_pad_function(
-                    parent,
-                    || Err(gst::FlowError::Error),
-                    |decoder| {
-                        let mut buffers = list.iter_owned();
-                        buffers.try_fold(gst::FlowSuccess::Ok, |_, buffer| decoder.chain(pad, buffer))
-                    },
-                )
-            })
-            .event_function(|pad, parent, event| {
-                Self::catch_panic_pad_function(parent, || false, |decoder| decoder.event(pad, event))
-            })
-            .build();
+        let sink = sink_pad::<Self>().build();
         let decoder = self.obj().downgrade();
         let src = gst::GhostPad::builder(gst::PadDirection::Src)
             .name("src")
@@ -119,13 +100,7 @@ impl BinImpl for Decoder {
     }
 }
 
-impl Decoder {
-    /// Puts the best one in; whether there is any.
-    pub(super) fn begin(&self, candidates: VecDeque<gst::ElementFactory>) -> bool {
-        self.with_state(|state| state.candidates = candidates);
-        self.next().is_some()
-    }
-
+impl Entrance for Decoder {
     fn chain(&self, pad: &gst::GhostPad, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         if self.with_state(|state| state.failure.is_some()) {
             self.replace(pad)?;
@@ -147,16 +122,6 @@ impl Decoder {
         Ok(gst::FlowSuccess::Ok)
     }
 
-    /// The current one is of no use any more. It is replaced when the next picture comes; after the end there is none, and
-    /// decoders call it an error when they had too little for a first frame.
-    fn fail(&self, reason: String) {
-        self.with_state(|state| {
-            if !state.ended {
-                state.failure.get_or_insert(reason);
-            }
-        });
-    }
-
     fn event(&self, pad: &gst::GhostPad, event: gst::Event) -> bool {
         match event.type_() {
             gst::EventType::Eos => {
@@ -173,6 +138,24 @@ impl Decoder {
             _ => {}
         }
         gst::Pad::event_default(pad, Some(&*self.obj()), event)
+    }
+}
+
+impl Decoder {
+    /// Puts the best one in; whether there is any.
+    pub(super) fn begin(&self, candidates: VecDeque<gst::ElementFactory>) -> bool {
+        self.with_state(|state| state.candidates = candidates);
+        self.next().is_some()
+    }
+
+    /// The current one is of no use any more. It is replaced when the next picture comes; after the end there is none, and
+    /// decoders call it an error when they had too little for a first frame.
+    fn fail(&self, reason: String) {
+        self.with_state(|state| {
+            if !state.ended {
+                state.failure.get_or_insert(reason);
+            }
+        });
     }
 
     /// Whether a picture is of no use to a decoder that has just begun. Asks for a keyframe as long as none comes.

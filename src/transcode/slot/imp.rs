@@ -10,6 +10,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use super::super::{
     CAT,
     candidates::Candidates,
+    entrance::{Entrance, sink_pad},
     unit::{self, Tuning, Unit},
     watch::Watch,
 };
@@ -76,24 +77,7 @@ impl ObjectSubclass for Slot {
 impl ObjectImpl for Slot {
     fn constructed(&self) {
         self.parent_constructed();
-        let sink = gst::GhostPad::builder(gst::PadDirection::Sink)
-            .name("sink")
-            .chain_function(|pad, parent, buffer| {
-                Self::catch_panic_pad_function(parent, || Err(gst::FlowError::Error), |slot| slot.chain(pad, buffer))
-            })
-            .chain_list_function(|pad, parent, list| {
-                Self::catch_panic_pad_function(
-                    parent,
-                    || Err(gst::FlowError::Error),
-                    |slot| {
-                        let mut buffers = list.iter_owned();
-                        buffers.try_fold(gst::FlowSuccess::Ok, |_, buffer| slot.chain(pad, buffer))
-                    },
-                )
-            })
-            .event_function(|pad, parent, event| {
-                Self::catch_panic_pad_function(parent, || false, |slot| slot.event(pad, event))
-            })
+        let sink = sink_pad::<Self>()
             .query_function(|pad, parent, query| {
                 if let gst::QueryViewMut::Allocation(query) = query.view_mut() {
                     // It would wait for an encoder, and one may be stuck. What every unit begins with reads any layout.
@@ -168,6 +152,60 @@ impl BinImpl for Slot {
     }
 }
 
+impl Entrance for Slot {
+    fn chain(&self, pad: &gst::GhostPad, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        loop {
+            match self.turn() {
+                Turn::Push => break,
+                Turn::Skip => return Ok(gst::FlowSuccess::Ok),
+                Turn::Flush => return Err(gst::FlowError::Flushing),
+                Turn::Replace => self.replace(pad)?,
+            }
+        }
+        match gst::ProxyPad::chain_default(pad, Some(&*self.obj()), buffer) {
+            Ok(success) => Ok(success),
+            Err(flow @ (gst::FlowError::Flushing | gst::FlowError::Eos)) => Err(flow),
+            // The next frame finds another encoder.
+            Err(flow) => {
+                self.fail(format!("takes no more frames ({flow})"));
+                self.with_state(|state| state.skipped += 1);
+                Ok(gst::FlowSuccess::Ok)
+            }
+        }
+    }
+
+    fn event(&self, pad: &gst::GhostPad, event: gst::Event) -> bool {
+        let parent = self.obj();
+        match event.view() {
+            gst::EventView::FlushStart(_) => {
+                self.with_state(|state| state.flushing = true);
+                self.changed.notify_all();
+            }
+            gst::EventView::FlushStop(_) => {
+                let taken = gst::Pad::event_default(pad, Some(&*parent), event);
+                self.with_state(|state| {
+                    (state.flushing, state.ended, state.queued) = (false, false, 0);
+                    state.watch = Watch::default();
+                });
+                return taken;
+            }
+            gst::EventView::StreamStart(_) => self.with_state(|state| state.ended = false),
+            gst::EventView::Eos(_) => {
+                let failed = self.with_state(|state| {
+                    state.ended = true;
+                    state.failure.is_some() || state.unit.is_none()
+                });
+                // Nothing is left that would drain.
+                if failed {
+                    return self.push_eos();
+                }
+            }
+            _ => {}
+        }
+        gst::Pad::event_default(pad, Some(&*parent), event)
+    }
+}
+
 impl Slot {
     /// Puts the first encoder in.
     pub(super) fn begin(&self, unit: Unit, candidates: Candidates, tuning: Tuning) {
@@ -195,27 +233,6 @@ impl Slot {
 
     pub(super) fn with_state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn chain(&self, pad: &gst::GhostPad, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        loop {
-            match self.turn() {
-                Turn::Push => break,
-                Turn::Skip => return Ok(gst::FlowSuccess::Ok),
-                Turn::Flush => return Err(gst::FlowError::Flushing),
-                Turn::Replace => self.replace(pad)?,
-            }
-        }
-        match gst::ProxyPad::chain_default(pad, Some(&*self.obj()), buffer) {
-            Ok(success) => Ok(success),
-            Err(flow @ (gst::FlowError::Flushing | gst::FlowError::Eos)) => Err(flow),
-            // The next frame finds another encoder.
-            Err(flow) => {
-                self.fail(format!("takes no more frames ({flow})"));
-                self.with_state(|state| state.skipped += 1);
-                Ok(gst::FlowSuccess::Ok)
-            }
-        }
     }
 
     /// Waits, where upstream can wait, until the encoder has room for a frame.
@@ -249,37 +266,6 @@ impl Slot {
             }
             state = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    fn event(&self, pad: &gst::GhostPad, event: gst::Event) -> bool {
-        let parent = self.obj();
-        match event.view() {
-            gst::EventView::FlushStart(_) => {
-                self.with_state(|state| state.flushing = true);
-                self.changed.notify_all();
-            }
-            gst::EventView::FlushStop(_) => {
-                let taken = gst::Pad::event_default(pad, Some(&*parent), event);
-                self.with_state(|state| {
-                    (state.flushing, state.ended, state.queued) = (false, false, 0);
-                    state.watch = Watch::default();
-                });
-                return taken;
-            }
-            gst::EventView::StreamStart(_) => self.with_state(|state| state.ended = false),
-            gst::EventView::Eos(_) => {
-                let failed = self.with_state(|state| {
-                    state.ended = true;
-                    state.failure.is_some() || state.unit.is_none()
-                });
-                // Nothing is left that would drain.
-                if failed {
-                    return self.push_eos();
-                }
-            }
-            _ => {}
-        }
-        gst::Pad::event_default(pad, Some(&*parent), event)
     }
 
     /// The encoder is of no use any more. It is replaced when the next frame comes.

@@ -56,6 +56,16 @@ impl Slot {
         self.imp().with_state(|state| state.live = live);
     }
 
+    /// Makes the next frame a keyframe where the encoder is deaf to being asked, by another encoder of its kind; false if it
+    /// is not.
+    pub(super) fn begin_anew_if_deaf(&self) -> bool {
+        self.imp().with_state(|state| {
+            let is_deaf = super::known::is_deaf(&state.name);
+            state.stale |= is_deaf;
+            is_deaf
+        })
+    }
+
     /// In bit/s, also while it runs.
     pub(super) fn set_bitrate(&self, bitrate: u32) {
         self.imp().set_bitrate(bitrate);

@@ -19,11 +19,11 @@ use tokio_tungstenite::{
 
 use self::message::{FromServer, ToServer};
 use super::{
+    caller::bearer,
     error::{ClientError, Verdict},
     http::{self, Http, Reply, Stream},
     target::ServerUrl,
     tls,
-    whep::bearer,
 };
 
 pub use self::{

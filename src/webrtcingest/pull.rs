@@ -1,56 +1,55 @@
-//! One call: an offer, and a session of what the server says to it.
-//!
-//! A call may be stopped at any time. Once the offer is on its way the server may have made a session of it; then its reply
-//! is waited for, beside everything else, and the session ended where it says that this is.
+//! The element as a WHEP client: one call is an offer, and a session of what the server says to it.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
-use tokio::sync::watch;
+use async_trait::async_trait;
+use tokio::runtime::Handle;
 
-use super::{Parts, goodbye, stop};
+use super::{codecs, imp::CAT};
 use crate::{
-    session::{EndReason, Offering, PacketSink, Session, SessionConfig, SessionError},
+    bridge::{AttemptError, Calls, Stop, goodbye},
+    rtp::Crossing,
+    session::{EndReason, Offering, PacketSink, Session, SessionConfig, Terms},
     signaling::{
         SessionId,
-        client::{ClientError, Negotiated, Resource, Verdict},
+        client::{Negotiated, Resource, WhepClient},
     },
-    webrtcingest::{codecs, imp::CAT},
 };
 
-/// Why an attempt came to no session.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum AttemptError {
-    #[error(transparent)]
-    Server(#[from] ClientError),
-    #[error("the answer of {url} cannot be used: {why}")]
-    Answer { url: String, why: SessionError },
-    #[error("no offer could be made: {0}")]
-    Offer(SessionError),
-    #[error("the media thread is gone: {0}")]
-    Media(#[from] tokio::task::JoinError),
+/// What calls are made of.
+pub(super) struct Pull {
+    pub(super) media: Handle,
+    pub(super) server: WhepClient,
+    pub(super) url: String,
+    pub(super) config: SessionConfig,
+    pub(super) crossing: Arc<Crossing>,
+    pub(super) element: gst::glib::WeakRef<super::WebrtcIngest>,
 }
 
-impl AttemptError {
-    pub(super) fn verdict(&self) -> Verdict {
-        match self {
-            Self::Server(error) => error.verdict(),
-            Self::Answer { .. } | Self::Offer(_) | Self::Media(_) => Verdict::Final,
-        }
+#[async_trait]
+impl Calls for Pull {
+    async fn attempt(&self, stop: Stop) -> Result<Option<(Session, Resource)>, AttemptError> {
+        Box::pin(attempt(self, stop)).await
+    }
+
+    fn had_media(&self, session: &Session) -> bool {
+        session.last_media().is_some()
+    }
+
+    fn over(&self) {
+        self.crossing.end_of_stream();
     }
 }
 
-/// Calls the server; `None` if it was stopped meanwhile. `alive` is kept until the server has been told.
-pub(super) async fn attempt(
-    parts: &Parts,
-    stopped: &mut watch::Receiver<bool>,
-    alive: &mpsc::Sender<()>,
-) -> Result<Option<(Session, Resource)>, AttemptError> {
+async fn attempt(parts: &Pull, mut stop: Stop) -> Result<Option<(Session, Resource)>, AttemptError> {
     let prepared = tokio::select! {
         prepared = Box::pin(prepare(parts)) => prepared?,
-        () = stop(stopped) => return Ok(None),
+        () = stop.requested() => return Ok(None),
     };
     let Prepared { config, offering, server_is_local } = prepared;
-    let Some(negotiated) = post(parts, &offering, stopped, alive).await? else { return Ok(None) };
+    let (server, sdp) = (parts.server.clone(), offering.sdp().to_owned());
+    let post = async move { server.offer(&sdp).await };
+    let Some(negotiated) = stop.posting(post, Negotiated::resource).await? else { return Ok(None) };
     let feed = parts.crossing.feed(SessionId::random().as_str());
     let sink: Arc<dyn PacketSink> = Arc::new(feed.clone());
     let unusable = |why| AttemptError::Answer { url: parts.url.clone(), why };
@@ -62,7 +61,9 @@ pub(super) async fn attempt(
         }
         Negotiated::CounterOffer { sdp, resource } => {
             drop(offering);
-            let answer = async move { Box::pin(Session::answer(&config, &sdp, server_is_local, |_| sink, ())).await };
+            let terms = Terms { sends: None, data: feed.data() };
+            let answer =
+                async move { Box::pin(Session::exchange(&config, &sdp, server_is_local, terms, |_| sink, ())).await };
             let answered = match parts.media.spawn(answer).await? {
                 Ok(answered) => answered,
                 Err(why) => {
@@ -74,7 +75,7 @@ pub(super) async fn attempt(
             feed.begin(session.keyframes(), answered.tracks);
             let told = tokio::select! {
                 told = resource.answer(&answered.sdp) => told.map(Some),
-                () = stop(stopped) => Ok(None),
+                () = stop.requested() => Ok(None),
             };
             if !matches!(told, Ok(Some(()))) {
                 tokio::join!(session.close(EndReason::Shutdown), goodbye(&resource));
@@ -103,7 +104,7 @@ struct Prepared {
     server_is_local: bool,
 }
 
-async fn prepare(parts: &Parts) -> Result<Prepared, AttemptError> {
+async fn prepare(parts: &Pull) -> Result<Prepared, AttemptError> {
     let mut config = parts.config.clone();
     let (element, wanted) = (parts.element.clone(), config.codecs.clone());
     // A caps query goes wherever the pipeline leads; it must not hold up other requests.
@@ -116,29 +117,4 @@ async fn prepare(parts: &Parts) -> Result<Prepared, AttemptError> {
         parts.media.spawn(async move { Box::pin(Offering::new(&config, server_is_local)).await }).await?
     };
     Ok(Prepared { config, offering: offering.map_err(AttemptError::Offer)?, server_is_local })
-}
-
-/// Posts the offer; `None` if it was stopped meanwhile.
-async fn post(
-    parts: &Parts,
-    offering: &Offering,
-    stopped: &mut watch::Receiver<bool>,
-    alive: &mpsc::Sender<()>,
-) -> Result<Option<Negotiated>, AttemptError> {
-    let (server, sdp) = (parts.server.clone(), offering.sdp().to_owned());
-    let mut posting = tokio::spawn(async move { server.offer(&sdp).await });
-    tokio::select! {
-        negotiated = &mut posting => Ok(Some(negotiated??)),
-        () = stop(stopped) => {
-            let alive = alive.clone();
-            // With nothing of ours in it, so that ports are free while it goes on.
-            tokio::spawn(async move {
-                if let Ok(Ok(negotiated)) = posting.await {
-                    goodbye(negotiated.resource()).await;
-                }
-                drop(alive);
-            });
-            Ok(None)
-        }
-    }
 }

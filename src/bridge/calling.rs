@@ -1,10 +1,9 @@
-//! The element as a WHEP client: one session after the other from one server, until it is stopped or the stream is over.
+//! An element as the client of a server: one session after the other, until it is stopped or the stream is over.
 //!
-//! A task on the HTTP runtime; everything of a session runs on the media runtime. How a session is made is in `attempt`,
-//! what the server is asked while it is there in `upkeep`; when to try again is `reconnect`'s decision, what the user is
-//! told `bridge`'s notices'.
+//! A task on the HTTP runtime; everything of a session runs on the media runtime. How a session is made is the element's
+//! business ([`Calls`]), what the server is asked while it is there is in `upkeep`; when to try again is `reconnect`'s
+//! decision, what the user is told `notices`'.
 
-mod attempt;
 mod reconnect;
 mod upkeep;
 
@@ -18,33 +17,113 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use tokio::{runtime::Handle, sync::watch};
+use tracing::debug;
 
 use self::{
-    attempt::attempt,
     reconnect::{Next, Outcome, Reconnect},
     upkeep::{Request, Upkeep},
 };
+use super::{CallState as State, Notices};
 use crate::{
-    bridge::{CallState as State, Notices},
-    rtp::Crossing,
-    session::{ConnectionState, EndReason, Session, SessionConfig},
-    signaling::client::{Resource, WhepClient},
+    session::{ConnectionState, EndReason, Session, SessionError},
+    signaling::client::{ClientError, Resource, Verdict},
 };
 
+/// How sessions are made, and what becomes of them.
+#[async_trait]
+pub(crate) trait Calls: Send + Sync + 'static {
+    /// Calls the server; `None` if it was stopped meanwhile.
+    async fn attempt(&self, stop: Stop) -> Result<Option<(Session, Resource)>, AttemptError>;
+
+    /// Whether any media has gone over a session.
+    fn had_media(&self, session: &Session) -> bool;
+
+    /// The state of the session that there is.
+    fn state_changed(&self, _state: ConnectionState) {}
+
+    /// The stream is over.
+    fn over(&self);
+}
+
 /// What a client is made of.
-pub(super) struct Parts {
-    pub(super) media: Handle,
-    pub(super) server: WhepClient,
-    pub(super) url: String,
-    pub(super) config: SessionConfig,
-    pub(super) crossing: Arc<Crossing>,
-    pub(super) eos: bool,
-    pub(super) element: gst::glib::WeakRef<super::WebrtcIngest>,
+pub(crate) struct Parts {
+    pub(crate) media: Handle,
+    pub(crate) url: String,
+    /// The end of the stream is to be EOS, not something to wait for.
+    pub(crate) eos: bool,
+    pub(crate) calls: Arc<dyn Calls>,
+    pub(crate) notices: Notices,
+}
+
+/// Why an attempt came to no session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttemptError {
+    #[error(transparent)]
+    Server(#[from] ClientError),
+    #[error("the answer of {url} cannot be used: {why}")]
+    Answer { url: String, why: SessionError },
+    #[error("no offer could be made: {0}")]
+    Offer(SessionError),
+    #[error("nothing has come in that could be sent")]
+    Nothing,
+    #[error("the media thread is gone: {0}")]
+    Media(#[from] tokio::task::JoinError),
+}
+
+impl AttemptError {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Server(error) => error.verdict(),
+            Self::Nothing => Verdict::Retry(None),
+            Self::Answer { .. } | Self::Offer(_) | Self::Media(_) => Verdict::Final,
+        }
+    }
+}
+
+/// Whether a client has been stopped.
+#[derive(Clone)]
+pub(crate) struct Stop {
+    stopped: watch::Receiver<bool>,
+    /// Kept until the last word to the server is said.
+    alive: mpsc::Sender<()>,
+}
+
+impl Stop {
+    /// Returns when it is.
+    pub(crate) async fn requested(&mut self) {
+        let _ = self.stopped.wait_for(|stop| *stop).await;
+    }
+
+    /// Posts an offer by `post`; `None` if it was stopped meanwhile. Once the offer is on its way the server may have made a
+    /// session of it: then its reply is waited for, beside everything else, and the session ended where it says that this is.
+    pub(crate) async fn posting<R: Send + 'static>(
+        &mut self,
+        post: impl Future<Output = Result<R, ClientError>> + Send + 'static,
+        resource: impl Fn(&R) -> &Resource + Send + Sync + 'static,
+    ) -> Result<Option<R>, AttemptError> {
+        let mut posting = tokio::spawn(post);
+        tokio::select! {
+            reply = &mut posting => Ok(Some(reply??)),
+            () = self.requested() => {
+                let alive = self.alive.clone();
+                // With nothing of ours in it, so that ports are free while it goes on.
+                tokio::spawn(async move {
+                    if let Ok(Ok(reply)) = posting.await {
+                        let resource = resource(&reply).clone();
+                        goodbye(&resource).await;
+                    }
+                    drop(alive);
+                });
+                Ok(None)
+            }
+        }
+    }
 }
 
 /// A running client.
-pub(super) struct Client {
+pub(crate) struct Client {
     url: String,
     stop: watch::Sender<bool>,
     /// Disconnected when the task has ended.
@@ -61,13 +140,13 @@ struct Shared {
 }
 
 /// What a client has done so far.
-pub(super) struct Counts {
+pub(crate) struct Counts {
     /// The server was called.
-    pub(super) attempts: u64,
+    pub(crate) attempts: u64,
     /// A session came of it.
-    pub(super) sessions: u64,
+    pub(crate) sessions: u64,
     /// ICE was restarted.
-    pub(super) restarts: u64,
+    pub(crate) restarts: u64,
 }
 
 const LOST: &str = "the connection to the server was lost, or the server has ended it";
@@ -77,40 +156,40 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Client {
     /// Starts calling.
-    pub(super) fn start(http: &Handle, parts: Parts) -> Self {
+    pub(crate) fn start(http: &Handle, parts: Parts) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (alive, gone) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let url = parts.url.clone();
-        let notices = Notices::new(parts.element.upgrade(), url.clone());
-        http.spawn(Task { parts, shared: shared.clone(), notices, alive }.run(stopped));
+        let stop_seen = Stop { stopped, alive };
+        http.spawn(Task { parts, shared: shared.clone() }.run(stop_seen));
         Self { url, stop, gone: Mutex::new(gone), shared }
     }
 
     /// Where it calls, without the query.
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// The session that is there.
-    pub(super) fn current(&self) -> Option<Session> {
+    pub(crate) fn current(&self) -> Option<Session> {
         self.shared.current()
     }
 
     /// How often what was done.
-    pub(super) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let Shared { attempts, sessions, restarts, .. } = &*self.shared;
         let count = |counter: &AtomicU64| counter.load(Relaxed);
         Counts { attempts: count(attempts), sessions: count(sessions), restarts: count(restarts) }
     }
 
     /// Ends the session and calls no more. Does not wait.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
     /// Waits a moment for the server to be told.
-    pub(super) fn wait(&self) {
+    pub(crate) fn wait(&self) {
         let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
         let _: Result<(), _> = gone.recv_timeout(GOODBYE);
     }
@@ -129,18 +208,15 @@ impl Shared {
 struct Task {
     parts: Parts,
     shared: Arc<Shared>,
-    notices: Notices,
-    /// Dropped when the last word to the server is said.
-    alive: mpsc::Sender<()>,
 }
 
 impl Task {
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+    async fn run(mut self, mut stopped: Stop) {
         let mut reconnect = Reconnect::new(self.parts.eos);
         loop {
-            self.notices.state(State::Connecting).await;
+            self.parts.notices.state(State::Connecting).await;
             self.shared.attempts.fetch_add(1, Relaxed);
-            let (outcome, reason) = match Box::pin(attempt(&self.parts, &mut stopped, &self.alive)).await {
+            let (outcome, reason) = match self.parts.calls.attempt(stopped.clone()).await {
                 Ok(None) => break,
                 Ok(Some((session, resource))) => {
                     let outcome = Box::pin(self.watch(&session, &resource, &mut stopped)).await;
@@ -154,33 +230,28 @@ impl Task {
             };
             match reconnect.next(outcome, Instant::now(), rand::random()) {
                 Next::Retry(after) => {
-                    self.notices.state(State::Retrying { reason, after }).await;
+                    self.parts.notices.state(State::Retrying { reason, after }).await;
                     tokio::select! {
                         () = tokio::time::sleep(after) => {}
-                        () = stop(&mut stopped) => break,
+                        () = stopped.requested() => break,
                     }
                 }
                 Next::End => {
-                    self.notices.state(State::Stopped { reason }).await;
-                    self.parts.crossing.end_of_stream();
+                    self.parts.notices.state(State::Stopped { reason }).await;
+                    self.parts.calls.over();
                     return;
                 }
                 Next::Fail => {
-                    self.notices.state(State::Refused { reason }).await;
+                    self.parts.notices.state(State::Refused { reason }).await;
                     return;
                 }
             }
         }
-        self.notices.state(State::Stopped { reason: "it was stopped here".into() }).await;
+        self.parts.notices.state(State::Stopped { reason: "it was stopped here".into() }).await;
     }
 
     /// Keeps a session up until it ends; `None` if we are the ones who end it.
-    async fn watch(
-        &mut self,
-        session: &Session,
-        resource: &Resource,
-        stopped: &mut watch::Receiver<bool>,
-    ) -> Option<(Outcome, String)> {
+    async fn watch(&mut self, session: &Session, resource: &Resource, stopped: &mut Stop) -> Option<(Outcome, String)> {
         self.shared.set_current(Some(session.clone()));
         self.shared.sessions.fetch_add(1, Relaxed);
         let mut states = session.states();
@@ -189,9 +260,10 @@ impl Task {
         let mut asking: Option<Asking> = None;
         let reason = loop {
             let state = *states.borrow_and_update();
+            self.parts.calls.state_changed(state);
             if state == ConnectionState::Connected && !is_told {
                 (was_connected, is_told) = (true, true);
-                self.notices.state(State::Live).await;
+                self.parts.notices.state(State::Live).await;
             }
             if state.is_over() {
                 break match was_connected {
@@ -203,7 +275,7 @@ impl Task {
             let due = upkeep.next().filter(|_| asking.is_none());
             tokio::select! {
                 changed = states.changed() => if changed.is_err() { break LOST },
-                () = stop(stopped) => return None,
+                () = stopped.requested() => return None,
                 (request, outcome) = ended(&mut asking) => {
                     asking = None;
                     upkeep.asked(request, outcome, Instant::now(), rand::random());
@@ -214,7 +286,7 @@ impl Task {
                     if outcome == upkeep::Outcome::Restarted {
                         self.shared.restarts.fetch_add(1, Relaxed);
                         is_told = false;
-                        self.notices.state(State::Connecting).await;
+                        self.parts.notices.state(State::Connecting).await;
                     }
                 }
                 request = at(due) => {
@@ -223,7 +295,10 @@ impl Task {
                 }
             }
         };
-        Some((Outcome::Ended { had_media: session.last_media().is_some() }, format!("{}: {reason}", self.parts.url)))
+        Some((
+            Outcome::Ended { had_media: self.parts.calls.had_media(session) },
+            format!("{}: {reason}", self.parts.url),
+        ))
     }
 
     /// Ends a session here and at the server.
@@ -232,11 +307,6 @@ impl Task {
         let closing = self.parts.media.spawn(async move { session.close(EndReason::Shutdown).await });
         let (_, ()) = tokio::join!(closing, goodbye(&resource));
     }
-}
-
-/// Waits until the client is stopped.
-async fn stop(stopped: &mut watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 async fn at(due: Option<(Instant, Request)>) -> Request {
@@ -261,10 +331,10 @@ async fn ended(asking: &mut Option<Asking>) -> (Request, upkeep::Outcome) {
 }
 
 /// Tells the server that it is over, which helps it to forget us early; more than trying is not worth it.
-async fn goodbye(resource: &Resource) {
+pub(crate) async fn goodbye(resource: &Resource) {
     match tokio::time::timeout(GOODBYE, resource.delete()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => gst::debug!(super::imp::CAT, "the server was not told of the session's end: {error}"),
-        Err(_) => gst::debug!(super::imp::CAT, "the server did not answer to the session's end"),
+        Ok(Err(error)) => debug!("the server was not told of the session's end: {error}"),
+        Err(_) => debug!("the server did not answer to the session's end"),
     }
 }

@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use tracing::debug;
+
 use crate::{
     backoff::Backoff,
     bridge::{ours, told},
     session::{ConnectionState, IceChange, IceError, Session},
     signaling::client::{ClientError, Resource, Verdict},
-    webrtcingest::imp::CAT,
 };
 
 /// How often this machine's addresses are looked at: a restart does not wait for it.
@@ -101,7 +102,7 @@ async fn restart(session: &Session, resource: &Resource) -> Outcome {
         Ok(offered) => offered,
         Err(IceError::Over) => return Outcome::Over,
         Err(error) => {
-            gst::debug!(CAT, "no ICE restart: {error}");
+            debug!("no ICE restart: {error}");
             return Outcome::Unsupported;
         }
     };
@@ -111,7 +112,7 @@ async fn restart(session: &Session, resource: &Resource) -> Outcome {
             Ok(IceChange::Restarted(_)) => Outcome::Restarted,
             Ok(IceChange::Trickled) => Outcome::Done,
             Err(error) => {
-                gst::debug!(CAT, "the server's ICE restart cannot be used: {error}");
+                debug!("the server's ICE restart cannot be used: {error}");
                 Outcome::Over
             }
         },
@@ -133,7 +134,7 @@ async fn trickle(session: &Session, resource: &Resource) -> Outcome {
 }
 
 fn failed(error: &ClientError) -> Outcome {
-    gst::debug!(CAT, "the server was not reached about ICE: {error}");
+    debug!("the server was not reached about ICE: {error}");
     match error.verdict() {
         Verdict::Retry(wish) => Outcome::Later(wish),
         Verdict::NoStream => Outcome::Over,

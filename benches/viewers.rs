@@ -1,0 +1,122 @@
+//! Forwarded viewers, measured on a whole server: `cargo bench --bench viewers -- [VIEWERS] [SECONDS]`.
+//!
+//! The server is a process of its own, so that its CPU time is its own; publisher and viewers are here. Says what a viewer of
+//! 2 Mbit/s costs, how long each took from its offer to its first picture, and whether any of them missed something.
+
+#![allow(clippy::print_stdout)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use common::{
+    SOON,
+    peer::{Layer, Peer, Script},
+    viewer::{Viewer, Wants},
+    wait_until, whip,
+};
+use gstwebrtcbridge::{
+    bridge::{ServerConfig, WebRtcServer},
+    signaling::ListenAddress,
+};
+
+const H264: u8 = 102;
+/// The test clip of this size has 2 Mbit/s.
+const SIZE: (u32, u32) = (992, 560);
+/// Ticks of /proc/PID/stat: the kernel's USER_HZ.
+const TICKS: f64 = 100.0;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let first = arguments.next();
+    if first.as_deref() == Some("serve") {
+        return serve();
+    }
+    let count = first.and_then(|count| count.parse().ok()).unwrap_or(200);
+    let seconds = arguments.next().and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
+    measure(count, Duration::from_secs(seconds));
+}
+
+/// Serves until nobody holds the other end of stdin.
+fn serve() {
+    gst::init().expect("GStreamer");
+    gstwebrtcbridge::plugin_register_static().expect("the plugin");
+    let listen = ListenAddress { host: "127.0.0.1".into(), port: 0 };
+    let server = WebRtcServer::new(ServerConfig { listen, ..ServerConfig::default() }).expect("a server");
+    println!("{}", server.handle().url());
+    let handle = server.handle();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        handle.shutdown(Duration::ZERO);
+    });
+    tokio::runtime::Runtime::new().expect("tokio").block_on(server.serve()).expect("served");
+}
+
+fn measure(count: usize, time: Duration) {
+    let program = std::env::current_exe().expect("this program");
+    let mut server =
+        Command::new(program).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the server");
+    let mut url = String::new();
+    BufReader::new(server.stdout.take().expect("stdout")).read_line(&mut url).expect("its URL");
+    let url = url.trim_end();
+    let layers = vec![Layer { rid: "f", size: SIZE }];
+    let _publisher = Peer::start(&format!("{url}/whip/show"), Script { layers, sparse: true, ..Script::default() });
+    let alone = cpu_per_second(server.id(), time);
+    let mut viewers = Vec::new();
+    let mut waits = Vec::new();
+    for _ in 0..count {
+        let viewer = Viewer::new(Wants::default());
+        let asked = Instant::now();
+        let (session, answer) =
+            whip::post(&format!("{url}/whep/show"), None, viewer.offer()).expect("an answer for each viewer");
+        viewer.answered(&answer);
+        let first = wait_until("the first picture", SOON, || {
+            viewer.stream(H264).packets.values().find(|packet| packet.marker).map(|packet| packet.at)
+        });
+        waits.push(first.duration_since(asked));
+        viewers.push((viewer, session));
+    }
+    let before: Vec<usize> = viewers.iter().map(|(viewer, _)| viewer.count(H264)).collect();
+    let began = Instant::now();
+    let busy = cpu_per_second(server.id(), time);
+    let elapsed = began.elapsed().as_secs_f64();
+    let mut bytes = 0;
+    let mut missing = 0;
+    for ((viewer, _), before) in viewers.iter().zip(&before) {
+        let stream = viewer.stream(H264);
+        bytes += stream.packets.values().skip(*before).map(|packet| packet.payload.len()).sum::<usize>();
+        missing += stream.missing().len();
+    }
+    waits.sort_unstable();
+    let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
+    println!(
+        "{count} viewers at {:.2} Mbit/s: {:.4} core each ({:.0} a core), {:.3} core without viewers; first picture after \
+         {:.0?} (median), {:.0?} (p95), {:.0?} (most); {missing} packets missing",
+        bytes as f64 * 8.0 / elapsed / count as f64 / 1e6,
+        (busy - alone) / count as f64,
+        count as f64 / (busy - alone),
+        alone,
+        at(0.5),
+        at(0.95),
+        at(1.0),
+    );
+    drop(server.stdin.take());
+    let _ = server.wait();
+}
+
+/// The share of a core that a process takes, over some time.
+fn cpu_per_second(process: u32, time: Duration) -> f64 {
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("its statistics");
+        let after_name = stat.rsplit(')').next().expect("fields").split_ascii_whitespace();
+        after_name.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>()
+    };
+    let (before, began) = (ticks(), Instant::now());
+    std::thread::sleep(time); // the measurement itself
+    (ticks() - before) / TICKS / began.elapsed().as_secs_f64()
+}
