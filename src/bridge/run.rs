@@ -82,11 +82,7 @@ struct Running {
 
 async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), AnswerError> {
     // An offer that cannot be answered leaves the publisher that is there alone.
-    let incoming = match negotiate_with_data(&offer.sdp, &shared.config.session.codecs) {
-        Ok(incoming) => incoming,
-        Err(_) if offer.both_ways && shared.config.builder.may_send() && only_receives(&offer.sdp) => Vec::new(),
-        Err(error) => return Err(SessionError::from(error).into()),
-    };
+    let incoming = incoming(shared, &offer.sdp, offer.both_ways)?;
     let orders = shared.orders.subscribe();
     let timing = shared.timing()?;
     let place = shared.admission.admit(offer.remote.ip())?;
@@ -126,6 +122,15 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
             member.tell(SessionState::Failed, &error.to_string()).await;
             Err(error)
         }
+    }
+}
+
+/// What an offer brings; or why it cannot be answered.
+pub(super) fn incoming(shared: &Shared, sdp: &str, both_ways: bool) -> Result<Vec<Track>, AnswerError> {
+    match negotiate_with_data(sdp, &shared.config.session.codecs) {
+        Ok(incoming) => Ok(incoming),
+        Err(_) if both_ways && shared.config.builder.may_send() && only_receives(sdp) => Ok(Vec::new()),
+        Err(error) => Err(SessionError::from(error).into()),
     }
 }
 

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     channel::{ChannelId, Registry},
     forward::Source,
-    session::{MuxStats, Session, SessionConfig, SessionError, negotiate_with_data, only_receives},
+    session::{MuxStats, Session, SessionConfig},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer, SessionId},
 };
 
@@ -243,12 +243,8 @@ impl OfferAnswerer for Sessions {
         answer
     }
 
-    fn check(&self, offer: &str) -> Result<(), AnswerError> {
-        match negotiate_with_data(offer, &self.shared.config.session.codecs) {
-            Err(_) if self.shared.config.builder.may_send() && only_receives(offer) => Ok(()),
-            Err(error) => Err(SessionError::from(error).into()),
-            Ok(_) => Ok(()),
-        }
+    fn check(&self, offer: &str, both_ways: bool) -> Result<(), AnswerError> {
+        run::incoming(&self.shared, offer, both_ways).map(drop)
     }
 
     fn turned_away(&self) {

@@ -13,18 +13,18 @@ pub trait OfferAnswerer: Send + Sync + 'static {
     /// Answers one offer, with host candidates and at once: it never waits for STUN, nor for the peer.
     async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError>;
 
-    /// An offer of ours, in an [`Answer`], to a viewer whose own cannot be answered; `None` if it would be of no use.
-    async fn counter_offer(&self, _offer: Offer) -> Option<Answer> {
-        None
-    }
-
     /// Whether an offer could be answered, if there were room: asked before something makes room for it.
-    fn check(&self, _offer: &str) -> Result<(), AnswerError> {
+    fn check(&self, _offer: &str, _both_ways: bool) -> Result<(), AnswerError> {
         Ok(())
     }
 
     /// An offer was turned away before it came here, as there are as many sessions as the endpoint may have.
     fn turned_away(&self) {}
+
+    /// An offer of ours, in an [`Answer`], to a viewer whose own cannot be answered; `None` if it would be of no use.
+    async fn counter_offer(&self, _offer: Offer) -> Option<Answer> {
+        None
+    }
 }
 
 /// One SDP offer, already checked for size, content type, number of candidates and the bearer token.

@@ -121,11 +121,15 @@ pub(crate) struct Accepted {
 
 /// Whether an offer would be taken if there were room for it.
 pub(crate) fn check(place: &Place, sdp: &str, terms: Terms) -> Result<(), Refusal> {
-    match place.endpoint.role == Role::View {
-        true => rules::check_viewers_offer(sdp)?,
-        false => rules::check_offer(sdp, terms)?,
+    check_rules(place, sdp, terms)?;
+    Ok(place.endpoint.answerer.check(sdp, terms == Terms::BothWays)?)
+}
+
+fn check_rules(place: &Place, sdp: &str, terms: Terms) -> Result<(), AnswerError> {
+    match place.endpoint.role {
+        Role::View => rules::check_viewers_offer(sdp),
+        _ => rules::check_offer(sdp, terms),
     }
-    Ok(place.endpoint.answerer.check(sdp)?)
 }
 
 /// Takes an offer, however it came, from its rules to its session's URL; whoever wants to know of the session's end puts
@@ -139,11 +143,7 @@ pub(crate) async fn accept(
     around: impl FnOnce(SessionLease) -> SessionLease,
 ) -> Result<Accepted, Refusal> {
     let views = place.endpoint.role == Role::View;
-    if views {
-        rules::check_viewers_offer(&sdp)?
-    } else {
-        rules::check_offer(&sdp, terms)?
-    }
+    check_rules(place, &sdp, terms)?;
     let Place { endpoint, channel } = place;
     let (id, lease) = endpoint.reserve(channel.clone())?;
     let both_ways = terms == Terms::BothWays;

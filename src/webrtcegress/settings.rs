@@ -109,10 +109,13 @@ impl Settings {
     }
 
     fn connection(&self, uri: EgressUri) -> Result<ResolvedConnection, String> {
-        // A launch line's empty default means none.
+        // A launch line's empty default means none, where there is nothing that it would open.
         let auth_token = self.auth_token.clone().filter(|token| !token.is_empty());
         let role = match uri {
             EgressUri::Serve(uri) => {
+                if self.auth_token.is_some() && auth_token.is_none() {
+                    return Err("auth-token is empty: set it to what viewers shall show, or leave it out".into());
+                }
                 let tls = self.server_tls(uri.scheme)?;
                 let ice_servers = properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?;
                 let endpoint = EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token, ice_servers };
@@ -222,6 +225,7 @@ mod tests {
         assert!(error(|s| s.uri = Some("whip://me:pw@127.0.0.1/x".into())).contains("auth-token"));
         assert!(error(|s| s.uri = Some("wheps://127.0.0.1:8080/x".into())).contains("tls-certificate"));
         assert!(error(|s| s.tls_key = Some("key.pem".into())).contains("wheps://"));
+        assert!(error(|s| s.auth_token = Some(String::new())).contains("auth-token is empty"));
         assert!(error(|s| s.video_codecs = gst::Array::new(["H266"])).contains("\"H266\""));
         assert!(error(|s| s.audio_codecs = gst::Array::new(["VP8"])).contains("VP8 is no audio codec"));
         assert!(error(|s| s.public_addresses = gst::Array::new(["here"])).contains("\"here\""));

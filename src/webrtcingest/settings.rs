@@ -137,11 +137,11 @@ impl Settings {
     }
 
     fn connection(&self, uri: IngestUri) -> Result<ResolvedConnection, String> {
-        let auth_token = self.auth_token.clone();
+        // A launch line's empty default means none, where there is nothing that it would open.
+        let auth_token = self.auth_token.clone().filter(|token| !token.is_empty());
         let role = match uri {
             IngestUri::Serve(uri) => {
-                // A variable that was not set; it would open what it is to close.
-                if auth_token.as_deref() == Some("") {
+                if self.auth_token.is_some() && auth_token.is_none() {
                     return Err("auth-token is empty: set it to what publishers shall show, or leave it out".into());
                 }
                 let has_token = auth_token.is_some();
@@ -152,7 +152,6 @@ impl Settings {
             }
             IngestUri::Call(server) => {
                 let trusted = self.trusted(server.is_secure(), "wheps://")?;
-                let auth_token = auth_token.filter(|token| !token.is_empty());
                 ResolvedRole::Client(ClientConfig { server, auth_token, trusted })
             }
             IngestUri::Meet(url) => {

@@ -61,7 +61,7 @@ impl OfferAnswerer for Fake {
         })
     }
 
-    fn check(&self, _: &str) -> Result<(), AnswerError> {
+    fn check(&self, _: &str, _: bool) -> Result<(), AnswerError> {
         self.refuse_check.lock().unwrap().take().map_or(Ok(()), Err)
     }
 }
