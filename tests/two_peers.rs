@@ -201,7 +201,8 @@ async fn sent_back(sender_is_first: bool) {
         assert!(passed.iter().all(|(_, encoder)| encoder == "passthrough"), "{passed:?}");
         let mut sent: Vec<String> = encoders(&sender.stats("out")).into_iter().map(|(codec, _)| codec).collect();
         let mut came: Vec<String> = passed.into_iter().map(|(codec, _)| codec).collect();
-        (sent.sort(), came.sort());
+        sent.sort();
+        came.sort();
         assert_eq!(sent, came, "in the codecs that it was sent in");
     })
     .await;
