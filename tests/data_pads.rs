@@ -315,11 +315,12 @@ fn an_elements_data_pads_send_from_a_pipeline_and_let_go_when_it_stops() {
         let now = pads.stats()[0].1.messages;
         (now > 1 && std::mem::replace(&mut before, now) == now).then_some(())
     });
-    assert!(!pads.have_ended());
+    assert_eq!(pads.ends(), [(true, false)]);
     pipeline.set_state(gst::State::Ready).expect("ready");
     pipeline.set_state(gst::State::Playing).expect("playing");
     source.end_of_stream().expect("an end");
     ends.recv_timeout(SOON).expect("the end");
-    assert!(pads.have_ended() && pads.remove(&pad) && pads.is_empty());
+    assert_eq!(pads.ends(), [(true, true)]);
+    assert!(pads.has("data_0") && pads.remove(&pad) && pads.is_empty());
     pipeline.set_state(gst::State::Null).expect("null");
 }

@@ -11,7 +11,7 @@ use once_cell::sync::Lazy;
 
 use super::{
     answerer::Watch,
-    ending::has_ended,
+    ending::{PadEnd, has_ended},
     fanout::Fanout,
     input::Input,
     role::{Parts, Role},
@@ -22,8 +22,9 @@ use super::{
 use crate::{
     bridge::{ConnectionState, Peer, properties},
     codec::{Codec, MediaKind},
-    rtp, runtime,
-    session::{self, Mux, SessionConfig},
+    rtp::{self, data::DataPads},
+    runtime,
+    session::{self, Mux, Session, SessionConfig},
     transcode::{self, Conversation},
 };
 
@@ -73,6 +74,7 @@ pub struct WebrtcEgress {
     #[property(name = "connection-state", get, type = ConnectionState, builder(ConnectionState::New).nick("Connection state").blurb("State of the connection; as a server connected while anybody watches"))]
     state: Mutex<ConnectionState>,
     inputs: Mutex<Vec<Arc<Input>>>,
+    data: DataPads,
     started: Mutex<Option<Started>>,
     eos_posted: AtomicBool,
 }
@@ -154,6 +156,9 @@ impl ElementImpl for WebrtcEgress {
         name: Option<&str>,
         _caps: Option<&gst::Caps>,
     ) -> Option<gst::Pad> {
+        if template.name_template().starts_with("data") {
+            return self.new_data_pad(template, name);
+        }
         let kind = if template.name_template().starts_with("video") { MediaKind::Video } else { MediaKind::Audio };
         let input = {
             let mut inputs = lock(&self.inputs);
@@ -179,6 +184,11 @@ impl ElementImpl for WebrtcEgress {
     }
 
     fn release_pad(&self, pad: &gst::Pad) {
+        if self.data.remove(pad) {
+            let _ = pad.set_active(false);
+            let _ = self.obj().remove_pad(pad);
+            return self.check_ending();
+        }
         let input = {
             let mut inputs = lock(&self.inputs);
             let index = inputs.iter().position(|input| input.pad.upcast_ref::<gst::Pad>() == pad);
@@ -404,10 +414,32 @@ impl WebrtcEgress {
     }
 
     fn check_ending(&self) {
-        let ends: Vec<_> = lock(&self.inputs).iter().map(|input| input.end()).collect();
+        let mut ends: Vec<_> = lock(&self.inputs).iter().map(|input| input.end()).collect();
+        ends.extend(self.data.ends().into_iter().map(|(linked, drained)| PadEnd { linked, drained }));
         if has_ended(&ends) {
             self.end();
         }
+    }
+
+    fn new_data_pad(&self, template: &gst::PadTemplate, name: Option<&str>) -> Option<gst::Pad> {
+        let name = match name.filter(|name| !name.contains('%')) {
+            Some(name) => name.to_owned(),
+            None => (0..).map(|number| format!("data_{number}")).find(|name| !self.data.has(name))?,
+        };
+        if self.data.has(&name) {
+            gst::warning!(CAT, imp = self, "there is a pad {name} already");
+            return None;
+        }
+        let element = self.obj().downgrade();
+        let ended = move || {
+            if let Some(element) = element.upgrade() {
+                element.check_ending();
+            }
+        };
+        let pad = self.data.pad(template, &name, Arc::new(ended));
+        let _ = pad.set_active(true);
+        self.obj().add_pad(&pad).ok()?;
+        Some(pad)
     }
 
     fn end(&self) {
@@ -430,7 +462,7 @@ impl WebrtcEgress {
             mux: &started.mux,
             fanout: &started.fanout,
         });
-        stats::structure(running, &inputs)
+        stats::structure(running, &inputs, &self.data)
     }
 
     /// A client's query may hold a key.
@@ -454,6 +486,11 @@ impl WebrtcEgress {
 impl super::WebrtcEgress {
     pub(super) fn check_ending(&self) {
         self.imp().check_ending();
+    }
+
+    /// A session that the messages of data pads go to.
+    pub(super) fn send_data_to(&self, session: Session) {
+        self.imp().data.add(session);
     }
 
     /// A new stream after the end of the last one.

@@ -71,6 +71,9 @@ impl Sending for Half {
 
     fn answered(&self, answered: &Answered) {
         self.fanout.agreed(&answered.outgoing);
+        if let Some(element) = self.element.upgrade() {
+            element.send_data_to(answered.session.clone());
+        }
         let joining = self.lock().joining.take();
         let viewer = joining.and_then(|joining| joining.begin(answered));
         let mut state = self.lock();

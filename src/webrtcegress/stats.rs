@@ -10,6 +10,7 @@
 //! | `udp-port` | guint | start | the UDP port for media |
 //! | `estimate` | guint64 | now | the least that a viewer's network carries, in bit/s; absent as long as none is known |
 //! | `tracks` | GstArray | start | a structure `webrtcegress-track` for each pad |
+//! | `data` | GstArray | start | a structure `webrtcegress-data` for each data pad: `pad`; `messages`, handed to a peer; `dropped`, for want of room, of a channel, or of anybody |
 //!
 //! A track:
 //!
@@ -25,7 +26,7 @@
 use gst::prelude::*;
 
 use super::{fanout::Fanout, input::Input, role::Role};
-use crate::{codec::MediaKind, session::Mux};
+use crate::{codec::MediaKind, rtp::data::DataPads, session::Mux};
 
 /// What an element that is started tells of itself.
 pub(super) struct Running<'a> {
@@ -34,7 +35,11 @@ pub(super) struct Running<'a> {
     pub(super) fanout: &'a Fanout,
 }
 
-pub(super) fn structure(running: Option<Running<'_>>, inputs: &[std::sync::Arc<Input>]) -> gst::Structure {
+pub(super) fn structure(
+    running: Option<Running<'_>>,
+    inputs: &[std::sync::Arc<Input>],
+    data: &DataPads,
+) -> gst::Structure {
     let mut stats = gst::Structure::builder("webrtcegress-stats");
     if let Some(Running { role, mux, fanout }) = running {
         let (viewers, total) = role.viewers();
@@ -52,7 +57,17 @@ pub(super) fn structure(running: Option<Running<'_>>, inputs: &[std::sync::Arc<I
             .field("udp-port", u32::from(mux.port()))
             .field_if_some("estimate", fanout.source().estimates().into_iter().flatten().min());
     }
-    stats.field("tracks", gst::Array::new(inputs.iter().map(|input| of_track(input)))).build()
+    let data = data.stats().into_iter().map(|(pad, counts)| {
+        gst::Structure::builder("webrtcegress-data")
+            .field("pad", pad)
+            .field("messages", counts.messages)
+            .field("dropped", counts.dropped)
+            .build()
+    });
+    stats
+        .field("tracks", gst::Array::new(inputs.iter().map(|input| of_track(input))))
+        .field("data", gst::Array::new(data))
+        .build()
 }
 
 fn of_track(input: &Input) -> gst::Structure {

@@ -1,6 +1,8 @@
 //! The pads that can be asked for, and what they take.
 
-/// Video and audio, as many as there are tracks.
+use crate::rtp::data::template_caps;
+
+/// Video and audio, as many as there are tracks, and messages for data channels.
 pub(super) fn templates() -> Vec<gst::PadTemplate> {
     let video = ["x-h264", "x-h265", "x-vp8", "x-vp9", "x-av1"]
         .iter()
@@ -17,7 +19,7 @@ pub(super) fn templates() -> Vec<gst::PadTemplate> {
             caps.structure(gst::Structure::new_empty(format!("audio/{name}")))
         })
         .build();
-    [("video_%u", video), ("audio_%u", audio)]
+    [("video_%u", video), ("audio_%u", audio), ("data_%u", template_caps())]
         .into_iter()
         .filter_map(|(name, caps)| {
             gst::PadTemplate::new(name, gst::PadDirection::Sink, gst::PadPresence::Request, &caps).ok()

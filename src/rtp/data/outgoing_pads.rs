@@ -106,9 +106,14 @@ impl DataPads {
         self.lock().pads.is_empty()
     }
 
-    /// Whether EOS has come in at every pad; also if there are none.
-    pub fn have_ended(&self) -> bool {
-        self.lock().pads.iter().all(|out| out.ended.load(Relaxed))
+    /// Of each pad, whether it is linked, and whether EOS has come in there.
+    pub fn ends(&self) -> Vec<(bool, bool)> {
+        self.lock().pads.iter().map(|out| (out.pad.is_linked(), out.ended.load(Relaxed))).collect()
+    }
+
+    /// Whether one of the pads has this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.lock().pads.iter().any(|out| out.pad.name() == name)
     }
 
     /// The counters of each pad, with its name.
