@@ -15,6 +15,11 @@ fn whip(url: &str) -> String {
     url.replace("http://", "whip://")
 }
 
+/// A UDP port of its own: two ends of one connection cannot share one.
+fn port() -> String {
+    format!("ice-udp-port={}", common::free_udp_port())
+}
+
 fn attempts(push: &Egress) -> u64 {
     push.stats().get("connect-attempts").unwrap_or(0)
 }
@@ -22,7 +27,7 @@ fn attempts(push: &Egress) -> u64 {
 #[test]
 fn raw_media_are_pushed_to_a_server_that_is_told_of_the_end() {
     let server = Ingest::start("auth-token=secret");
-    let push = Egress::start_at(&whip(&server.url()), "auth-token=secret", SOURCES);
+    let push = Egress::start_at(&whip(&server.url()), &format!("auth-token=secret {}", port()), SOURCES);
     wait_until("frames of both", SOON, || (server.frames() > 100 && server.pads() == 2).then_some(()));
     assert_eq!(push.state(), "connected");
     assert_eq!(push.stats().get::<u64>("sessions"), Ok(1));
@@ -37,7 +42,7 @@ fn encoded_video_is_offered_in_the_codec_that_it_has_and_sent_as_it_is() {
     let server = Ingest::start("");
     let vp8 =
         "videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=30/1 ! vp8enc deadline=1 ! out.video_0";
-    let push = Egress::start_at(&whip(&server.url()), "", vp8);
+    let push = Egress::start_at(&whip(&server.url()), &port(), vp8);
     wait_until("frames", SOON, || (server.frames() > 30).then_some(()));
     let track = push.track("video_0");
     assert_eq!((track.get::<&str>("codec"), track.get::<&str>("encoder")), (Ok("VP8"), Ok("passthrough")));
@@ -47,7 +52,7 @@ fn encoded_video_is_offered_in_the_codec_that_it_has_and_sent_as_it_is() {
 #[test]
 fn a_server_that_comes_later_and_goes_and_comes_again_gets_the_stream() {
     let port = common::free_port();
-    let push = Egress::start_at(&format!("whip://127.0.0.1:{port}/whip/live"), "", SOURCES);
+    let push = Egress::start_at(&format!("whip://127.0.0.1:{port}/whip/live"), &self::port(), SOURCES);
     wait_until("a second attempt", SOON, || (attempts(&push) > 1).then_some(()));
     for _ in 0..2 {
         let server = Ingest::start(&format!("uri=whip://127.0.0.1:{port}/whip/live"));
