@@ -184,9 +184,11 @@ async fn sent_back(sender_is_first: bool) {
     apart(move || {
         common::server::register();
         let sink = "fakesink sync=false async=false";
+        // A UDP port does not talk to itself: the two would be in two processes.
+        let port = format!("ice-udp-port={}", common::free_udp_port());
         let sender = format!(
-            "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! webrtcegress name=out uri={url} \
-             audiotestsrc is-live=true ! out.audio_0 webrtcingest name=in uri={url} in.video_0 ! {sink} in.audio_0 ! {sink}"
+            "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! webrtcegress name=out uri={url} {port} \
+             audiotestsrc is-live=true ! out.audio_0 webrtcingest name=in uri={url} {port} in.video_0 ! {sink} in.audio_0 ! {sink}"
         );
         let echo = format!("webrtcingest uri={url} : webrtcegress name=out uri={url}");
         let (first, second) = if sender_is_first { (&sender, &echo) } else { (&echo, &sender) };
@@ -216,6 +218,31 @@ async fn what_is_sent_to_who_comes_later_comes_back_without_being_encoded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_to_who_was_there_before_comes_back_without_being_encoded() {
     sent_back(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_call_joins_and_runs_until_the_other_one_goes() {
+    let site = site();
+    let (url, plain) = (url(&site), format!("ws://{}/ws?channel=blue", site.addr()));
+    apart(common::server::register).await;
+    let running = tokio::spawn(async move {
+        gstwebrtcbridge::WebRtcServer::run_with_signaling(&plain, "webrtcingest : webrtcegress").await
+    });
+    apart(move || {
+        let sink = "fakesink sync=false async=false";
+        // A UDP port does not talk to itself: the two would be in two processes.
+        let port = format!("ice-udp-port={}", common::free_udp_port());
+        let sender = Ends::start(&format!(
+            "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! webrtcegress name=out uri={url} {port} \
+             webrtcingest name=in uri={url} {port} in.video_0 ! {sink}"
+        ));
+        wait_until("what comes back", SOON, || sender.stats("in").get::<u64>("frames").is_ok_and(|frames| frames > 30).then_some(()));
+    })
+    .await;
+    let ended = tokio::time::timeout(SOON, running).await.expect("an end").expect("no panic");
+    assert!(ended.is_ok(), "{ended:?}");
+    let wrong = gstwebrtcbridge::WebRtcServer::run_with_signaling("http://h/", "fakesrc ! fakesink").await;
+    assert!(wrong.unwrap_err().to_string().contains("channel=ID"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use gst::prelude::*;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 use super::{
+    call::{self, RunError},
     report::{SessionView, Totals},
     server::{Server, ServerConfig, ServerError},
     sessions::Sessions,
@@ -63,6 +64,23 @@ impl WebRtcServer {
     /// What its user should be warned of: that everybody may publish who can reach it.
     pub fn warning(&self) -> Option<String> {
         self.server.warning()
+    }
+
+    /// Meets another peer in a channel of a signaling server, and runs a pipeline with him until one of them has come to its
+    /// end: `webrtcingest` and `webrtcegress` without `uri` in the description are the connection to him. Needs no server
+    /// of its own. `url` is `ws://HOST:PORT/ws?channel=ID`, or `wss://`.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// gst::init()?;
+    /// gstwebrtcbridge::plugin_register_static()?;
+    /// let echo = "webrtcingest : webrtcegress";
+    /// gstwebrtcbridge::WebRtcServer::run_with_signaling("ws://127.0.0.1:8080/ws?channel=echo", echo).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn run_with_signaling(url: &str, description: &str) -> Result<(), RunError> {
+        call::run(url, description).await
     }
 
     /// A handle on it.

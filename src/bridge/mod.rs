@@ -41,7 +41,7 @@ mod viewers;
 mod words;
 
 pub use {
-    call::{CallConfig, CallCounts, CallObserver, CallState, Seat},
+    call::{CallConfig, CallCounts, CallObserver, CallState, RunError, Seat},
     connection_state::ConnectionState,
     description::{Description, DescriptionError},
     embed::{ServerHandle, WebRtcServer},

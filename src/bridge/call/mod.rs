@@ -14,6 +14,7 @@
 
 mod meeting;
 mod patience;
+mod run;
 mod seats;
 mod talk;
 mod task;
@@ -35,7 +36,8 @@ use crate::{
     signaling::client::socket::SocketConfig,
 };
 
-pub use self::seats::Seat;
+pub(super) use self::run::run;
+pub use self::{run::RunError, seats::Seat};
 
 /// How a call is made.
 #[derive(Clone)]
