@@ -34,7 +34,8 @@ export -f run_one
 run_tests() {
   local at_once=$1 limit=$2 results=$3 line
   shift 3
-  while read -r line; do printf '%s\n' "$limit $results $line $*"; done |
+  # No blank at the end of a line: for xargs the next line would belong to it.
+  while read -r line; do printf '%s\n' "$limit $results $line${*:+ $*}"; done |
     xargs -r -P "$at_once" -L 1 bash -c 'run_one "$@"' run_one
 }
 
