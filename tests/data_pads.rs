@@ -12,6 +12,7 @@ use common::{
     SOON,
     data::pair,
     publisher::sdp::{local_description, set_remote_description},
+    server::BridgeServer,
     wait_until, whip,
 };
 use gst::{glib, prelude::*};
@@ -323,4 +324,15 @@ fn an_elements_data_pads_send_from_a_pipeline_and_let_go_when_it_stops() {
     assert_eq!(pads.ends(), [(true, true)]);
     assert!(pads.has("data_0") && pads.remove(&pad) && pads.is_empty());
     pipeline.set_state(gst::State::Null).expect("null");
+}
+
+#[test]
+fn messages_are_echoed_by_a_session_whose_two_elements_are_linked() {
+    let server = BridgeServer::start(&[("session", "webrtcingest name=in in.data_0 ! webrtcegress")]);
+    let peer = Bin::start(&server.whip("echo"), None);
+    let bytes: Vec<u8> = (0..200_u8).collect();
+    peer.channel.send_string_full(Some("hello")).expect("sent");
+    peer.channel.send_data_full(Some(&glib::Bytes::from_owned(bytes.clone()))).expect("sent");
+    let expected: [(String, DataMessage); 2] = [("chat".into(), "hello".into()), ("chat".into(), bytes.into())];
+    assert_eq!(peer.heard(2), expected);
 }

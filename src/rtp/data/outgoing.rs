@@ -69,7 +69,13 @@ impl DataOut {
             (None, None) => Reliability::Reliable,
         };
         let mut state = self.lock();
-        if let Ok(label) = caps.get::<String>("label") {
+        if let Ok(label) = caps.get::<String>("label")
+            && state.label != label
+        {
+            // Opened before its name was known.
+            for channel in state.sessions.iter_mut().filter_map(|(_, channel)| channel.take()) {
+                channel.close();
+            }
             state.label = label;
         }
         state.options = DataOptions {
