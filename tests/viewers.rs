@@ -3,10 +3,7 @@
 mod common;
 mod socket_support;
 
-use std::{
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::{sync::LazyLock, time::Duration};
 
 use common::{
     SOON,
@@ -100,10 +97,8 @@ fn all_viewers_get_what_is_published_beside_the_session_and_are_counted_together
     for session in ["", QUIET] {
         let server = BridgeServer::start(&[("session", session)]);
         let peer = Peer::start(&server.whip("red"), Script::default());
-        let started = Instant::now();
         let (viewer, resource) = watch(&server, "red", Wants::default()).expect("an answer");
         wait_media(&viewer, H264, 1);
-        println!("the first packet came {:?} after the offer was made", started.elapsed());
         let mut socket = Socket::watch(&server, "red");
         for viewer in [&viewer, &socket.viewer] {
             wait_media(viewer, H264, 100);

@@ -27,6 +27,7 @@ fn assert_tone(browser: &Browser) {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the figure is of interest")]
 fn picture_and_sound_come_back_in_chromium() {
     let server = BridgeServer::start(&[("session", "webrtcingest : webrtcegress")]);
     let browser = Browser::start();
@@ -48,6 +49,7 @@ fn picture_and_sound_come_back_in_chromium() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the figure is of interest")]
 fn picture_and_sound_come_back_in_firefox() {
     let server = BridgeServer::start(&[("session", "webrtcingest : webrtcegress")]);
     let browser = Browser::start_firefox();
