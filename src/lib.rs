@@ -21,11 +21,18 @@
 //!                       rtmp             destinations: gate, inner pipeline, reconnect ══TCP══▶ RTMP servers
 //! ```
 //!
+//! And out again, without or with GStreamer:
+//!
+//! ```text
+//!   session ─▶ forward ─▶ sessions        a publisher to its viewers (WHEP, /ws): nothing is encoded again
+//!   [ pads ] ─▶ transcode ─▶ rtp ─▶ forward ─▶ sessions      webrtcegress: to viewers, a peer, or back to the publisher
+//! ```
+//!
 //! A bridge server (`webrtcbridgebin`, [`WebRtcServer`]) is this for many publishers: `bridge` runs a pipeline of its own for
 //! each, whose `webrtcingest` takes the connection that the server has answered, under a name that `channel` keeps.
 //!
 //! The upper half (`codec`, `channel`, `signaling`, `session`, `flv`, `backoff`) knows nothing of GStreamer and builds with
-//! `--no-default-features`. Start reading at [`webrtcingest`] or [`rtmpbridgesink`]; `docs/architecture.md` is the one
+//! `--no-default-features`. Start reading at [`webrtcingest`], [`webrtcegress`] or [`rtmpbridgesink`]; `docs/architecture.md` is the one
 //! page for people who change things.
 
 // core: no GStreamer

@@ -124,7 +124,7 @@ mod tests {
     fn what_is_wrong_is_named_without_secrets() {
         let error = |s: &str| s.parse::<ServerUrl>().unwrap_err();
         assert_eq!(error("somewhere"), ServerUrlError::NoScheme);
-        assert_eq!(error("whip://h/x"), ServerUrlError::Scheme("whip".into()));
+        assert_eq!(error("rtmp://h/x"), ServerUrlError::Scheme("rtmp".into()));
         assert!(matches!(error("whep://"), ServerUrlError::Malformed(_)));
         assert!(matches!(error("whep://h:70000/x"), ServerUrlError::Malformed(_)));
         assert_eq!(error("whep://me:s3cret@h/x"), ServerUrlError::UserInfo);
