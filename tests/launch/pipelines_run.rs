@@ -217,7 +217,8 @@ fn a_bridge_server_pushes_each_publisher_under_its_own_name() {
 fn an_echo_answers_an_offer_of_both_directions_with_both() {
     use crate::common::viewer::{Viewer, Wants};
     let port = free_port();
-    let mut run = Stand::of("echo").start_with(&[format!("LISTEN=127.0.0.1:{port}")]);
+    let stand = Stand::of("echo");
+    let mut run = stand.start_with(&[format!("LISTEN=127.0.0.1:{port}")]);
     crate::common::wait_until("the pipeline to listen", SOON, || crate::common::accepts(port).then_some(()));
     let offer = Viewer::new(Wants::default()).offer().replace("a=recvonly", "a=sendrecv");
     let body = serde_json::json!({"type": "offer", "sdp": offer}).to_string();
