@@ -9,7 +9,7 @@
 //! The caps are `application/x-webrtc-data` with `label` and `protocol` (string) and `ordered` (boolean). Whether a message is
 //! text or binary is on its buffer: a custom meta `WebRtcDataMeta` whose structure has `kind`, "text" or "binary". In C,
 //! `gst_custom_meta_get_structure(gst_buffer_get_custom_meta(buffer, "WebRtcDataMeta"))`; in Rust
-//! `gst::meta::CustomMeta::from_buffer`, or [`kind`].
+//! `gst::meta::CustomMeta::from_buffer`.
 //!
 //! Nothing is kept without bound: a lane that does not get rid of its messages holds up its peer, as the peer's other channels
 //! are in the end, and what nobody takes is dropped and counted.
