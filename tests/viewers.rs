@@ -263,8 +263,11 @@ fn a_player_that_offers_nothing_of_use_gets_an_offer_that_it_can_answer() {
         .send(answering.answer())
         .expect("PATCH");
     assert_eq!(taken.status().as_u16(), 204);
-    wait_media(&answering, H264, 50);
-    wait_media(&answering, OPUS, 20);
+    for (codec, more) in [("H264/90000", 50), ("opus/48000", 20)] {
+        let line = offer.lines().find_map(|line| line.strip_prefix("a=rtpmap:").filter(|line| line.contains(codec)));
+        let number = line.and_then(|line| line.split_once(' ')?.0.parse().ok()).expect("a payload type");
+        wait_media(&answering, number, more);
+    }
     let again = common::http().patch(&session).header("Content-Type", "application/sdp").send(answering.answer());
     assert_eq!(again.expect("PATCH").status().as_u16(), 422);
     assert!(common::http().delete(&session).call().expect("DELETE").status().is_success());

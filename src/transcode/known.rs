@@ -326,8 +326,14 @@ pub(super) fn takes_bitrate_at_any_time(factory: &str) -> bool {
     matches!(factory, "vp8enc" | "vp9enc")
 }
 
-/// The profiles that every peer decodes, the preferred first: of those an encoder has it takes the first.
-pub(super) const CONVERSATION_H264: &str = "video/x-h264,profile=(string){constrained-baseline,baseline,main,high}";
+/// The profiles that every peer decodes, the preferred first. Encoders that are left the choice take the most costly.
+const CONVERSATION_H264: [&str; 4] = ["constrained-baseline", "baseline", "main", "high"];
+
+/// What an H.264 encoder is to make for a peer: the first of these profiles that it has.
+pub(super) fn conversation_h264(encoder: &gst::ElementFactory) -> Option<gst::Caps> {
+    let caps = |profile: &str| gst::Caps::builder("video/x-h264").field("profile", profile).build();
+    CONVERSATION_H264.map(caps).into_iter().find(|caps| encoder.can_src_any_caps(caps))
+}
 
 /// Its place among the hardware; what is not in the table comes after it.
 pub(super) fn place(factory: &str) -> usize {

@@ -69,10 +69,10 @@ impl Unit {
         elements.extend(memory::way_into(known.memory, &candidate.factory));
         elements.push(encoder.clone());
         let output = match (tuning.style, candidate.codec) {
-            (Style::Conversation, Codec::H264) => Some(known::CONVERSATION_H264),
-            _ => known.output,
+            (Style::Conversation, Codec::H264) => known::conversation_h264(&candidate.factory),
+            _ => known.output.and_then(|caps| caps.parse().ok()),
         };
-        if let Some(caps) = output.and_then(|caps| caps.parse::<gst::Caps>().ok()) {
+        if let Some(caps) = output {
             elements.push(filter(&caps)?);
         }
         elements.extend(video::parser(candidate.codec)?);

@@ -218,6 +218,12 @@ impl Drop for Viewer {
     }
 }
 
+/// The payload type of each format's retransmissions in a description, and the format's.
+fn repairs(description: &str) -> HashMap<u8, u8> {
+    let formats = description.lines().filter_map(|line| line.strip_prefix("a=fmtp:")?.split_once(" apt="));
+    formats.filter_map(|(repairs, media)| Some((repairs.parse().ok()?, media.trim().parse().ok()?))).collect()
+}
+
 async fn prepare(
     wants: &Wants,
     theirs: Option<&str>,
@@ -267,6 +273,10 @@ async fn prepare(
                 .expect("a codec");
             heard.lock().expect("lock").repairs.insert(payload_type + 1, *payload_type);
         }
+    }
+    if let Some(theirs) = theirs {
+        // Who offers chooses the numbers.
+        heard.lock().expect("lock").repairs = repairs(theirs);
     }
     let mut registry = configure_rtcp_reports(Registry::new());
     if wants.transport_cc {

@@ -156,8 +156,8 @@ async fn what_the_session_refuses_is_told_with_its_code_and_harms_nothing() {
     }
     fake.panic.store(true, SeqCst);
     assert_eq!(client.refused(offer_message(&offer(0))).await.0, "internal");
-    let receiving = offer(0).replace("a=setup", "a=recvonly\r\na=setup");
-    assert_eq!(client.refused(offer_message(&receiving)).await.0, "unacceptable", "RFC 9725's rules hold here too");
+    let rejected = offer(0).replace("m=video 9", "m=video 0").replace("m=audio 9", "m=audio 0");
+    assert_eq!(client.refused(offer_message(&rejected)).await.0, "unacceptable", "offers have rules here too");
     client.ask(offer_message(&offer(0))).await;
     for (refusal, code) in [
         (IceRefused::Stale, "conflict"),

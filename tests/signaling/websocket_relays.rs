@@ -270,7 +270,7 @@ async fn the_schema_is_served() {
     let answer = crate::whip_support::Response::parse(&answer);
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/schema+json")));
     let schema: Value = serde_json::from_str(&answer.body).unwrap();
-    assert!(schema["$defs"]["ClientMessage"]["oneOf"].as_array().unwrap().len() == 10);
+    assert!(schema["$defs"]["ClientMessage"]["oneOf"].as_array().unwrap().len() == 11);
 }
 
 #[tokio::test]
