@@ -270,7 +270,8 @@ fn a_flood_that_nobody_takes_is_bounded() {
         video.timestamp = video.timestamp.wrapping_add(u32::from(number % 3 == 0) * 30);
     });
     let stats = fed.crossing.stats();
-    assert!(grown <= 30, "{grown} MB, {stats:?}");
+    // 16 MB are let in, each packet a buffer with a memory of its own.
+    assert!(grown <= 40, "{grown} MB, {stats:?}");
     assert!(stats.dropped_backlog > 1000, "{stats:?}");
 }
 
