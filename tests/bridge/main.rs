@@ -11,4 +11,5 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod sessions;
+mod viewers;
 mod websocket_to_rtmp;

@@ -6,6 +6,7 @@ mod common;
 
 mod answers;
 mod consent;
+mod data_channels;
 mod forged_addresses;
 mod forwarding;
 mod fresh_connects;
@@ -13,6 +14,7 @@ mod hostile_input_harms_nobody;
 mod ice_by_patch;
 mod media_ports;
 mod nat_rebinding;
+mod offering;
 mod recovery;
 mod sending;
 mod sending_cost;

@@ -1,5 +1,5 @@
-//! What goes over HTTP and WebSocket: WHIP, WHEP as a client, `/ws`, the API, metrics, and who may do what. Stand-ins are
-//! behind it; no media.
+//! What goes over HTTP and WebSocket: WHIP, WHEP both ways, `/ws`, the API, metrics, and who may do what. Stand-ins are behind
+//! it; no media.
 
 #[path = "../auth_support/mod.rs"]
 mod auth_support;
@@ -22,6 +22,7 @@ mod websocket_publishes;
 mod websocket_relays;
 mod websocket_viewers;
 mod whep_client_http;
+mod whep_http;
 mod whip_http;
 mod whip_rfc9725;
 mod who_may_do_what;

@@ -1,7 +1,5 @@
 //! `webrtcegress` as a server: what viewers get of raw and of encoded media, and when.
 
-mod common;
-
 use std::{
     collections::HashSet,
     sync::{
@@ -11,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{
+use crate::common::{
     SOON,
     egress::{Egress, pictures, units},
     flv::hash_slices,
@@ -349,7 +347,7 @@ fn our_own_client_watches_what_is_served() {
     let watcher = Egress::parse(&format!(
         "webrtcingest name=in uri={} ice-udp-port={} in.video_0 ! fakesink name=v async=false in.audio_0 ! fakesink name=a async=false",
         egress.url().replace("http://", "whep://"),
-        common::free_udp_port()
+        crate::common::free_udp_port()
     ));
     wait_until("frames", SOON, || {
         let stats = watcher.by_name("in").expect("in").property::<gst::Structure>("stats");

@@ -1,14 +1,12 @@
 //! Data channels as an element has them: pads, signals and action signals, with GStreamer's own webrtcbin as the peer; and
 //! the pads of what is sent.
 
-mod common;
-
 use std::{
     sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
-use common::{
+use crate::common::{
     SOON,
     data::pair,
     publisher::sdp::{local_description, set_remote_description},
@@ -302,7 +300,7 @@ fn an_elements_data_pads_send_from_a_pipeline_and_let_go_when_it_stops() {
     pipeline.set_state(gst::State::Playing).expect("playing");
     source.push_buffer(gst::Buffer::from_slice(*b"hello")).expect("room");
     wait_until("the message", SOON, || match there.listener.next() {
-        common::data::Told::Message(channel, message) => Some((channel.label().to_owned(), message)),
+        crate::common::data::Told::Message(channel, message) => Some((channel.label().to_owned(), message)),
         _ => None,
     });
     // Held up, and stopped nevertheless.

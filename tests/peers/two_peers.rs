@@ -1,22 +1,18 @@
 //! Two peers meet in a channel of a signaling server: `webrtcingest uri=ws://…` is one of them.
 
-mod common;
-mod socket_support;
-mod whip_support;
-
 use std::sync::Arc;
 
-use common::{
+use crate::common::{
     SOON,
     player::Player,
     publisher::{Options, Publisher},
     wait_until,
 };
+use crate::socket_support::{Client, Site};
+use crate::whip_support::Fake;
 use gst::prelude::*;
 use gstwebrtcbridge::signaling::Access;
 use serde_json::{Value, json};
-use socket_support::{Client, Site};
-use whip_support::Fake;
 
 fn site() -> Site {
     Site::new(Arc::new(Fake::default()))
@@ -182,10 +178,10 @@ async fn sent_back(sender_is_first: bool) {
     let site = site();
     let url = url(&site);
     apart(move || {
-        common::server::register();
+        crate::common::server::register();
         let sink = "fakesink sync=false async=false";
         // A UDP port does not talk to itself: the two would be in two processes.
-        let port = format!("ice-udp-port={}", common::free_udp_port());
+        let port = format!("ice-udp-port={}", crate::common::free_udp_port());
         let sender = format!(
             "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! webrtcegress name=out uri={url} {port} \
              audiotestsrc is-live=true ! out.audio_0 webrtcingest name=in uri={url} {port} in.video_0 ! {sink} in.audio_0 ! {sink}"
@@ -224,14 +220,14 @@ async fn what_is_sent_to_who_was_there_before_comes_back_without_being_encoded()
 async fn one_call_joins_and_runs_until_the_other_one_goes() {
     let site = site();
     let (url, plain) = (url(&site), format!("ws://{}/ws?channel=blue", site.addr()));
-    apart(common::server::register).await;
+    apart(crate::common::server::register).await;
     let running = tokio::spawn(async move {
         gstwebrtcbridge::WebRtcServer::run_with_signaling(&plain, "webrtcingest : webrtcegress").await
     });
     apart(move || {
         let sink = "fakesink sync=false async=false";
         // A UDP port does not talk to itself: the two would be in two processes.
-        let port = format!("ice-udp-port={}", common::free_udp_port());
+        let port = format!("ice-udp-port={}", crate::common::free_udp_port());
         let sender = Ends::start(&format!(
             "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! webrtcegress name=out uri={url} {port} \
              webrtcingest name=in uri={url} {port} in.video_0 ! {sink}"
@@ -247,7 +243,7 @@ async fn one_call_joins_and_runs_until_the_other_one_goes() {
 
 #[test]
 fn a_server_that_is_not_there_is_tried_again() {
-    let port = common::free_port();
+    let port = crate::common::free_port();
     let player = Player::start(&format!("\"ws://127.0.0.1:{port}/ws?channel=blue&key=s3cret\""), "");
     let reason = player.wait_state("retrying");
     assert!(reason.contains("cannot be reached") && !reason.contains("s3cret"), "{reason}");

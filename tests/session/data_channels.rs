@@ -1,17 +1,15 @@
 //! Data channels between two sessions, over real sockets: whoever opens one, both send by it, in whichever way was agreed
 //! upon, and neither can make the other keep more than it should.
 
-mod common;
-
 use std::time::Duration;
 
-use bytes::Bytes;
-use common::{
+use crate::common::{
     SOON,
     data::{End, Listener, Told, answer, answered, offer_data, pair, pair_with, run},
     media::Media,
     wait_until,
 };
+use bytes::Bytes;
 use gstwebrtcbridge::session::{
     ChannelEnd, ConnectionState, DataChannel, DataError, DataMessage, DataOptions, Reliability, Session, Terms,
     data::{Adapter, Event, LARGEST_MESSAGE},

@@ -1,17 +1,14 @@
 //! A WHEP server by HTTP, request by request: statuses, headers, what stands below a session, whose session it is. What the
 //! draft leaves as in WHIP is tested there (`whip_http`).
 
-#[path = "site_support/mod.rs"]
-mod site_support;
-#[path = "whip_support/mod.rs"]
-mod whip_support;
-
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::TcpStream,
     sync::{Arc, Mutex},
 };
 
+use crate::site_support::Numbers;
+use crate::whip_support::{ANSWER, Fake, RUNTIME, Response, TIMEOUT, config, exchange, offer};
 use async_trait::async_trait;
 use gstwebrtcbridge::{
     channel::{ChannelLimits, Claim, Credential, MemoryRegistry, PublisherLease, Registry as _},
@@ -21,9 +18,7 @@ use gstwebrtcbridge::{
         VideoLayer, Viewing, mount_site, mount_viewers,
     },
 };
-use site_support::Numbers;
 use tokio::sync::watch;
-use whip_support::{ANSWER, Fake, RUNTIME, Response, TIMEOUT, config, exchange, offer};
 
 // --- a stand-in for viewers' connections ---
 

@@ -2,20 +2,18 @@
 
 #![allow(unreachable_pub, missing_docs)]
 
-mod common;
-
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use bytes::Bytes;
-use common::{
+use crate::common::{
     SOON, http,
     server::BridgeServer,
     viewer::{Viewer, Wants},
     wait_until, whip,
 };
+use bytes::Bytes;
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gstwebrtcbridge::{
     bridge::{Peer, Sending},

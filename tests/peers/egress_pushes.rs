@@ -1,10 +1,8 @@
 //! `webrtcegress` as a WHIP client, to our own server and to one that does what a server may do.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{SOON, egress::Egress, ingest::Ingest, wait_until};
+use crate::common::{SOON, egress::Egress, ingest::Ingest, wait_until};
 use gst::prelude::*;
 
 const SOURCES: &str = "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=180,framerate=30/1 \
@@ -17,7 +15,7 @@ fn whip(url: &str) -> String {
 
 /// A UDP port of its own: two ends of one connection cannot share one.
 fn port() -> String {
-    format!("ice-udp-port={}", common::free_udp_port())
+    format!("ice-udp-port={}", crate::common::free_udp_port())
 }
 
 fn attempts(push: &Egress) -> u64 {
@@ -51,7 +49,7 @@ fn encoded_video_is_offered_in_the_codec_that_it_has_and_sent_as_it_is() {
 
 #[test]
 fn a_server_that_comes_later_and_goes_and_comes_again_gets_the_stream() {
-    let port = common::free_port();
+    let port = crate::common::free_port();
     let push = Egress::start_at(&format!("whip://127.0.0.1:{port}/whip/live"), &self::port(), SOURCES);
     wait_until("a second attempt", SOON, || (attempts(&push) > 1).then_some(()));
     for _ in 0..2 {
@@ -71,7 +69,7 @@ fn a_wrong_token_is_an_error_that_says_so() {
 
 #[test]
 fn the_end_of_the_stream_needs_no_server() {
-    let port = common::free_port();
+    let port = crate::common::free_port();
     let push = Egress::start_at(&format!("whip://127.0.0.1:{port}/whip/live"), "", SOURCES);
     wait_until("an attempt", SOON, || (attempts(&push) > 0).then_some(()));
     push.pipeline.send_event(gst::event::Eos::new());

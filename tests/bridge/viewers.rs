@@ -1,11 +1,8 @@
 //! Who watches a bridge server: by WHEP and over /ws, the same media, the same count, through changes of publisher.
 
-mod common;
-mod socket_support;
-
 use std::{sync::LazyLock, time::Duration};
 
-use common::{
+use crate::common::{
     SOON,
     peer::{Peer, Script},
     publisher::Video,
@@ -14,9 +11,9 @@ use common::{
     wait_until,
     whip::{self, Refused, Resource},
 };
+use crate::socket_support::Client;
 use gst::prelude::*;
 use serde_json::{Value, json};
-use socket_support::Client;
 use tokio::runtime::Runtime;
 
 const H264: u8 = 102;
@@ -86,7 +83,7 @@ fn viewers(server: &BridgeServer) -> Vec<gst::Structure> {
 }
 
 fn metric(server: &BridgeServer, name: &str) -> f64 {
-    let text = common::http().get(format!("{}/metrics", server.url())).call().expect("metrics");
+    let text = crate::common::http().get(format!("{}/metrics", server.url())).call().expect("metrics");
     let text = text.into_body().read_to_string().expect("text");
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
@@ -140,7 +137,7 @@ fn who_watches_by_whep_stays_through_a_change_of_publisher_and_goes_with_the_cha
     assert_eq!(refused.status, 409, "{}", refused.body);
     let _second = Peer::start(&server.whip("red"), Script::default());
     wait_media(&viewer, H264, 100);
-    let gone = common::http().delete(format!("{}/api/v1/channels/red", server.url())).call().expect("DELETE");
+    let gone = crate::common::http().delete(format!("{}/api/v1/channels/red", server.url())).call().expect("DELETE");
     assert!(gone.status().is_success());
     wait_until("its end", SOON, || viewers(&server).is_empty().then_some(()));
     assert_eq!(resource.patch("a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n").0, 404);
@@ -152,7 +149,7 @@ fn viewers_of_a_socket_are_told_when_the_channel_is_stopped() {
     let _peer = Peer::start(&server.whip("red"), Script::default());
     let mut socket = Socket::watch(&server, "red");
     wait_media(&socket.viewer, H264, 10);
-    common::http().delete(format!("{}/api/v1/channels/red", server.url())).call().expect("DELETE");
+    crate::common::http().delete(format!("{}/api/v1/channels/red", server.url())).call().expect("DELETE");
     assert!(["stopped", "ended"].contains(&socket.hear("closed")["reason"].as_str().expect("a reason")));
     wait_until("its end", SOON, || viewers(&server).is_empty().then_some(()));
 }
@@ -225,7 +222,7 @@ fn our_own_whep_client_watches_our_server() {
     let _peer = Peer::start(&server.whip("red"), Script::default());
     let uri = format!("{}/whep/red", server.url().replace("http", "whep"));
     // Elements of one process share their UDP port unless told otherwise, and nobody can talk to himself.
-    let port = common::free_port();
+    let port = crate::common::free_port();
     let line = format!(
         "webrtcingest name=in uri={uri} ice-udp-port={port} in. ! fakesink sync=false async=false in. ! fakesink sync=false async=false"
     );
@@ -248,7 +245,7 @@ fn a_player_that_offers_nothing_of_use_gets_an_offer_that_it_can_answer() {
     let viewer = Viewer::new(vp8_only);
     let url = format!("{}/whep/red", server.url());
     let mut countered =
-        common::http().post(&url).header("Content-Type", "application/sdp").send(viewer.offer()).expect("POST");
+        crate::common::http().post(&url).header("Content-Type", "application/sdp").send(viewer.offer()).expect("POST");
     assert_eq!(countered.status().as_u16(), 406);
     let kind = countered.headers().get("content-type").expect("a type").to_str().expect("text").to_owned();
     assert!(kind.starts_with("application/sdp; valid-until="), "{kind}");
@@ -257,7 +254,7 @@ fn a_player_that_offers_nothing_of_use_gets_an_offer_that_it_can_answer() {
     assert!(offer.contains("H264/90000") && offer.contains("a=sendonly") && !offer.contains("a=recvonly"), "{offer}");
     let session = format!("{}{location}", server.url());
     let answering = Viewer::answering(Wants::default(), &offer);
-    let taken = common::http()
+    let taken = crate::common::http()
         .patch(&session)
         .header("Content-Type", "application/sdp")
         .send(answering.answer())
@@ -268,8 +265,9 @@ fn a_player_that_offers_nothing_of_use_gets_an_offer_that_it_can_answer() {
         let number = line.and_then(|line| line.split_once(' ')?.0.parse().ok()).expect("a payload type");
         wait_media(&answering, number, more);
     }
-    let again = common::http().patch(&session).header("Content-Type", "application/sdp").send(answering.answer());
+    let again =
+        crate::common::http().patch(&session).header("Content-Type", "application/sdp").send(answering.answer());
     assert_eq!(again.expect("PATCH").status().as_u16(), 422);
-    assert!(common::http().delete(&session).call().expect("DELETE").status().is_success());
+    assert!(crate::common::http().delete(&session).call().expect("DELETE").status().is_success());
     wait_until("nobody", SOON, || viewers(&server).is_empty().then_some(()));
 }

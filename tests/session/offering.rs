@@ -1,7 +1,5 @@
 //! Sessions that make the offer and send: what it says, and that everything which an answering session can do they can too.
 
-mod common;
-
 use std::{
     collections::BTreeMap,
     sync::{
@@ -11,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use common::{
+use crate::common::{
     SOON,
     data::{Listener, answered, run},
     lossy::LossyPath,
     media::Media,
     wait_until,
 };
+use bytes::Bytes;
 use gstwebrtcbridge::{
     codec::{Codec, MediaKind},
     session::{

@@ -1,0 +1,14 @@
+//! What is sent, and both directions at once: `webrtcegress` to viewers and servers, two peers in a channel, echo, data.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../socket_support/mod.rs"]
+mod socket_support;
+#[path = "../whip_support/mod.rs"]
+mod whip_support;
+
+mod both_directions;
+mod data_pads;
+mod egress_pushes;
+mod egress_serves;
+mod two_peers;
