@@ -214,6 +214,12 @@ fn what_is_handed_over_arrives_also_through_loss_and_what_the_peer_asks_for_is_t
     let outlet = session.outlet().expect("an outlet").clone();
     wait_until("the sending half", SOON, || (events.ready.load(SeqCst) == 1 && outlet.is_ready()).then_some(()));
     let mut feed = Feed::new(&outlet);
+    // Of what was lost before anything came a receiver knows nothing, and asks for none of it.
+    wait_until("something", SOON, || {
+        feed.picture(1);
+        std::thread::sleep(Duration::from_millis(20));
+        (!received.of(0).is_empty()).then(|| feed.sent.clear())
+    });
     feed.pictures(60, 7);
     // That the last packet was lost shows only by those that follow.
     let sent = feed.sent.clone();
