@@ -1,20 +1,23 @@
 //! What runs behind one pad for one track of one session: packets in, frames out. Which elements that takes is in
-//! `elements`.
+//! `elements`, the thread that feeds them in `lane`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::Duration,
 };
 
 use gst::prelude::*;
 
 use super::{
-    backlog::Backlog,
     caps,
+    clock::SessionClock,
     elements::{ChainError, elements},
-    numbering::{Numbering, Verdict},
-    packet::to_buffer,
-    restamp::{Passed, SessionClock, restamp},
+    inlet::Inlet,
+    lane::{self, Signs},
 };
 use crate::{
     codec::MediaKind,
@@ -44,15 +47,8 @@ pub struct Counts {
     pub padding: AtomicU64,
     /// Packets whose sequence number fits nowhere.
     pub stray: AtomicU64,
-}
-
-/// What a chain's jitter buffer has counted since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct JitterBufferCounts {
-    pub(super) lost: u64,
-    pub(super) late: u64,
-    pub(super) duplicates: u64,
-    pub(super) padding: u64,
+    /// Packets of sessions that are over, or that downstream refuses, or while the pipeline does not play.
+    pub unusable: AtomicU64,
 }
 
 /// Where a chain's output is in time.
@@ -64,22 +60,29 @@ struct Position {
 
 /// A running chain. Dropping it does not stop it: [`Chain::stop`] does.
 pub struct Chain {
+    inlet: Arc<Inlet>,
     source: gst::Pad,
     elements: Vec<gst::Element>,
-    counts: Arc<Counts>,
-    backlog: Backlog,
-    passed: Arc<Passed>,
     position: Arc<Position>,
+    signs: Arc<Signs>,
+    thread: Option<JoinHandle<()>>,
     /// Up to where the pause that is on its way through the chain is bridged.
     bridged: u64,
-    numbering: Numbering,
-    /// A packet that may begin a stream, and when it came.
-    held: Option<(RtpPacket, gst::ClockTime)>,
-    discontinuity: bool,
+}
+
+/// Where packets come from, and what they are placed in time by.
+pub(super) struct Origin<'a> {
+    pub(super) inlet: &'a Arc<Inlet>,
+    pub(super) clock: &'a Arc<SessionClock>,
+    pub(super) keyframes: &'a Arc<dyn KeyframeControl>,
+    pub(super) counts: &'a Arc<Counts>,
+    /// The most that packets are held for a missing one.
+    pub(super) latency: Duration,
 }
 
 impl Chain {
-    /// A chain whose track is alone on a clock of its own: see [`Chain::start_on`].
+    /// A chain whose track is alone on a clock of its own, in front of a ghost pad whose target it becomes. `latency` in ms is
+    /// the most that packets are held for a missing one; in-order packets pass at once.
     pub fn start(
         bin: &gst::Bin,
         ghost: &gst::GhostPad,
@@ -90,103 +93,56 @@ impl Chain {
     ) -> Result<Self, ChainError> {
         let alone = Track { index: 0, ..track.clone() };
         let clock = SessionClock::new(std::slice::from_ref(&alone), |_| None);
-        Self::start_on(&clock, bin, ghost, &alone, keyframes, counts, latency)
+        let inlet = Arc::new(Inlet::new(counts.clone()));
+        let latency = Duration::from_millis(latency.into());
+        Self::start_on(bin, ghost, &alone, Origin { inlet: &inlet, clock: &clock, keyframes, counts, latency })
     }
 
-    /// Makes and starts the elements in `bin`; their output is to be made the target of a ghost pad by the caller.
-    ///
-    /// `latency` in ms is the most that the jitter buffer holds; in-order packets pass at once.
-    pub fn start_on(
-        clock: &Arc<SessionClock>,
+    /// Makes and starts the elements in `bin`, and the thread that feeds them.
+    pub(super) fn start_on(
         bin: &gst::Bin,
         ghost: &gst::GhostPad,
         track: &Track,
-        keyframes: &Arc<dyn KeyframeControl>,
-        counts: &Arc<Counts>,
-        latency: u32,
+        origin: Origin<'_>,
     ) -> Result<Self, ChainError> {
-        let elements = elements(track.codec, latency)?;
+        let elements = elements(track.codec)?;
         for element in &elements {
             bin.add(element)?;
         }
-        let (passed, position) = (Arc::<Passed>::default(), Arc::<Position>::default());
-        if let Some(pad) = elements.first().and_then(|jitter_buffer| jitter_buffer.static_pad("src")) {
-            restamp(&pad, clock.clone(), track.index, passed.clone());
-        }
+        let (position, signs) = (Arc::<Position>::default(), Arc::<Signs>::default());
         if let Some(pad) = elements.last().and_then(|last| last.static_pad("src")) {
             position.follow(&pad);
         }
-        let started = start(ghost, track, keyframes, counts, &elements);
+        let started = start(ghost, track, &origin, &elements, &signs).and_then(|source| {
+            let parts = lane::Parts {
+                inlet: origin.inlet.clone(),
+                source: source.clone(),
+                bin: bin.downgrade(),
+                clock: origin.clock.clone(),
+                track: track.index,
+                kind: track.kind(),
+                latency: origin.latency,
+                counts: origin.counts.clone(),
+                signs: signs.clone(),
+            };
+            Ok((source, lane::start(&ghost.name(), parts)?))
+        });
         if started.is_err() {
             stop(bin, &elements);
         }
-        let backlog = Backlog::new(latency, passed.clone());
-        Ok(Self {
-            source: started?,
-            elements,
-            counts: counts.clone(),
-            backlog,
-            passed,
-            position,
-            bridged: 0,
-            numbering: Numbering::default(),
-            held: None,
-            discontinuity: true,
-        })
+        let (source, thread) = started?;
+        let (inlet, thread) = (origin.inlet.clone(), Some(thread));
+        Ok(Self { inlet, source, elements, position, signs, thread, bridged: 0 })
     }
 
-    /// Hands a packet to the jitter buffer, which takes it without waiting; `running_time` is when it came. While
-    /// downstream is blocked, packets are dropped and counted.
-    pub fn push(&mut self, packet: &RtpPacket, running_time: gst::ClockTime) -> Result<(), gst::FlowError> {
-        match self.numbering.judge(packet.ssrc, packet.sequence_number) {
-            Verdict::Pass(number) => {
-                if self.numbering.is_behind(packet.sequence_number) {
-                    self.counts.disordered.fetch_add(1, Relaxed);
-                }
-                self.push_as(packet, number, running_time)
-            }
-            Verdict::Hold => {
-                let stray = self.held.replace((packet.clone(), running_time)).is_some();
-                self.counts.stray.fetch_add(stray.into(), Relaxed);
-                Ok(())
-            }
-            Verdict::Begin(first, number) => {
-                self.discontinuity = true;
-                match (first, self.held.take()) {
-                    (Some(first), Some((held, running_time))) => self.push_as(&held, first, running_time)?,
-                    (_, stray) => _ = self.counts.stray.fetch_add(stray.is_some().into(), Relaxed),
-                }
-                self.push_as(packet, number, running_time)
-            }
-        }
+    /// Hands a packet over, without waiting. While downstream is blocked, packets are dropped and counted.
+    pub fn push(&self, packet: RtpPacket) {
+        self.inlet.push(packet, true);
     }
 
-    fn push_as(&mut self, packet: &RtpPacket, number: u16, running_time: gst::ClockTime) -> Result<(), gst::FlowError> {
-        if !self.backlog.admit(running_time.nseconds(), packet.payload.len()) {
-            self.counts.backlog.fetch_add(1, Relaxed);
-            return Ok(());
-        }
-        let Some(mut buffer) = to_buffer(packet, number) else { return Err(gst::FlowError::Error) };
-        if let Some(buffer) = buffer.get_mut() {
-            buffer.set_dts(running_time);
-            buffer.set_pts(running_time);
-            if std::mem::take(&mut self.discontinuity) {
-                buffer.set_flags(gst::BufferFlags::DISCONT);
-            }
-        }
-        self.source.push(buffer).map(|_| ())
-    }
-
-    /// What the jitter buffer has counted so far.
-    pub(super) fn jitter_buffer_counts(&self) -> JitterBufferCounts {
-        let stats = self.elements.first().map(|jitter_buffer| jitter_buffer.property::<gst::Structure>("stats"));
-        let get = |name| stats.as_ref().and_then(|stats| stats.get::<u64>(name).ok()).unwrap_or(0);
-        JitterBufferCounts {
-            lost: get("num-lost"),
-            late: get("num-late"),
-            duplicates: get("num-duplicates"),
-            padding: self.passed.padding.load(Relaxed),
-        }
+    /// What its thread has to say.
+    pub(super) fn signs(&self) -> &Signs {
+        &self.signs
     }
 
     /// Running time up to which frames and bridged pauses have come out; `None` before the first frame.
@@ -195,19 +151,31 @@ impl Chain {
         (reached > 0).then(|| gst::ClockTime::from_nseconds(reached))
     }
 
-    /// Sends a GAP event behind all that went in before, so that only the jitter buffer's thread waits for downstream.
-    /// Not while something is still on its way.
-    pub(super) fn bridge(&mut self, from: gst::ClockTime, until: gst::ClockTime, now: gst::ClockTime) {
-        if self.backlog.is_empty(now.nseconds()) && self.bridged <= self.position.reached.load(Relaxed) {
+    /// Sends a GAP event behind all that went in before, so that only the track's thread waits for downstream. Not while
+    /// something is still on its way.
+    pub(super) fn bridge(&mut self, from: gst::ClockTime, until: gst::ClockTime) {
+        let arrived = self.bridged <= self.position.reached.load(Relaxed);
+        if arrived && self.inlet.pause(from, until.saturating_sub(from)) {
             self.bridged = until.nseconds();
-            self.source.push_event(gst::event::Gap::builder(from).duration(until.saturating_sub(from)).build());
+        }
+    }
+
+    /// Lets everything out that has come in; returns when that has been pushed.
+    pub(super) fn finish(&mut self) {
+        self.inlet.finish();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
     }
 
     /// Stops and removes the elements.
-    pub fn stop(self, bin: &gst::Bin) {
+    pub fn stop(mut self, bin: &gst::Bin) {
+        self.inlet.stop();
         let _ = self.source.set_active(false);
         stop(bin, &self.elements);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -237,18 +205,18 @@ impl Position {
 fn start(
     ghost: &gst::GhostPad,
     track: &Track,
-    keyframes: &Arc<dyn KeyframeControl>,
-    counts: &Arc<Counts>,
+    origin: &Origin<'_>,
     elements: &[gst::Element],
+    signs: &Arc<Signs>,
 ) -> Result<gst::Pad, ChainError> {
     let missing_pad = || gst::glib::bool_error!("an element of the chain lacks a pad");
     gst::Element::link_many(elements)?;
     let sink = elements.first().and_then(|element| element.static_pad("sink")).ok_or_else(missing_pad)?;
     let output = elements.last().and_then(|element| element.static_pad("src")).ok_or_else(missing_pad)?;
-    let source = source_pad(keyframes, track.index);
+    let source = source_pad(origin.keyframes, track.index, origin.latency);
     // It has no parent element, which the usual check of the hierarchy would mind.
     source.link_full(&sink, gst::PadLinkCheck::empty())?;
-    watch(&output, ghost, track, keyframes, counts);
+    watch(&output, ghost, track, origin, signs);
     ghost.set_target(Some(&output))?;
     source.set_active(true)?;
     for element in elements.iter().rev() {
@@ -274,14 +242,15 @@ fn stop(bin: &gst::Bin, elements: &[gst::Element]) {
     }
 }
 
-/// The pad that the crossing thread pushes to. It answers for the network: live, without latency of its own, and
+/// The pad that the track's thread pushes to. It answers for the network: live, as late as packets may be held, and
 /// keyframe requests that come up to it go to the peer.
-fn source_pad(keyframes: &Arc<dyn KeyframeControl>, track: usize) -> gst::Pad {
+fn source_pad(keyframes: &Arc<dyn KeyframeControl>, track: usize, latency: Duration) -> gst::Pad {
     let keyframes = keyframes.clone();
+    let held = gst::ClockTime::try_from(latency).unwrap_or(gst::ClockTime::ZERO);
     gst::Pad::builder(gst::PadDirection::Src)
-        .query_function(|pad, parent, query| match query.view_mut() {
+        .query_function(move |pad, parent, query| match query.view_mut() {
             gst::QueryViewMut::Latency(latency) => {
-                latency.set(true, gst::ClockTime::ZERO, gst::ClockTime::NONE);
+                latency.set(true, held, gst::ClockTime::NONE);
                 true
             }
             _ => gst::Pad::query_default(pad, parent, query),
@@ -297,29 +266,22 @@ fn source_pad(keyframes: &Arc<dyn KeyframeControl>, track: usize) -> gst::Pad {
 }
 
 /// Lets frames go on only where they can be used, and tells the session of keyframes.
-fn watch(
-    output: &gst::Pad,
-    ghost: &gst::GhostPad,
-    track: &Track,
-    keyframes: &Arc<dyn KeyframeControl>,
-    counts: &Arc<Counts>,
-) {
-    let (ghost, counts, keyframes) = (ghost.downgrade(), counts.clone(), keyframes.clone());
-    let (index, is_video) = (track.index, track.kind() == MediaKind::Video);
-    // Set after a drop: what depends on the dropped frame must not go on.
-    let needs_keyframe = AtomicBool::new(is_video);
+fn watch(output: &gst::Pad, ghost: &gst::GhostPad, track: &Track, origin: &Origin<'_>, signs: &Arc<Signs>) {
+    let (ghost, counts, keyframes) = (ghost.downgrade(), origin.counts.clone(), origin.keyframes.clone());
+    let (index, is_video, signs) = (track.index, track.kind() == MediaKind::Video, signs.clone());
+    signs.needs_keyframe.store(is_video, Relaxed);
     output.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let is_keyframe = info.buffer().is_some_and(|buffer| !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT));
         if ghost.upgrade().is_none_or(|ghost| !ghost.is_linked()) {
             counts.unlinked.fetch_add(1, Relaxed);
-            needs_keyframe.store(is_video, Relaxed);
+            signs.needs_keyframe.store(is_video, Relaxed);
             return gst::PadProbeReturn::Drop;
         }
         if is_video && is_keyframe {
             keyframes.keyframe_arrived(index);
-            needs_keyframe.store(false, Relaxed);
+            signs.needs_keyframe.store(false, Relaxed);
         }
-        if needs_keyframe.load(Relaxed) {
+        if signs.needs_keyframe.load(Relaxed) {
             counts.waiting.fetch_add(1, Relaxed);
             keyframes.request_keyframe(index);
             return gst::PadProbeReturn::Drop;

@@ -1,4 +1,4 @@
-//! The media thread's side: what is handed over, and when the crossing thread is woken for it.
+//! The media thread's side: what is handed over to the tracks' threads and to the crossing thread, and when they are woken.
 
 use std::{
     sync::{
@@ -10,10 +10,11 @@ use std::{
 
 use super::{
     chain::Counts,
+    clock::SessionClock,
     data::{DataFeed, DataIn},
     elements::ChainError,
+    inlet::Inlet,
     queue::{Item, Queue},
-    restamp::SessionClock,
     sync::SyncStats,
     worker::Worker,
 };
@@ -49,12 +50,12 @@ pub trait Receiver: Send + 'static {
 /// Counters over all sessions of one element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CrossingStats {
-    /// RTP packets dropped here: the queue was full, the pipeline not playing, the session over, downstream refused, or
-    /// the sequence number fits nowhere.
+    /// RTP packets dropped here: the pipeline was not playing, the session over, downstream refused, or the sequence number
+    /// fits nowhere; and reports that were too many.
     pub dropped_packets: u64,
     /// RTP packets dropped because downstream takes nothing.
     pub dropped_backlog: u64,
-    /// RTP packets that did not come in time for the jitter buffer.
+    /// RTP packets that did not come in time.
     pub lost_packets: u64,
     /// Of these, such that came after all.
     pub late_packets: u64,
@@ -73,8 +74,7 @@ pub struct CrossingStats {
 }
 
 pub(super) enum Message {
-    Begin { number: u64, id: String, keyframes: Arc<dyn KeyframeControl>, tracks: Vec<Track> },
-    Rtp { number: u64, track: usize, packet: RtpPacket },
+    Begin { number: u64, id: String, begun: Begun },
     Report { number: u64, track: usize, report: SenderReport },
     State(ConnectionState),
     Ended { number: u64, id: String, reason: EndReason },
@@ -83,9 +83,9 @@ pub(super) enum Message {
 }
 
 impl Item for Message {
-    fn is_packet(&self) -> bool {
+    fn is_droppable(&self) -> bool {
         // A peer may send as many reports as it likes.
-        matches!(self, Self::Rtp { .. } | Self::Report { .. })
+        matches!(self, Self::Report { .. })
     }
 }
 
@@ -93,8 +93,6 @@ impl Item for Message {
 pub(super) struct Shared {
     pub(super) queue: Queue<Message>,
     sessions: AtomicU64,
-    /// Packets that the crossing thread could not use.
-    pub(super) unusable: AtomicU64,
     pub(super) counts: Arc<Counts>,
     clock: Mutex<Option<Arc<SessionClock>>>,
     data: OnceLock<Arc<DataIn>>,
@@ -121,13 +119,12 @@ pub struct Crossing {
 }
 
 impl Crossing {
-    /// Starts the thread. `latency` in ms is that of the jitter buffers; with `eos_on_end`, the end of a session that was
-    /// connected is EOS.
+    /// Starts the thread. `latency` in ms is the most that packets are held for a missing one; with `eos_on_end`, the end of
+    /// a session that was connected is EOS.
     pub fn start(name: &str, receiver: impl Receiver, latency: u32, eos_on_end: bool) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Queue::new(),
             sessions: AtomicU64::new(0),
-            unusable: AtomicU64::new(0),
             counts: Arc::default(),
             clock: Mutex::default(),
             data: OnceLock::new(),
@@ -140,13 +137,7 @@ impl Crossing {
     /// The sink for a session to come; its packets count once [`SessionFeed::begin`] was called.
     pub fn feed(&self, id: &str) -> SessionFeed {
         let number = self.shared.sessions.fetch_add(1, Relaxed);
-        SessionFeed {
-            shared: self.shared.clone(),
-            number,
-            id: id.to_owned(),
-            begun: Arc::default(),
-            progress: Arc::default(),
-        }
+        SessionFeed { shared: self.shared.clone(), number, id: id.to_owned(), begun: Arc::default() }
     }
 
     /// Data channels come out of these pads. Without any, sessions have none.
@@ -169,9 +160,7 @@ impl Crossing {
         let counts = &self.shared.counts;
         let (late, duplicates) = (counts.late.load(Relaxed), counts.duplicates.load(Relaxed));
         CrossingStats {
-            dropped_packets: self.shared.queue.dropped()
-                + self.shared.unusable.load(Relaxed)
-                + counts.stray.load(Relaxed),
+            dropped_packets: self.shared.queue.dropped() + counts.unusable.load(Relaxed) + counts.stray.load(Relaxed),
             dropped_backlog: counts.backlog.load(Relaxed),
             lost_packets: counts.lost.load(Relaxed),
             late_packets: late,
@@ -211,15 +200,27 @@ pub struct SessionFeed {
     shared: Arc<Shared>,
     number: u64,
     id: String,
-    /// What it began with, for when its peer comes back.
-    begun: Arc<Mutex<Option<Begun>>>,
-    progress: Arc<[Progress; 8]>,
+    begun: Arc<OnceLock<Begun>>,
 }
 
-type Begun = (Arc<dyn KeyframeControl>, Vec<Track>);
+/// What a session began with: all that there is to know of it when its peer comes back.
+#[derive(Clone)]
+pub(super) struct Begun {
+    pub(super) keyframes: Arc<dyn KeyframeControl>,
+    pub(super) tracks: Vec<Track>,
+    /// One for each track, in their order.
+    pub(super) entries: Arc<[Entry]>,
+}
+
+/// Where a track's packets go in.
+pub(super) struct Entry {
+    track: usize,
+    pub(super) inlet: Arc<Inlet>,
+    progress: Progress,
+}
 
 /// How far a track's packets have come, to tell when a frame may be complete. A picture is of many packets; waking the
-/// crossing for each would cost more than carrying them.
+/// track's thread for each would cost more than carrying them.
 #[derive(Default)]
 struct Progress {
     /// Sequence number and timestamp of the last packet; used by one thread, the media thread.
@@ -245,20 +246,32 @@ impl SessionFeed {
 
     /// The session has been answered: its pads are added, then its packets follow.
     pub fn begin(&self, keyframes: Arc<dyn KeyframeControl>, tracks: Vec<Track>) {
-        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some((keyframes.clone(), tracks.clone()));
-        self.push_begin((keyframes, tracks));
+        let entry = |track: &Track| Entry {
+            track: track.index,
+            inlet: Arc::new(Inlet::new(self.shared.counts.clone())),
+            progress: Progress::default(),
+        };
+        let entries = tracks.iter().map(entry).collect();
+        let begun = self.begun.get_or_init(|| Begun { keyframes, tracks, entries });
+        self.push_begin(begun);
     }
 
-    fn push_begin(&self, (keyframes, tracks): Begun) {
+    fn push_begin(&self, begun: &Begun) {
+        begun.entries.iter().for_each(|entry| entry.inlet.open());
         let (number, id) = (self.number, self.id.clone());
-        self.shared.queue.push(Message::Begin { number, id, keyframes, tracks }, true);
+        self.shared.queue.push(Message::Begin { number, id, begun: begun.clone() }, true);
     }
 }
 
 impl PacketSink for SessionFeed {
     fn rtp(&self, track: usize, packet: RtpPacket) {
-        let urgent = self.progress.get(track).is_none_or(|progress| progress.completes(&packet));
-        self.shared.queue.push(Message::Rtp { number: self.number, track, packet }, urgent);
+        let entry = self.begun.get().and_then(|begun| begun.entries.iter().find(|entry| entry.track == track));
+        let Some(entry) = entry else {
+            self.shared.counts.unusable.fetch_add(1, Relaxed);
+            return;
+        };
+        let urgent = entry.progress.completes(&packet);
+        entry.inlet.push(packet, urgent);
     }
 
     fn sender_report(&self, track: usize, report: SenderReport) {
@@ -274,8 +287,7 @@ impl PacketSink for SessionFeed {
     }
 
     fn resumed(&self) {
-        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(begun) = begun {
+        if let Some(begun) = self.begun.get() {
             self.push_begin(begun);
         }
     }

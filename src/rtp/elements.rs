@@ -1,4 +1,4 @@
-//! The elements that turn a codec's packets into frames: jitter buffer, depayloader, parser.
+//! The elements that turn a codec's packets into frames: depayloader and parser.
 
 use gst::prelude::*;
 
@@ -16,6 +16,9 @@ pub enum ChainError {
         /// Debian's package for it.
         package: &'static str,
     },
+    /// A thread cannot be made.
+    #[error("no thread for a track: {0}")]
+    Thread(#[from] std::io::Error),
     /// GStreamer refused, which it should not.
     #[error("{0}")]
     Gst(#[from] gst::glib::BoolError),
@@ -32,7 +35,7 @@ pub(super) const BAD: &str = "gstreamer1.0-plugins-bad";
 
 /// What is missing on this machine to receive a codec, if anything.
 pub fn missing(codec: Codec) -> Option<ChainError> {
-    elements(codec, 0).err()
+    elements(codec).err()
 }
 
 /// The parser that completes a codec's caps, where one is needed.
@@ -65,14 +68,8 @@ fn depayloader(codec: Codec) -> Result<gst::Element, ChainError> {
 }
 
 /// The elements for a codec, in order.
-pub(super) fn elements(codec: Codec, latency: u32) -> Result<Vec<gst::Element>, ChainError> {
-    let jitter_buffer = make("rtpjitterbuffer", GOOD)?;
-    jitter_buffer.set_property("latency", latency);
-    jitter_buffer.set_property("do-lost", true);
-    jitter_buffer.set_property("faststart-min-packets", 1u32);
-    // Losses are asked for by the session, which sees them first; timestamps follow the sender's clock as it drifts.
-    jitter_buffer.set_property_from_str("mode", "slave");
-    let mut elements = vec![jitter_buffer, depayloader(codec)?];
+pub(super) fn elements(codec: Codec) -> Result<Vec<gst::Element>, ChainError> {
+    let mut elements = vec![depayloader(codec)?];
     if let Some(parser) = parser(codec) {
         elements.push(make(parser, BAD)?);
         let filter = make("capsfilter", "libgstreamer1.0-0")?;
@@ -98,7 +95,7 @@ mod tests {
     fn every_codec_of_the_table_has_its_elements() {
         gst::init().unwrap();
         for codec in Codec::ALL {
-            elements(codec, 200).unwrap();
+            elements(codec).unwrap();
         }
     }
 }

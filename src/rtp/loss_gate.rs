@@ -31,9 +31,9 @@ impl Gate {
     }
 }
 
-/// Puts a gate around a chain whose second element is the depayloader.
+/// Puts a gate around a chain whose first element is the depayloader.
 pub(super) fn install(elements: &[gst::Element]) {
-    let Some(input) = elements.get(1).and_then(|depayloader| depayloader.static_pad("sink")) else { return };
+    let Some(input) = elements.first().and_then(|depayloader| depayloader.static_pad("sink")) else { return };
     let Some(output) = elements.last().and_then(|last| last.static_pad("src")) else { return };
     let gate = Arc::new(Mutex::new(Gate::default()));
     let (entry, exit) = (gate.clone(), gate);

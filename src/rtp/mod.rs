@@ -1,31 +1,34 @@
 //! The one crossing from tokio to GStreamer: RTP packets in, whole frames with timestamps out.
 //!
 //! ```text
-//!  media thread                 │ crossing thread             │ jitter buffer's threads
-//!  SessionFeed (a PacketSink) ──┼─▶ queue ─▶ source pad ─▶ rtpjitterbuffer ─▶ depayloader ─▶ parser ─▶ ghost pad
+//!  media thread                          │ a thread for each track
+//!  SessionFeed (a PacketSink) ─▶ inlet ──┼─▶ numbering ─▶ reorder ─▶ clock ─▶ depayloader ─▶ parser ─▶ ghost pad
+//!                             ─▶ queue ──┼─▶ begin, end, state, EOS: the crossing thread
 //! ```
 //!
-//! The jitter buffer restores order and finds losses. Timestamps are put on what leaves it (`restamp`), by a policy that
-//! keeps all tracks of a session on one clock (`sync`).
+//! `reorder` restores order and finds losses. Timestamps are put on what leaves it, by a policy that keeps all tracks of a
+//! session on one clock (`sync`). A `lane` is the thread; tracks have one each, because downstream may let one wait for the
+//! other.
 //!
 //! The way out (`payload`) needs none of that: a chain's end cuts frames into packets and hands them over.
 //!
-//! The queue is bounded: a crossing that cannot keep up drops packets and counts them, the network never waits. The
-//! element says what becomes of the pads by implementing [`Receiver`].
+//! Queues are bounded: who cannot keep up drops packets and counts them, the network never waits. The element says what becomes of the pads by implementing [`Receiver`].
 
 mod av1;
-mod backlog;
 mod caps;
 mod chain;
+mod clock;
 mod crossing;
 pub mod data;
 mod elements;
+mod inlet;
+mod lane;
 mod loss_gate;
 mod numbering;
 mod packet;
 mod payload;
 mod queue;
-mod restamp;
+mod reorder;
 mod sync;
 mod worker;
 
@@ -34,9 +37,9 @@ pub(crate) use av1::fuzzing;
 pub use {
     caps::media as announced_caps,
     chain::{Chain, Counts},
+    clock::SessionClock,
     crossing::{Crossing, CrossingStats, Receiver, SessionFeed},
     elements::{ChainError, missing},
     payload::{Payload, Payloader, Payloads, missing_to_send, rtp_time},
-    restamp::SessionClock,
     sync::SyncStats,
 };

@@ -3,7 +3,7 @@
 use crate::session::RtpPacket;
 
 /// Bytes in front of the payload of what [`to_buffer`] makes.
-pub(super) const HEADER: usize = 12;
+const HEADER: usize = 12;
 
 /// The packet as bytes (RFC 3550 section 5.1) under this sequence number, without extensions and padding.
 pub(super) fn to_buffer(packet: &RtpPacket, sequence_number: u16) -> Option<gst::Buffer> {
@@ -18,24 +18,6 @@ pub(super) fn to_buffer(packet: &RtpPacket, sequence_number: u16) -> Option<gst:
     payload.copy_from_slice(&packet.payload);
     drop(map);
     Some(buffer)
-}
-
-/// What is needed again of a packet on its way.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) sequence_number: u16,
-    pub(super) timestamp: u32,
-    pub(super) ssrc: u32,
-}
-
-/// Reads the header of a packet that [`to_buffer`] made.
-pub(super) fn header(bytes: &[u8; HEADER]) -> Header {
-    let [_, _, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3] = *bytes;
-    Header {
-        sequence_number: u16::from_be_bytes([s0, s1]),
-        timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
-        ssrc: u32::from_be_bytes([r0, r1, r2, r3]),
-    }
 }
 
 #[cfg(test)]
@@ -61,9 +43,5 @@ mod tests {
         assert_eq!((rtp.is_marker(), rtp.payload_type(), rtp.seq()), (true, 102, 0x1234));
         assert_eq!((rtp.timestamp(), rtp.ssrc()), (0x5678_9ABC, 0xDEAD_BEEF));
         assert_eq!(rtp.payload().unwrap(), [1, 2, 3]);
-        let mut bytes = [0; HEADER];
-        buffer.copy_to_slice(0, &mut bytes).unwrap();
-        let expected = Header { sequence_number: 0x1234, timestamp: 0x5678_9ABC, ssrc: 0xDEAD_BEEF };
-        assert_eq!(header(&bytes), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! The bounded queue between the media thread and the crossing thread.
+//! The bounded queue between the media thread and the crossing thread: what is no packet.
 
 use std::{
     collections::VecDeque,
@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-/// Packets that may wait: two seconds of a 20 Mbit/s stream. Control items always find room; they are few.
-const MOST_PACKETS: usize = 4096;
+/// Reports that may wait. Control items always find room; they are few.
+const MOST_DROPPABLE: usize = 1024;
 
 /// What may be queued: droppable, or not.
 pub(super) trait Item {
     /// Whether it may be dropped when the queue is full.
-    fn is_packet(&self) -> bool;
+    fn is_droppable(&self) -> bool;
 }
 
 /// Many producers that never wait, one consumer that does.
@@ -23,26 +23,26 @@ pub(super) struct Queue<T> {
 
 struct State<T> {
     items: VecDeque<T>,
-    packets: usize,
+    droppable: usize,
     dropped: u64,
     consumer_waits: bool,
 }
 
 impl<T: Item> Queue<T> {
     pub(super) fn new() -> Self {
-        let state = State { items: VecDeque::new(), packets: 0, dropped: 0, consumer_waits: false };
+        let state = State { items: VecDeque::new(), droppable: 0, dropped: 0, consumer_waits: false };
         Self { state: Mutex::new(state), filled: Condvar::new() }
     }
 
     /// Queues an item, or drops it and counts it. One that is not urgent does not wake the consumer: a later one will.
     pub(super) fn push(&self, item: T, urgent: bool) {
         let mut state = self.lock();
-        if item.is_packet() {
-            if state.packets >= MOST_PACKETS {
+        if item.is_droppable() {
+            if state.droppable >= MOST_DROPPABLE {
                 state.dropped += 1;
                 return;
             }
-            state.packets += 1;
+            state.droppable += 1;
         }
         state.items.push_back(item);
         if urgent && std::mem::take(&mut state.consumer_waits) {
@@ -64,7 +64,7 @@ impl<T: Item> Queue<T> {
             state.consumer_waits = false;
         }
         out.append(&mut state.items);
-        state.packets = 0;
+        state.droppable = 0;
     }
 
     pub(super) fn dropped(&self) -> u64 {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     impl Item for Thing {
-        fn is_packet(&self) -> bool {
+        fn is_droppable(&self) -> bool {
             matches!(self, Self::Packet(_))
         }
     }
@@ -95,16 +95,16 @@ mod tests {
     #[test]
     fn a_full_queue_drops_packets_and_counts_them_but_keeps_control_items() {
         let queue = Queue::new();
-        for number in 0..MOST_PACKETS + 10 {
+        for number in 0..MOST_DROPPABLE + 10 {
             queue.push(Thing::Packet(number), false);
         }
         queue.push(Thing::Control, true);
         let mut out = VecDeque::new();
         queue.take_all(&mut out, Duration::ZERO);
-        assert_eq!((out.len(), out.back(), queue.dropped()), (MOST_PACKETS + 1, Some(&Thing::Control), 10));
+        assert_eq!((out.len(), out.back(), queue.dropped()), (MOST_DROPPABLE + 1, Some(&Thing::Control), 10));
         queue.push(Thing::Packet(0), false);
         queue.take_all(&mut out, Duration::ZERO);
-        assert_eq!((out.len(), queue.dropped()), (MOST_PACKETS + 2, 10));
+        assert_eq!((out.len(), queue.dropped()), (MOST_DROPPABLE + 2, 10));
     }
 
     #[test]
