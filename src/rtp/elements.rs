@@ -76,8 +76,8 @@ pub(super) fn elements(codec: Codec) -> Result<Vec<gst::Element>, ChainError> {
         filter.set_property("caps", caps::media(codec));
         elements.push(filter);
     }
-    if codec == Codec::H265 {
-        // The one depayloader that lets frames pass that lack a packet.
+    if matches!(codec, Codec::H264 | Codec::H265) {
+        // The depayloaders that let pictures pass that lack a packet.
         loss_gate::install(&elements);
     }
     Ok(elements)
