@@ -41,7 +41,7 @@ impl Effect {
         match self {
             Self::Negative => "video/x-raw,format=RGBx ! identity name=own",
             Self::Grey => "videobalance saturation=0",
-            Self::Mirror => "videoflip method=horizontal-flip",
+            Self::Mirror => "videoflip video-direction=horiz",
         }
     }
 }

@@ -125,13 +125,10 @@ impl Caller {
 
     /// A picture that fits, of those that come back.
     pub fn wait_picture(&self, fits: impl Fn(&Picture) -> bool) -> Picture {
-        let mut last = String::new();
-        let found = || {
+        wait_until("a picture that fits", SOON, || {
             let (_, picture) = self.back.pictures.lock().expect("lock").clone();
-            last = format!("{} × …, {:?}", picture.width, picture.data.chunks(3).next());
             (picture.width > 0 && fits(&picture)).then_some(picture)
-        };
-        wait_until("a picture that fits", SOON, found)
+        })
     }
 
     /// Waits for so many pictures.
@@ -191,7 +188,7 @@ fn decode(pipeline: &gst::Pipeline, pad: &gst::Pad, back: &Arc<Back>) {
     let branch = gst::parse::bin_from_description(&description, true).expect("a branch");
     let end = branch.by_name("end").and_downcast::<gst_app::AppSink>().expect("appsink");
     let back = back.clone();
-    let keep = move |sink: &gst_app::AppSink| {
+    let keep = move |sink: &gst_app::AppSink| -> Result<gst::FlowSuccess, gst::FlowError> {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         let data = sample.buffer().expect("a buffer").map_readable().expect("bytes");
         if is_video {

@@ -43,7 +43,7 @@ fn a_file_comes_back_as_it_was_sent() {
 #[test]
 fn pictures_that_were_turned_round_are_not_taken_for_what_was_sent() {
     let turned = "webrtcingest name=in webrtcegress name=out in.audio_0 ! out.audio_0 \
-         in.video_0 ! decodebin ! videoconvert ! videoflip method=rotate-180 ! out.video_0";
+         in.video_0 ! decodebin ! videoconvert ! videoflip video-direction=180 ! out.video_0";
     let (said, was_true) = sent_back(&["--pipeline", turned]);
     assert!(!was_true && said.contains("the echo is not what was sent"), "{said}");
 }
