@@ -13,11 +13,11 @@ const TRUE_PICTURE: f64 = 27.0;
 const TRUE_SOUND: f64 = 0.8;
 /// So many of the pictures, and as much of the sound, must come back.
 const MOST: f64 = 0.9;
-/// Sound is compared in pieces of 250 ms.
-const PIECE: usize = 1000;
+/// Sound is compared in pieces of 125 ms.
+const PIECE: usize = 500;
 const RATE: u64 = 4000;
 /// So many pieces at most, from everywhere in the file.
-const PIECES: usize = 12;
+const PIECES: usize = 8;
 
 /// How it went.
 pub(crate) struct Verdict {
