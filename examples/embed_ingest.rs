@@ -109,7 +109,7 @@ fn push(pad: &gst::Pad, sink: &gst::Element) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What comes is encoded, a picture in each buffer. To see them put a decoder in between: "decodebin", "avdec_h264", …
+/// What comes is encoded, a picture in each buffer; to see it put a decoder in between, such as `avdec_h264`.
 fn count(pipeline: &gst::Pipeline, pad: &gst::Pad, pictures: &Arc<AtomicU64>) -> Result<(), Box<dyn Error>> {
     let end = gst::ElementFactory::make("fakesink").property("async", false).build()?;
     pipeline.add(&end)?;

@@ -84,11 +84,12 @@ fn new_recogniser(arguments: &Arguments) -> Result<Box<dyn Recogniser>, Box<dyn 
     })
 }
 
-/// The pipeline of one peer: his sound in the form that recognisers want, and nothing else.
+/// The pipeline of one peer: his sound in the form that recognisers want. Pictures go back, as the page expects something to.
 fn make_session(arguments: &Arguments) -> Result<gst::Element, Box<dyn Error>> {
     let mut recogniser = new_recogniser(arguments)?;
     let pipeline = gst::parse::launch(
-        "webrtcingest name=in in.audio_0 ! opusdec plc=true ! audioconvert ! audioresample \
+        "webrtcingest name=in webrtcegress name=out in.video_0 ! out.video_0 \
+         in.audio_0 ! opusdec plc=true ! audioconvert ! audioresample \
          ! audio/x-raw,format=S16LE,rate=16000,channels=1 ! appsink name=heard sync=false async=false",
     )?;
     let bin = pipeline.downcast_ref::<gst::Bin>().ok_or("not a bin")?;
