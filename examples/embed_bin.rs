@@ -1,7 +1,7 @@
 //! A bridge server in a GStreamer program: `webrtcbridgebin`, with a pipeline of the program's own for each publisher.
 //!
 //! ```sh
-//! cargo run --example embed_bin -- 127.0.0.1:8080
+//! cargo run --example embed_bin
 //! ```
 //!
 //! Publish from the page that it names (or OBS, with WHIP) to any channel: every second it says how loud each publisher is.
@@ -14,12 +14,21 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
+use clap::Parser;
 use gst::prelude::*;
 
+/// Serves any number of publishers, and says how loud each is.
+#[derive(Parser)]
+struct Arguments {
+    /// Where to serve; port 0 picks a free one.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: String,
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
+    let Arguments { listen } = Arguments::parse();
     gst::init()?;
     gstwebrtcbridge::plugin_register_static()?;
-    let listen = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
 
     let bin = gst::ElementFactory::make("webrtcbridgebin")
         .property("listen", listen)

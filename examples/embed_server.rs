@@ -1,7 +1,7 @@
 //! A bridge server in a Rust program without a pipeline of its own: `WebRtcServer`, and a closure that makes each session's.
 //!
 //! ```sh
-//! cargo run --example embed_server -- 127.0.0.1:8080 rtmp://127.0.0.1/live
+//! cargo run --example embed_server -- --rtmp rtmp://127.0.0.1/live
 //! ```
 //!
 //! Channels whose name begins with `test` are received and thrown away; all others are pushed to the RTMP server under
@@ -10,6 +10,7 @@
 
 use std::{error::Error, io::Read as _, sync::Arc, time::Duration};
 
+use clap::Parser;
 use gst::prelude::*;
 use gstwebrtcbridge::{
     WebRtcServer,
@@ -18,13 +19,22 @@ use gstwebrtcbridge::{
     signaling::SessionId,
 };
 
+/// Serves any number of publishers, and pushes each to an RTMP server.
+#[derive(Parser)]
+struct Arguments {
+    /// Where to serve; port 0 picks a free one.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// The RTMP server's application; each channel's name becomes the key.
+    #[arg(long, default_value = "rtmp://127.0.0.1/live")]
+    rtmp: String,
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let Arguments { listen, rtmp } = Arguments::parse();
     gst::init()?;
     gstwebrtcbridge::plugin_register_static()?;
-    let mut arguments = std::env::args().skip(1);
-    let listen = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".into());
-    let rtmp = arguments.next().unwrap_or_else(|| "rtmp://127.0.0.1/live".into());
 
     let server = WebRtcServer::new(ServerConfig {
         listen: listen.parse()?,

@@ -29,6 +29,9 @@ TEST_PACKAGES=(
   "chromium-driver|drives it"
   "firefox-esr|the other browser that the tests publish from"
   "procps|sends signals to single processes"
+  "espeak-ng|speaks to the transcriber example"
+  "gstreamer1.0-pocketsphinx|the recogniser that listens there"
+  "pocketsphinx-en-us|its English model"
   "python3-prometheus-client|reads what /metrics says"
 )
 CI_PACKAGES=(

@@ -17,6 +17,7 @@
 //! `webrtcbridgebin` is this with properties; [`WebRtcServer`] is it for Rust programs. Both hold no logic.
 
 mod admission;
+mod application;
 mod call;
 mod calling;
 mod channels;
@@ -40,6 +41,13 @@ mod signaled;
 mod viewers;
 mod words;
 
+pub(crate) use {
+    application::Application,
+    calling::{AttemptError, Calls, Client, Counts as ClientCounts, Parts as ClientParts, Stop, goodbye},
+    notices::Notices,
+    server::Server,
+    signaled::{Signaled, ours, told},
+};
 pub use {
     call::{CallConfig, CallCounts, CallObserver, CallState, RunError, Seat},
     connection_state::ConnectionState,
@@ -51,10 +59,4 @@ pub use {
     server::{ServerConfig, ServerError},
     sessions::SessionBuilder,
     viewers::{Sources, ViewerView, Viewers, ViewersConfig},
-};
-pub(crate) use {
-    calling::{AttemptError, Calls, Client, Counts as ClientCounts, Parts as ClientParts, Stop, goodbye},
-    notices::Notices,
-    server::Server,
-    signaled::{Signaled, ours, told},
 };

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::{
     answerer::OfferAnswerer,
-    auth::{Door, Patient, Role, TokenGate},
+    auth::{ApplicationGate, Authorizer, Door, Gate, Patient, Role, TokenGate},
     ice_server::IceServer,
     server::{self, Server},
     site::{Site, SiteConfig},
@@ -33,6 +33,8 @@ pub struct EndpointConfig {
     pub tls: Option<TlsFiles>,
     /// The bearer token to require. An empty one lets nobody in.
     pub auth_token: Option<String>,
+    /// Decides about requests that do not show the token; asked by the last segment of the path, as its channel.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
     /// STUN and TURN servers that clients are told of.
     pub ice_servers: Vec<IceServer>,
 }
@@ -44,6 +46,7 @@ impl fmt::Debug for EndpointConfig {
             .field("path", &self.path)
             .field("tls", &self.tls)
             .field("auth_token", &self.auth_token.as_ref().map(|_| "***"))
+            .field("authorizer", &self.authorizer.as_ref().map(|_| "…"))
             .field("ice_servers", &self.ice_servers)
             .finish()
     }
@@ -154,15 +157,18 @@ fn mount_for(
     answerer: Arc<dyn OfferAnswerer>,
     seating: Option<Seating>,
 ) -> Result<Mount, MountError> {
-    let EndpointConfig { listen, path, tls, auth_token, ice_servers } = config;
+    let EndpointConfig { listen, path, tls, auth_token, authorizer, ice_servers } = config;
     let path = normalise_path(&path);
     let views = seating.is_some();
     let mut servers = servers();
     let Held { server, origin } = hold(&mut servers, runtime, &listen, tls)?;
+    let role = if views { Role::View } else { Role::Publish };
+    let gate = gate(auth_token.as_deref(), authorizer, &path);
+    let is_exposed = gate.door(role) == Door::Open && !server.address.ip().to_canonical().is_loopback();
     let endpoint = Endpoint::new(EndpointParts {
         path: path.clone(),
-        role: if views { Role::View } else { Role::Publish },
-        gate: Arc::new(Patient::new(TokenGate::new(auth_token.as_deref()), Arc::default())),
+        role,
+        gate,
         answerer,
         links: ice_servers.iter().filter_map(IceServer::link).collect(),
         // Viewers have seats, and those who have not connected are bounded by their answerer.
@@ -172,9 +178,16 @@ fn mount_for(
     if !server.table.insert(Arc::new(endpoint)) {
         return Err(MountError::PathTaken { path, address: listen.to_string() });
     }
-    let is_exposed = auth_token.is_none() && !server.address.ip().to_canonical().is_loopback();
     debug!(%origin, %path, "endpoint mounted");
     Ok(Mount { address: server.address, server: Some(server), origin, path, is_exposed, views })
+}
+
+/// Who may use an endpoint: who shows its token, or whom the application lets in; everybody, where there is neither.
+fn gate(token: Option<&str>, authorizer: Option<Arc<dyn Authorizer>>, path: &str) -> Arc<dyn Gate> {
+    let counters = Arc::default();
+    let Some(authorizer) = authorizer else { return Arc::new(Patient::new(TokenGate::new(token), counters)) };
+    let channel = path.rsplit('/').next().and_then(|last| last.parse().ok());
+    Arc::new(Patient::new(ApplicationGate::new(token, authorizer, channel, Arc::clone(&counters)), counters))
 }
 
 /// Mounts a bridge server: of each HOST:PORT there can be one.

@@ -4,25 +4,18 @@
 use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
     time::Duration,
 };
 
-use async_trait::async_trait;
-use gst::{
-    glib::{self, signal::signal_has_handler_pending, subclass::SignalId},
-    prelude::*,
-    subclass::prelude::*,
-};
+use gst::{glib, prelude::*, subclass::prelude::*};
 use once_cell::sync::Lazy;
-use tokio::sync::{Semaphore, oneshot};
 
 use super::{settings::Settings, stats};
 use crate::{
-    bridge::{Description, Observer, Server, SessionBuilder, SessionChange, properties},
+    bridge::{Application, Description, Observer, Server, SessionBuilder, SessionChange, properties},
     channel::ChannelId,
     runtime,
-    signaling::{Authorizer, Role, SessionId, abbreviate, client::HttpUrl},
+    signaling::{SessionId, abbreviate, client::HttpUrl},
 };
 
 pub(super) static CAT: Lazy<gst::DebugCategory> =
@@ -139,10 +132,7 @@ impl ObjectImpl for WebrtcBridgeBin {
                         if is_made { ControlFlow::Break(made.clone()) } else { ControlFlow::Continue(made.clone()) }
                     })
                     .build(),
-                glib::subclass::Signal::builder("authorize")
-                    .param_types([string, string])
-                    .return_type::<bool>()
-                    .build(),
+                Application::signal(),
                 glib::subclass::Signal::builder("drain")
                     .param_types([u32::static_type()])
                     .action()
@@ -243,19 +233,13 @@ impl WebrtcBridgeBin {
         }
         let element = self.obj().downgrade();
         let builder = Builder { element: element.clone(), description };
-        let authorizer = self.is_asked().then(|| Arc::new(Asking::new(element.clone())) as Arc<dyn Authorizer>);
+        let authorizer = Application::of(&*self.obj());
         let config = settings.resolve(Arc::new(builder), Arc::new(Bus(element)), authorizer)?;
         let server = Server::start(config).map_err(|error| error.to_string())?;
         if let Some(warning) = server.warning() {
             gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", warning));
         }
         Ok(server)
-    }
-
-    /// Whether the application has connected to `authorize`.
-    fn is_asked(&self) -> bool {
-        let signal = SignalId::lookup("authorize", super::WebrtcBridgeBin::static_type());
-        signal.is_some_and(|signal| signal_has_handler_pending(&*self.obj(), signal, None, true))
     }
 
     fn stop(&self) {
@@ -368,40 +352,6 @@ impl SessionBuilder for Builder {
             Some(description) => SessionBuilder::build(description, channel, id),
             None => Ok(None),
         }
-    }
-}
-
-/// Asks the application who may do what: so many at a time, each on a thread of its own. The runtime's are the sessions',
-/// and an application that does not answer must not have those.
-struct Asking {
-    element: glib::WeakRef<super::WebrtcBridgeBin>,
-    turns: Arc<Semaphore>,
-}
-
-/// More than a database behind it wants to be asked at a time; further ones wait for their turn.
-const MOST_ASKED: usize = 16;
-
-impl Asking {
-    fn new(element: glib::WeakRef<super::WebrtcBridgeBin>) -> Self {
-        Self { element, turns: Arc::new(Semaphore::new(MOST_ASKED)) }
-    }
-}
-
-#[async_trait]
-impl Authorizer for Asking {
-    async fn authorize(&self, _: Role, channel: Option<&ChannelId>, token: Option<&str>) -> bool {
-        let Ok(turn) = self.turns.clone().acquire_owned().await else { return false };
-        let (element, channel, token) =
-            (self.element.clone(), channel.map(ToString::to_string), token.map(str::to_owned));
-        let (tell, told) = oneshot::channel();
-        let asking = thread::Builder::new().name("authorize".into()).spawn(move || {
-            // Until it has answered, also when nobody waits for it any more.
-            let _turn = turn;
-            let may =
-                element.upgrade().is_some_and(|element| element.emit_by_name::<bool>("authorize", &[&channel, &token]));
-            let _ = tell.send(may);
-        });
-        asking.is_ok() && told.await.unwrap_or(false)
     }
 }
 

@@ -118,7 +118,14 @@ impl Settings {
                 }
                 let tls = self.server_tls(uri.scheme)?;
                 let ice_servers = properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?;
-                let endpoint = EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token, ice_servers };
+                let endpoint = EndpointConfig {
+                    listen: uri.listen,
+                    path: uri.path,
+                    tls,
+                    auth_token,
+                    authorizer: None,
+                    ice_servers,
+                };
                 ResolvedRole::Server { endpoint, max_viewers: self.max_viewers }
             }
             EgressUri::Call(server) => {

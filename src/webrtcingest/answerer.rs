@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use super::codecs;
 use crate::{
     bridge::Signaled,
-    channel::{Present, may_replace},
+    channel::{Credential, Present, may_replace},
     rtp::{Crossing, SessionFeed},
     session::{EndReason, PacketSink, Session, SessionConfig, SessionError, Terms, negotiate_with_data},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer},
@@ -21,7 +21,6 @@ use crate::{
 pub(super) struct Answerer {
     pub(super) media: Handle,
     pub(super) config: SessionConfig,
-    pub(super) has_token: bool,
     pub(super) crossing: Arc<Crossing>,
     pub(super) slot: Arc<Slot>,
     pub(super) element: gst::glib::WeakRef<super::WebrtcIngest>,
@@ -39,24 +38,31 @@ struct SlotState {
     ended: bool,
     /// An offer is being answered.
     answering: bool,
-    current: Option<(Session, Instant)>,
+    current: Option<Placed>,
+}
+
+struct Placed {
+    session: Session,
+    since: Instant,
+    /// What its publisher has shown.
+    credential: Credential,
 }
 
 impl Slot {
     /// The session that is there.
     pub(super) fn current(&self) -> Option<Session> {
-        self.lock().current.as_ref().map(|(session, _)| session.clone())
+        self.lock().current.as_ref().map(|placed| placed.session.clone())
     }
 
     /// Refuses offers from now on and returns the session to be closed.
     pub(super) fn end(&self) -> Option<Session> {
         let mut state = self.lock();
         state.ended = true;
-        state.current.take().map(|(session, _)| session)
+        state.current.take().map(|placed| placed.session)
     }
 
     /// Reserves the place for a newcomer; returns the session that has to go first, which keeps it until then.
-    fn reserve(self: &Arc<Self>, same_credential: bool) -> Result<(Reservation, Option<Session>), AnswerError> {
+    fn reserve(self: &Arc<Self>, credential: Credential) -> Result<(Reservation, Option<Session>), AnswerError> {
         let mut state = self.lock();
         if state.ended {
             return Err(AnswerError::Unavailable("the stream has ended".into()));
@@ -64,15 +70,16 @@ impl Slot {
         if state.answering {
             return Err(AnswerError::Unavailable("another offer is just being answered".into()));
         }
-        if let Some((session, since)) = &state.current {
+        if let Some(Placed { session, since, credential: shown }) = &state.current {
             let present = Present { since: *since, last_media: session.last_media() };
-            if !session.state().is_over() && !may_replace(present, same_credential, Instant::now()) {
+            let is_same = shown.is_same_as(credential);
+            if !session.state().is_over() && !may_replace(present, is_same, Instant::now()) {
                 return Err(AnswerError::Conflict);
             }
         }
         state.answering = true;
-        let replaced = state.current.as_ref().map(|(session, _)| session.clone());
-        Ok((Reservation { slot: self.clone() }, replaced))
+        let replaced = state.current.as_ref().map(|placed| placed.session.clone());
+        Ok((Reservation { slot: self.clone(), credential }, replaced))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, SlotState> {
@@ -83,6 +90,7 @@ impl Slot {
 /// Held while an offer is answered; dropping it gives the place up.
 struct Reservation {
     slot: Arc<Slot>,
+    credential: Credential,
 }
 
 impl Reservation {
@@ -90,7 +98,8 @@ impl Reservation {
     fn fill(self, session: &Session) -> bool {
         let mut state = self.slot.lock();
         if !state.ended {
-            state.current = Some((session.clone(), Instant::now()));
+            let (session, credential) = (session.clone(), self.credential);
+            state.current = Some(Placed { session, since: Instant::now(), credential });
         }
         !state.ended
     }
@@ -105,7 +114,7 @@ impl Drop for Reservation {
 #[async_trait]
 impl OfferAnswerer for Answerer {
     async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError> {
-        let (reservation, replaced) = self.slot.reserve(self.has_token)?;
+        let (reservation, replaced) = self.slot.reserve(offer.credential)?;
         let feed = self.crossing.feed(offer.id.as_str());
         let mut config = self.config.clone();
         let element = self.element.clone();

@@ -17,7 +17,7 @@ use super::{
     stats,
 };
 use crate::{
-    bridge::{Peer, properties},
+    bridge::{Application, Peer, properties},
     codec::{Codec, MediaKind},
     rtp::{
         Crossing, announced_caps,
@@ -121,6 +121,7 @@ impl ObjectImpl for WebrtcIngest {
             vec![
                 glib::subclass::Signal::builder("session-started").param_types([string]).build(),
                 glib::subclass::Signal::builder("session-ended").param_types([string, string]).build(),
+                Application::signal(),
                 glib::subclass::Signal::builder("request-keyframe")
                     .action()
                     .class_handler(|values| {
@@ -289,7 +290,7 @@ impl WebrtcIngest {
         let name = format!("{}:rtp", self.obj().name());
         // A client ends the stream itself: what is lost may come back.
         let is_client = matches!(&resolved.source, Source::Own(connection)
-            if !matches!(connection.role, ResolvedRole::Server { .. }));
+            if !matches!(connection.role, ResolvedRole::Server(_)));
         let eos = resolved.eos_on_disconnect;
         let data = DataIn::new(&self.obj().name(), Arc::new(data::ElementData(self.obj().downgrade())));
         let start_crossing = || match Crossing::start(&name, receiver, resolved.latency, eos && !is_client) {

@@ -7,6 +7,10 @@
 //!
 //! As a server it serves its endpoint and a page to publish from, takes one publisher at a time, and adds `video_%u` and `audio_%u`
 //! when it answers; as a client it calls until it is answered, and again when the connection is lost. Pads stay until READY: the next publisher's tracks come out of the same ones.
+//!
+//! The signal `authorize(channel, token) -> gboolean`, where the application has connected to it before READY→PAUSED, decides about
+//! requests to the endpoint that do not show `auth-token`; channel is the last segment of the path, token NULL where none was shown. It
+//! comes on a thread of its own and has four seconds; of several handlers the first yes counts.
 
 use gst::{glib, prelude::*};
 

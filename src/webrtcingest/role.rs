@@ -14,7 +14,7 @@ use super::{
     settings::ResolvedRole,
 };
 use crate::{
-    bridge::{CallConfig, CallCounts, Client, ClientCounts, ClientParts, Notices, Peer, Seat},
+    bridge::{Application, CallConfig, CallCounts, Client, ClientCounts, ClientParts, Notices, Peer, Seat},
     rtp::Crossing,
     session::{CodecPreferences, EndReason, Session, SessionConfig},
     signaling::{
@@ -54,11 +54,11 @@ impl Role {
     pub(super) fn start(resolved: ResolvedRole, parts: Parts) -> Result<Self, String> {
         let Parts { media, http, config, crossing, eos, element } = parts;
         match resolved {
-            ResolvedRole::Server { endpoint, has_token } => {
+            ResolvedRole::Server(mut endpoint) => {
                 let slot = Arc::new(Slot::default());
-                let answerer =
-                    Answerer { media: media.clone(), config, has_token, crossing, slot: slot.clone(), element };
-                let mount = mount(&http, endpoint, Arc::new(answerer)).map_err(|error| error.to_string())?;
+                endpoint.authorizer = element.upgrade().and_then(|element| Application::of(&element));
+                let answerer = Answerer { media: media.clone(), config, crossing, slot: slot.clone(), element };
+                let mount = mount(&http, *endpoint, Arc::new(answerer)).map_err(|error| error.to_string())?;
                 Ok(Self::Server { mount, slot, media })
             }
             ResolvedRole::Client(called) => {

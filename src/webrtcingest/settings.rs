@@ -104,7 +104,7 @@ pub(super) struct ResolvedConnection {
 /// What a connection of its own is to.
 pub(super) enum ResolvedRole {
     /// From whoever publishes here.
-    Server { endpoint: EndpointConfig, has_token: bool },
+    Server(Box<EndpointConfig>),
     /// From a WHEP server.
     Client(ClientConfig),
     /// From another peer in a signaling server's channel.
@@ -124,7 +124,7 @@ impl Settings {
             }
             (Some(uri), _) => {
                 let connection = self.connection(parse_uri(uri)?)?;
-                let is_client = !matches!(connection.role, ResolvedRole::Server { .. });
+                let is_client = !matches!(connection.role, ResolvedRole::Server(_));
                 (Source::Own(Box::new(connection)), is_client)
             }
         };
@@ -144,11 +144,17 @@ impl Settings {
                 if self.auth_token.is_some() && auth_token.is_none() {
                     return Err("auth-token is empty: set it to what publishers shall show, or leave it out".into());
                 }
-                let has_token = auth_token.is_some();
                 let tls = self.server_tls(uri.scheme)?;
                 let ice_servers = properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?;
-                let endpoint = EndpointConfig { listen: uri.listen, path: uri.path, tls, auth_token, ice_servers };
-                ResolvedRole::Server { endpoint, has_token }
+                let endpoint = EndpointConfig {
+                    listen: uri.listen,
+                    path: uri.path,
+                    tls,
+                    auth_token,
+                    authorizer: None,
+                    ice_servers,
+                };
+                ResolvedRole::Server(Box::new(endpoint))
             }
             IngestUri::Call(server) => {
                 let trusted = self.trusted(server.is_secure(), "wheps://")?;

@@ -5,7 +5,6 @@ mod common;
 #[path = "../socket_support/mod.rs"]
 mod socket_support;
 
-mod embedded;
 mod endurance;
 mod lifecycle;
 mod limits;

@@ -14,11 +14,13 @@ use std::{
 pub mod av1;
 pub mod bridge;
 pub mod browser;
+pub mod caller;
 pub mod clip;
 pub mod crossing;
 pub mod cycles;
 pub mod data;
 pub mod egress;
+pub mod example;
 pub mod flv;
 pub mod half_open;
 pub mod ingest;

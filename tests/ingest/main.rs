@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod application_decides;
 mod audio_and_video_in_sync;
 mod h265_arrives_as_h264;
 mod keyframes;

@@ -157,7 +157,7 @@ impl Served {
 
 pub fn config(path: &str, port: u16) -> EndpointConfig {
     let listen = ListenAddress { host: "127.0.0.1".into(), port };
-    EndpointConfig { listen, path: path.into(), tls: None, auth_token: None, ice_servers: Vec::new() }
+    EndpointConfig { listen, path: path.into(), tls: None, auth_token: None, authorizer: None, ice_servers: Vec::new() }
 }
 
 /// Writes all, then reads to the end; an early refusal may cut either short.

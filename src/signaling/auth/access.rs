@@ -7,16 +7,14 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::time::timeout;
-use tracing::warn;
 
 use super::{
-    Ask, Authorizer, Denied, Door, Gate, Role,
-    counters::{AuthCounters, Outcome},
+    Ask, Authorizer, Denied, Door, Gate, Role, application,
+    counters::AuthCounters,
     failures::Patient,
     jwt::{Finding, Jwt},
     token::RequiredToken,
-    webhook::{Said, TIMEOUT, Webhook},
+    webhook::{Said, Webhook},
 };
 use crate::{
     channel::{Credential, KeyFit, Registry},
@@ -153,18 +151,12 @@ impl AccessGate {
 
     /// Asks those who are not us.
     async fn ask_others(&self, ask: Ask<'_>) -> Said {
-        let Ask { role, channel, token, .. } = ask;
         // The application is told of no role, so its yes must not make an administrator.
-        if let (Some(authorizer), Role::Publish | Role::View) = (&self.authorizer, role) {
-            match timeout(TIMEOUT, authorizer.authorize(role, channel, token)).await {
-                Ok(true) => return Said::Yes,
-                Ok(false) => {}
-                // Asking on would take longer than clients wait.
-                Err(_) => {
-                    self.counters.count(Outcome::Unanswered);
-                    warn!("the application does not say within {} s who may do what", TIMEOUT.as_secs());
-                    return Said::Nothing;
-                }
+        if let (Some(authorizer), Role::Publish | Role::View) = (&self.authorizer, ask.role) {
+            match application::ask(&**authorizer, ask, &self.counters).await {
+                Said::No => {}
+                // Where it has not answered, asking on would take longer than clients wait.
+                said => return said,
             }
         }
         match &self.webhook {

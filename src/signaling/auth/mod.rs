@@ -1,15 +1,17 @@
 //! Who may do what: one question, asked by everything that serves requests, and what answers it.
 //!
 //! A [`Gate`] is asked with what a request showed; it says who that is, or why he is not let in. An endpoint that an
-//! element mounts has one bearer token or none ([`TokenGate`]); a bridge server has [`Access`]. Before either stands
+//! element mounts has one bearer token or none ([`TokenGate`]), or an application that decides ([`ApplicationGate`]); a
+//! bridge server has [`Access`]. Before either stands
 //! [`Patient`], which asks nobody about those who guess.
 //!
 //! ```text
 //!   Ask ──▶ failures ──▶ access ──▶ token, Registry::key_fits, jwt (claims, jwks, signatures), authorizer, webhook
-//!                  └───▶ token (an element's endpoint)
+//!                  └───▶ token, or application: token, authorizer (an element's endpoint)
 //! ```
 
 mod access;
+mod application;
 mod authorizer;
 pub(crate) mod claims;
 pub(crate) mod counters;
@@ -26,7 +28,7 @@ use async_trait::async_trait;
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 
 pub use {access::Access, authorizer::Authorizer};
-pub(crate) use {failures::Patient, token::TokenGate};
+pub(crate) use {application::ApplicationGate, failures::Patient, token::TokenGate};
 
 use super::problem::Refusal;
 use crate::channel::{ChannelId, Credential};
