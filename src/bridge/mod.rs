@@ -50,7 +50,7 @@ pub use {
     sending::Sending,
     server::{ServerConfig, ServerError},
     sessions::SessionBuilder,
-    viewers::{Sources, ViewerView, Viewers, ViewersConfig},
+    viewers::{Sources, ViewerData, ViewerView, Viewers, ViewersConfig},
 };
 pub(crate) use {
     calling::{AttemptError, Calls, Client, Counts as ClientCounts, Parts as ClientParts, Stop, goodbye},
