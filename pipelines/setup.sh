@@ -30,6 +30,7 @@ TEST_PACKAGES=(
   "firefox-esr|the other browser that the tests publish from"
   "procps|sends signals to single processes"
   "python3-prometheus-client|reads what /metrics says"
+  "python3-aiortc|a WebRTC peer that is neither ours nor a browser"
 )
 CI_PACKAGES=(
   "shellcheck|checks the shell scripts"
