@@ -33,6 +33,7 @@ TEST_PACKAGES=(
   "gstreamer1.0-pocketsphinx|the recogniser that listens there"
   "pocketsphinx-en-us|its English model"
   "python3-prometheus-client|reads what /metrics says"
+  "python3-aiortc|a WebRTC peer that is neither ours nor a browser"
 )
 CI_PACKAGES=(
   "shellcheck|checks the shell scripts"

@@ -58,5 +58,5 @@ pub use {
     sending::Sending,
     server::{ServerConfig, ServerError},
     sessions::SessionBuilder,
-    viewers::{Sources, ViewerView, Viewers, ViewersConfig},
+    viewers::{Sources, ViewerData, ViewerView, Viewers, ViewersConfig},
 };

@@ -136,7 +136,8 @@ impl Server {
             observer: config.observer,
             max_sessions: config.max_sessions,
         });
-        let config_of_viewers = ViewersConfig { session: of_viewers, media: media.clone(), http: http.clone() };
+        let config_of_viewers =
+            ViewersConfig { session: of_viewers, media: media.clone(), http: http.clone(), data: None };
         let viewers = Viewers::new(config_of_viewers, Arc::new(sessions.clone()));
         viewers.end_with_channels(&(registry.clone() as Arc<dyn Registry>));
         let site = SiteConfig {

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     channel::{Change, ChannelId, Registry},
     forward::{self, Invitation, Source, Viewer, ViewerChange, WatchError, Watching, invite, watch as answer_viewer},
-    session::{ConnectionState, EndReason, SendStats, Session, SessionConfig},
+    session::{ConnectionState, DataSink, EndReason, SendStats, Session, SessionConfig},
     signaling::{
         Answer, AnswerError, COUNTER_OFFER, IceFragment, IceRefused, IceUpdated, LayerLimits, Offer, OfferAnswerer,
         Program, Sent, SessionId, SessionLease, SignaledSession, VideoLayer, Viewing, abbreviate,
@@ -44,6 +44,14 @@ pub trait Sources: Send + Sync + 'static {
     fn source(&self, channel: Option<&ChannelId>) -> Result<Arc<Source>, AnswerError>;
 }
 
+/// Who talks with viewers by data channels.
+pub trait ViewerData: Send + Sync + 'static {
+    /// Hears what a viewer says.
+    fn ear(&self, viewer: &SessionId) -> Arc<dyn DataSink>;
+    /// The viewer is there and can be spoken to.
+    fn came(&self, viewer: &SessionId, session: &Session);
+}
+
 /// What viewers' connections are made of.
 pub struct ViewersConfig {
     /// The connections themselves.
@@ -52,6 +60,8 @@ pub struct ViewersConfig {
     pub media: Handle,
     /// Runs all else.
     pub http: Handle,
+    /// Without it viewers have no data channels.
+    pub data: Option<Arc<dyn ViewerData>>,
 }
 
 /// The viewers of one server or element.
@@ -200,7 +210,8 @@ impl OfferAnswerer for Viewers {
         let (newcomer, Offer { sdp, id, remote, lease, .. }) = self.newcomer(offer)?;
         let (config, watched) = (self.shared.config.session.clone(), newcomer.source.clone());
         let is_local = remote.ip().to_canonical().is_loopback();
-        let answering = async move { Box::pin(answer_viewer(&watched, &config, &sdp, is_local, lease)).await };
+        let ear = self.shared.config.data.as_ref().map(|data| data.ear(&id));
+        let answering = async move { Box::pin(answer_viewer(&watched, &config, &sdp, is_local, ear, lease)).await };
         let watching = self.shared.on_media(answering).await??;
         let (sdp, told) = (watching.sdp.clone(), Told::default());
         let signaled = newcomer.attend(watching, &told).await?;
@@ -211,7 +222,8 @@ impl OfferAnswerer for Viewers {
         let (newcomer, Offer { id, remote, lease, .. }) = self.newcomer(offer).ok()?;
         let (config, watched) = (self.shared.config.session.clone(), newcomer.source.clone());
         let is_local = remote.ip().to_canonical().is_loopback();
-        let inviting = async move { Box::pin(invite(&watched, &config, is_local)).await };
+        let ear = self.shared.config.data.as_ref().map(|data| data.ear(&id));
+        let inviting = async move { Box::pin(invite(&watched, &config, is_local, ear)).await };
         let invitation = self.shared.on_media(inviting).await.ok()?.ok()?;
         let sdp = invitation.sdp().to_owned();
         let invited = Arc::new(Mutex::new(Some(Invited { newcomer, invitation, lease })));
@@ -263,6 +275,9 @@ impl Newcomer {
         if shared.is_closed.load(Relaxed) {
             session.close(EndReason::Shutdown).await;
             return Err(closed());
+        }
+        if let Some(data) = &shared.config.data {
+            data.came(&id, &session);
         }
         let signaled = Signaled::new(session.clone(), id);
         let attendance = Attendance {

@@ -137,6 +137,13 @@ impl Source {
         ready.map(|place| *place.outlet.estimate().borrow()).collect()
     }
 
+    /// The same, of those networks that have shown what they carry: what an encoder for all of them has to keep to.
+    pub fn bounds(&self, now: Instant) -> Vec<Option<u64>> {
+        let outlets = lock(&self.inner.outlets);
+        let ready = outlets.values().filter(|place| place.outlet.is_ready());
+        ready.map(|place| place.outlet.bound(now)).collect()
+    }
+
     /// The publisher could send so much, in bit/s, if all networks carried it: worth finding out.
     pub fn set_useful(&self, bits_per_second: u64) {
         self.inner.useful.store(bits_per_second, Relaxed);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::source::{Joining, Source, Viewer};
 use crate::session::{
-    Answered, ConnectionState, EndReason, Offering, PacketSink, RtpPacket, SenderReport, Sends, Session, SessionConfig,
-    SessionError, Terms,
+    Answered, ConnectionState, DataSink, EndReason, Offering, PacketSink, RtpPacket, SenderReport, Sends, Session,
+    SessionConfig, SessionError, Terms,
 };
 
 /// A viewer that has been answered. It watches until it is dropped.
@@ -30,12 +30,14 @@ pub enum WatchError {
 }
 
 /// Answers an offer to receive with what is published. Must run on the runtime that reads the mux. `peer_is_local`: the
-/// request came over loopback. `guard` is dropped when the session has ended, however it ends.
+/// request came over loopback. `data` hears what the viewer says by data channels; without it there are none. `guard` is
+/// dropped when the session has ended, however it ends.
 pub async fn watch(
     source: &Source,
     config: &SessionConfig,
     offer: &str,
     peer_is_local: bool,
+    data: Option<Arc<dyn DataSink>>,
     guard: impl Send + 'static,
 ) -> Result<Watching, WatchError> {
     if !source.program().borrow().is_live {
@@ -43,8 +45,9 @@ pub async fn watch(
     }
     let joining = source.join();
     let sends = Sends { tracks: joining.tracks().to_vec(), events: joining.events(), receives: false };
+    let terms = Terms { sends: Some(sends), data };
     let nothing_comes = |_: &[_]| -> Arc<dyn PacketSink> { Arc::new(NothingComes) };
-    let answered = Session::exchange(config, offer, peer_is_local, Some(sends), nothing_comes, guard).await?;
+    let answered = Session::exchange(config, offer, peer_is_local, terms, nothing_comes, guard).await?;
     match joining.begin(&answered) {
         Some(viewer) => {
             let Answered { session, sdp, .. } = answered;
@@ -65,13 +68,18 @@ pub struct Invitation {
 }
 
 /// Offers what is published to a viewer whose own offer cannot be answered. Must run on the runtime that reads the mux.
-pub async fn invite(source: &Source, config: &SessionConfig, peer_is_local: bool) -> Result<Invitation, WatchError> {
+pub async fn invite(
+    source: &Source,
+    config: &SessionConfig,
+    peer_is_local: bool,
+    data: Option<Arc<dyn DataSink>>,
+) -> Result<Invitation, WatchError> {
     if !source.program().borrow().is_live {
         return Err(WatchError::NotLive);
     }
     let joining = source.join();
     let sends = Sends { tracks: joining.tracks().to_vec(), events: joining.events(), receives: false };
-    let offering = Offering::with(config, peer_is_local, Terms::from(Some(sends))).await?;
+    let offering = Offering::with(config, peer_is_local, Terms { sends: Some(sends), data }).await?;
     Ok(Invitation { joining, offering })
 }
 

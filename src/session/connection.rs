@@ -12,6 +12,7 @@ use webrtc::peer_connection::{PeerConnection, RTCPeerConnectionState};
 use super::{
     ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, LocalIce, PacketSink, RemoteIce,
     bandwidth,
+    bundle::{one_transport, transport_everywhere},
     data::{Channels, DataChannel, DataError, DataOptions, DataSink},
     egress::Outlet,
     exchange::{Exchange, exchange},
@@ -154,6 +155,7 @@ impl Session {
         let data = Channels::new(data);
         let receives = sends.as_ref().is_none_or(|sends| sends.receives);
         let to_send = sends.as_ref().map_or(&[][..], |sends| &sends.tracks);
+        let offer = &one_transport(offer)?;
         let agreed = exchange(offer, receives.then_some(&config.codecs), to_send, data.are_wanted())?;
         let Exchange { incoming: tracks, outgoing, sections, data: peer_data } = agreed;
         let mut remote_candidates = RemoteCandidates::new(peer_is_local);
@@ -199,7 +201,7 @@ impl Session {
             routes.set_remote_password(credentials.password().to_owned());
         }
         let Announced { sdp, candidates } = announce(config, &routes, &sdp, peer_is_local);
-        let sdp = bandwidth::limit(&sdp, config.max_bitrate);
+        let sdp = transport_everywhere(&bandwidth::limit(&sdp, config.max_bitrate));
         let ice = IceAgent::new(offer, remote_candidates, routes, candidates);
         let outlet = sender.map(Sender::into_outlet);
         let ice = IceSide::Answered(ice);
@@ -305,6 +307,11 @@ impl Session {
     /// What the peer takes of what there is to send; the index is that of [`Sends::tracks`].
     pub fn outgoing(&self) -> &[Track] {
         &self.shared.outgoing
+    }
+
+    /// Whether the peer takes data channels.
+    pub fn has_data(&self) -> bool {
+        self.shared.data.are_agreed()
     }
 
     /// Opens a data channel. It can be sent by at once; what is sent waits until the peer has accepted it. Any thread may do

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::{
     CodecPreferences, RemoteCandidate, RemoteIce, RtpPacket, Track,
     accepted::{Accepted, Choice, Offered, accepted},
+    bundle::one_transport,
     candidates,
     data::{self, LARGEST_MESSAGE},
     exchange::{Exchange, Outgoing, exchange},
@@ -25,6 +26,7 @@ use crate::codec::Codec;
 
 /// Answers an offer as far as that goes without the stack: what the stack gets to see means the same tracks.
 pub fn offer(sdp: &str) {
+    let sdp = &one_transport(sdp).unwrap_or_else(|_| sdp.to_owned());
     let kept = RemoteCandidates::new(false).keep_admitted(sdp);
     assert!(kept.len() <= sdp.len(), "something was added");
     let _ = candidates::rewrite(sdp, &[[192, 0, 2, 1].into()], 5000);

@@ -9,6 +9,7 @@
 
 mod accepted;
 mod bandwidth;
+mod bundle;
 mod caller_ice;
 mod candidates;
 mod connection;

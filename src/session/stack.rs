@@ -112,10 +112,14 @@ pub(super) fn settings(offer: &str, connect_timeout: Duration) -> SettingEngine 
 }
 
 /// Our DTLS role. The stack would answer `active` to `active` and then wait for ever (RFC 8842 section 5.3 wants the other
-/// one). Where the peer leaves the choice we are the client, which saves a round trip.
+/// one). Where the peer leaves the choice we are the client, which saves a round trip; but for data channels alone: as the
+/// client the stack hears no INIT of SCTP, and aiortc answers none of ours while it waits for that.
 fn dtls_role(offer: &str) -> RTCDtlsRole {
+    let mut sections = offer.lines().filter(|line| line.starts_with("m=")).peekable();
+    let has_data_alone = sections.peek().is_some() && sections.all(|line| line.starts_with("m=application "));
     match offer.lines().find_map(|line| line.strip_prefix("a=setup:")).map(str::trim) {
         Some("active") => RTCDtlsRole::Server,
+        Some("actpass") if has_data_alone => RTCDtlsRole::Server,
         _ => RTCDtlsRole::Client,
     }
 }
@@ -134,5 +138,9 @@ mod tests {
         ] {
             assert_eq!(dtls_role(&format!("v=0\r\n{setup}m=audio 9 x 0\r\n")), role, "{setup}");
         }
+        let data = "v=0\r\nm=application 9 x y\r\na=setup:actpass\r\n";
+        assert_eq!(dtls_role(data), RTCDtlsRole::Server);
+        assert_eq!(dtls_role(&data.replace("actpass", "passive")), RTCDtlsRole::Client);
+        assert_eq!(dtls_role(&format!("{data}m=audio 9 x 0\r\n")), RTCDtlsRole::Client);
     }
 }

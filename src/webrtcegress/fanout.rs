@@ -247,8 +247,8 @@ impl Fanout {
         let is_due = state.decided.is_none_or(|last| now.saturating_duration_since(last) >= DECIDE);
         if is_due {
             state.decided = Some(now);
-            let mut estimates = self.source.estimates();
-            estimates.extend(self.channel.iter().flat_map(|channel| channel.estimates()));
+            let mut estimates = self.source.bounds(now);
+            estimates.extend(self.channel.iter().flat_map(|channel| channel.bounds(now)));
             let of = |kind| state.lanes.iter().filter(|l| l.kind == kind && l.comes != Comes::Nothing).count();
             let audio = u32::try_from(of(MediaKind::Audio)).unwrap_or(0).saturating_mul(state.audio_bitrate);
             let videos = u32::try_from(of(MediaKind::Video)).unwrap_or(1).max(1);

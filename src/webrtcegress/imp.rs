@@ -11,6 +11,7 @@ use once_cell::sync::Lazy;
 
 use super::{
     answerer::Watch,
+    data::{self, Messages},
     ending::{PadEnd, has_ended},
     fanout::Fanout,
     input::Input,
@@ -84,6 +85,7 @@ struct Started {
     role: Role,
     mux: Arc<Mux>,
     fanout: Arc<Fanout>,
+    messages: Arc<Messages>,
 }
 
 #[glib::object_subclass]
@@ -108,6 +110,11 @@ impl ObjectImpl for WebrtcEgress {
             properties
         });
         &PROPERTIES
+    }
+
+    fn signals() -> &'static [glib::subclass::Signal] {
+        static SIGNALS: Lazy<Vec<glib::subclass::Signal>> = Lazy::new(data::signals);
+        &SIGNALS
     }
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
@@ -326,6 +333,7 @@ impl WebrtcEgress {
         let media = runtime::media().map_err(thread)?;
         let http = runtime::signaling().map_err(thread)?.clone();
         let bitrates = (settings.video_bitrate, settings.audio_bitrate);
+        let messages = Messages::start(&self.obj()).map_err(thread)?;
         let new = |channel| Fanout::new(media, preferred, makeable, bitrates, channel);
         match sink {
             Sink::Peer(peer) => {
@@ -333,7 +341,7 @@ impl WebrtcEgress {
                 // The channel's viewers get what is made here in place of what the publisher sends.
                 let fanout = new(peer.feed_viewers());
                 let half = Half::new(fanout.clone(), self.obj().downgrade(), http, self.watch());
-                Ok(Started { role: Role::in_session(peer, half)?, mux, fanout })
+                Ok(Started { role: Role::in_session(peer, half)?, mux, fanout, messages })
             }
             Sink::Own(connection) => {
                 let ResolvedConnection { role, udp_ports, public_addresses, connect_timeout } = *connection;
@@ -344,9 +352,11 @@ impl WebrtcEgress {
                     SessionConfig { mux: mux.clone(), codecs, public_addresses, connect_timeout, max_bitrate: 0 };
                 let (fanout, element) = (new(None), self.obj().downgrade());
                 let (media, watch) = (media.clone(), self.watch());
-                let parts = Parts { media, http, config, fanout: fanout.clone(), watch, element };
+                let messages = messages.clone();
+                let parts =
+                    Parts { media, http, config, fanout: fanout.clone(), watch, element, messages: messages.clone() };
                 let role = Role::start(role, parts)?;
-                Ok(Started { role, mux, fanout })
+                Ok(Started { role, mux, fanout, messages })
             }
         }
     }
@@ -371,13 +381,14 @@ impl WebrtcEgress {
     }
 
     fn stop(&self) {
-        let Some(Started { role, mux, fanout }) = lock(&self.started).take() else { return };
+        let Some(Started { role, mux, fanout, messages }) = lock(&self.started).take() else { return };
         let ending = role.end();
         for input in lock(&self.inputs).clone() {
             input.stop();
         }
         // The port of the last session is to be free again when this returns.
         ending.wait();
+        messages.stop();
         drop(role);
         drop(mux);
         drop(fanout);
@@ -411,6 +422,11 @@ impl WebrtcEgress {
 
     fn fanout(&self) -> Option<Arc<Fanout>> {
         lock(&self.started).as_ref().map(|started| started.fanout.clone())
+    }
+
+    /// What is said by data channels, as long as it is started.
+    pub(super) fn messages(&self) -> Option<Arc<Messages>> {
+        lock(&self.started).as_ref().map(|started| started.messages.clone())
     }
 
     fn check_ending(&self) {
@@ -461,6 +477,7 @@ impl WebrtcEgress {
             role: &started.role,
             mux: &started.mux,
             fanout: &started.fanout,
+            messages: &started.messages,
         });
         stats::structure(running, &inputs, &self.data)
     }
@@ -488,9 +505,19 @@ impl super::WebrtcEgress {
         self.imp().check_ending();
     }
 
-    /// A session that the messages of data pads go to.
-    pub(super) fn send_data_to(&self, session: Session) {
-        self.imp().data.add(session);
+    /// A session that messages can go to: those of data pads, if it has channels, and those of programs.
+    pub(super) fn has_session(&self, id: &str, session: &Session) {
+        if session.has_data() {
+            self.imp().data.add(session.clone());
+        }
+        if let Some(messages) = self.imp().messages() {
+            messages.add(id, session.clone());
+        }
+    }
+
+    /// Whether there is something to say by data channels.
+    pub(super) fn has_data_pads(&self) -> bool {
+        !self.imp().data.is_empty()
     }
 
     /// A new stream after the end of the last one.

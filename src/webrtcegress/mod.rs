@@ -18,6 +18,7 @@
 use gst::{glib, prelude::*};
 
 mod answerer;
+mod data;
 mod ending;
 mod fanout;
 mod imp;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use super::session::Half;
+use super::{data::Messages, session::Half};
 use crate::{
     bridge::{AttemptError, Calls, Sending as _, Stop, goodbye},
     session::{
@@ -18,6 +18,8 @@ use crate::{
 /// How long caps are waited for: what comes encoded is best offered in the codec that it has.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(20);
+/// What the session is called in signals: there is one at a time.
+pub(super) const SERVER: &str = "server";
 
 /// What calls are made of.
 pub(super) struct Push {
@@ -26,6 +28,7 @@ pub(super) struct Push {
     pub(super) url: String,
     pub(super) config: SessionConfig,
     pub(super) half: Arc<Half>,
+    pub(super) messages: Arc<Messages>,
 }
 
 #[async_trait]
@@ -53,7 +56,9 @@ async fn attempt(push: &Push, mut stop: Stop) -> Result<Option<(Session, Resourc
         return Err(AttemptError::Nothing);
     }
     let server_is_local = push.server.is_local().await;
-    let (config, terms) = (push.config.clone(), Terms { sends: Some(sends), data: None });
+    // WHIP is for media (RFC 9725 section 1): a server is not troubled with data channels that nobody has asked for.
+    let data = push.half.has_data_pads().then(|| push.messages.ear(SERVER));
+    let (config, terms) = (push.config.clone(), Terms { sends: Some(sends), data });
     let offering = push.media.spawn(async move { Box::pin(Offering::with(&config, server_is_local, terms)).await });
     let offering = offering.await?.map_err(AttemptError::Offer)?;
     let (server, sdp) = (push.server.clone(), offering.sdp().to_owned());

@@ -9,6 +9,7 @@ use tokio::{runtime::Handle, task::AbortHandle};
 
 use super::{
     answerer::{Answerer, Only, Watch, follow},
+    data::Messages,
     fanout::Fanout,
     push::Push,
     session::Half,
@@ -32,6 +33,7 @@ pub(super) struct Parts {
     pub(super) fanout: Arc<Fanout>,
     pub(super) watch: Watch,
     pub(super) element: gst::glib::WeakRef<super::WebrtcEgress>,
+    pub(super) messages: Arc<Messages>,
 }
 
 /// What a started element does.
@@ -52,10 +54,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 impl Role {
     /// Begins to serve or to call; the error says which setting is wrong.
     pub(super) fn start(resolved: ResolvedRole, parts: Parts) -> Result<Self, String> {
-        let Parts { media, http, config, fanout, watch, element } = parts;
         match resolved {
             ResolvedRole::Server { endpoint, max_viewers } => {
-                let config = ViewersConfig { session: config, media, http: http.clone() };
+                let Parts { media, http, config, fanout, watch, messages, .. } = parts;
+                let config = ViewersConfig { session: config, media, http: http.clone(), data: Some(messages) };
                 let viewers = Viewers::new(config, Arc::new(Only(fanout.clone())));
                 let answerer = Answerer { fanout, viewers: viewers.clone() };
                 let mount = mount_viewers(&http, endpoint, Arc::new(answerer), max_viewers)
@@ -63,8 +65,8 @@ impl Role {
                 let following = http.spawn(follow(viewers.clone(), watch)).abort_handle();
                 Ok(Self::Server { mount, viewers, http, following })
             }
-            ResolvedRole::Client(called) => Self::push(&called, Parts { media, http, config, fanout, watch, element }),
-            ResolvedRole::Meeting(socket) => Self::meet(socket, Parts { media, http, config, fanout, watch, element }),
+            ResolvedRole::Client(called) => Self::push(&called, parts),
+            ResolvedRole::Meeting(socket) => Self::meet(socket, parts),
         }
     }
 
@@ -75,17 +77,17 @@ impl Role {
     }
 
     fn push(called: &ClientConfig, parts: Parts) -> Result<Self, String> {
-        let Parts { media, http, config, fanout, watch, element } = parts;
+        let Parts { media, http, config, fanout, watch, element, messages } = parts;
         let (server, url) = (WhipClient::new(called)?, called.server.to_string());
         let notices = Notices::new(element.upgrade(), url.clone());
         let half = Half::new(fanout, element, http.clone(), watch);
-        let calls = Push { media: media.clone(), server, url: url.clone(), config, half: half.clone() };
+        let calls = Push { media: media.clone(), server, url: url.clone(), config, half: half.clone(), messages };
         let ready = ClientParts { media, url: url.clone(), eos: false, calls: Arc::new(calls), notices };
         Ok(Self::Client { url, http, ready: Mutex::new(Some(ready)), client: OnceLock::new(), half })
     }
 
     fn meet(socket: SocketConfig, parts: Parts) -> Result<Self, String> {
-        let Parts { media, http, config, fanout, watch, element } = parts;
+        let Parts { media, http, config, fanout, watch, element, .. } = parts;
         let around = element.upgrade().ok_or("the element is gone")?;
         let notices = Mutex::new(Notices::new(Some(around.clone()), socket.url.to_string()));
         // Only what a webrtcingest of the same call takes is received, and it says what.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gst::glib;
 use tokio::runtime::Handle;
 
-use super::{WebrtcEgress, answerer::Watch, fanout::Fanout};
+use super::{WebrtcEgress, answerer::Watch, fanout::Fanout, push::SERVER};
 use crate::{
     bridge::Sending,
     forward::{Joining, Viewer},
@@ -48,6 +48,11 @@ impl Half {
         (usize::from(state.viewer.is_some()), state.total)
     }
 
+    /// Whether there is something to say by data channels.
+    pub(super) fn has_data_pads(&self) -> bool {
+        self.element.upgrade().is_some_and(|element| element.has_data_pads())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,7 +77,7 @@ impl Sending for Half {
     fn answered(&self, answered: &Answered) {
         self.fanout.agreed(&answered.outgoing);
         if let Some(element) = self.element.upgrade() {
-            element.send_data_to(answered.session.clone());
+            element.has_session(SERVER, &answered.session);
         }
         let joining = self.lock().joining.take();
         let viewer = joining.and_then(|joining| joining.begin(answered));

@@ -9,6 +9,8 @@
 //! | `overflowed` | guint64 | start | packets dropped as they came faster than they could be handed on |
 //! | `udp-port` | guint | start | the UDP port for media |
 //! | `estimate` | guint64 | now | the least that a viewer's network carries, in bit/s; absent as long as none is known |
+//! | `messages-received` | guint64 | start | messages that came by data channels |
+//! | `messages-sent`, `messages-dropped` | guint64 | start | messages of `send-text` and `send-data`: handed to a session, one for each; and those for which there was no room, no channel, or nobody |
 //! | `tracks` | GstArray | start | a structure `webrtcegress-track` for each pad |
 //! | `data` | GstArray | start | a structure `webrtcegress-data` for each data pad: `pad`; `messages`, handed to a peer; `dropped`, for want of room, of a channel, or of anybody |
 //!
@@ -25,7 +27,7 @@
 
 use gst::prelude::*;
 
-use super::{fanout::Fanout, input::Input, role::Role};
+use super::{data::Messages, fanout::Fanout, input::Input, role::Role};
 use crate::{codec::MediaKind, rtp::data::DataPads, session::Mux};
 
 /// What an element that is started tells of itself.
@@ -33,6 +35,7 @@ pub(super) struct Running<'a> {
     pub(super) role: &'a Role,
     pub(super) mux: &'a Mux,
     pub(super) fanout: &'a Fanout,
+    pub(super) messages: &'a Messages,
 }
 
 pub(super) fn structure(
@@ -41,8 +44,9 @@ pub(super) fn structure(
     data: &DataPads,
 ) -> gst::Structure {
     let mut stats = gst::Structure::builder("webrtcegress-stats");
-    if let Some(Running { role, mux, fanout }) = running {
+    if let Some(Running { role, mux, fanout, messages }) = running {
         let (viewers, total) = role.viewers();
+        let said = messages.counts();
         if let Some(counts) = role.client_counts() {
             stats = stats
                 .field("connect-attempts", counts.attempts)
@@ -55,6 +59,9 @@ pub(super) fn structure(
             .field("viewers-total", total)
             .field("overflowed", fanout.source().stats().overflowed)
             .field("udp-port", u32::from(mux.port()))
+            .field("messages-received", said.received)
+            .field("messages-sent", said.sent)
+            .field("messages-dropped", said.dropped)
             .field_if_some("estimate", fanout.source().estimates().into_iter().flatten().min());
     }
     let data = data.stats().into_iter().map(|(pad, counts)| {

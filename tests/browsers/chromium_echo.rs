@@ -21,6 +21,12 @@ fn echo(browser: &Browser, server: &BridgeServer, query: &str) {
     browser.wait_for("return document.querySelector('#echo').videoWidth === 640", SOON);
 }
 
+fn wait_data(browser: &Browser, returned: u32) {
+    browser.wait_for("return document.body.dataset.data === 'open'", SOON);
+    browser.wait_for(&format!("return Number(document.querySelector('#returned').textContent) >= {returned}"), SOON);
+    assert_eq!(browser.eval("return document.querySelector('#lost').textContent"), "0");
+}
+
 fn assert_tone(browser: &Browser) {
     let pitch = painted::pitch(browser, "#echo");
     assert!((pitch - PITCH).abs() < 15.0, "{pitch} Hz came back of {PITCH}");
@@ -28,12 +34,21 @@ fn assert_tone(browser: &Browser) {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the figure is of interest")]
-fn picture_and_sound_come_back_in_chromium() {
+fn picture_sound_and_data_come_back_in_chromium() {
     let server = BridgeServer::start(&[("session", "webrtcingest : webrtcegress")]);
     let browser = Browser::start();
     echo(&browser, &server, "");
     println!("echo in Chromium: {} ms", painted::wait_fresh(&browser, "#echo", 150.0).median());
     assert_tone(&browser);
+    wait_data(&browser, 12);
+    let round_trip = browser.eval("return parseFloat(document.querySelector('#round-trip').textContent)");
+    println!("data in Chromium: {round_trip} ms");
+    assert!(round_trip.as_f64().is_some_and(|ms| ms < 20.0), "{round_trip}");
+
+    browser.fill("#data-text", "hello <b>there</b>");
+    browser.click("#data-send");
+    let both = "return document.querySelector('#data-log').innerText.split('hello <b>there</b>').length === 3";
+    browser.wait_for(both, SOON);
 
     // What a page hears when there is another network: it connects to the server anew.
     browser
@@ -41,6 +56,7 @@ fn picture_and_sound_come_back_in_chromium() {
     browser.wait_for("return ![null, window.before].includes(document.querySelector('#echo').srcObject)", SOON);
     browser.wait_state("live", PATIENCE);
     painted::shown(&browser, "#echo", 10).assert_true();
+    wait_data(&browser, 2);
     browser.screenshot("echo");
 
     browser.click("#stop");
@@ -50,7 +66,7 @@ fn picture_and_sound_come_back_in_chromium() {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the figure is of interest")]
-fn picture_and_sound_come_back_in_firefox() {
+fn picture_sound_and_data_come_back_in_firefox() {
     let server = BridgeServer::start(&[("session", "webrtcingest : webrtcegress")]);
     let browser = Browser::start_firefox();
     echo(&browser, &server, "&codec=vp8");
@@ -65,6 +81,7 @@ fn picture_and_sound_come_back_in_firefox() {
            await new Promise((resolve) => setTimeout(resolve, 200)); } return 0;",
     );
     assert!(energy.as_f64().is_some_and(|energy| energy > 0.0), "it is silent: {energy}");
+    wait_data(&browser, 4);
 }
 
 #[test]

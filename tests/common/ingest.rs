@@ -52,6 +52,10 @@ impl Ingest {
         wait_until("the URL", SOON, || self.stats().get::<String>("url").ok())
     }
 
+    pub fn element(&self) -> &gst::Element {
+        &self.element
+    }
+
     pub fn stats(&self) -> gst::Structure {
         self.element.property("stats")
     }

@@ -12,6 +12,7 @@ use std::{
 };
 
 pub mod av1;
+pub mod bin_peer;
 pub mod bridge;
 pub mod browser;
 pub mod caller;
@@ -38,6 +39,7 @@ pub mod viewer;
 pub mod watched;
 pub mod whep_server;
 pub mod whip;
+pub mod whip_front;
 
 /// Long enough for anything that should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);

@@ -172,6 +172,26 @@ fn the_test_picture_reaches_a_server() {
 }
 
 #[test]
+fn players_of_the_test_picture_find_it_where_the_script_says() {
+    use crate::common::viewer::{Viewer, Wants};
+    let port = free_port();
+    let stand = Stand::of("testsrc-to-whep");
+    let mut run = stand.start_with(&[format!("LISTEN=127.0.0.1:{port}"), "WIDTH=320".into(), "HEIGHT=180".into()]);
+    let url = format!("http://127.0.0.1:{port}/whep/live");
+    let mut lines = BufReader::new(run.0.stderr.take().expect("stderr")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains(&format!("{url} by WHEP"))), "no line with the address");
+    assert!(crate::common::accepts(port), "printed only when somebody listens");
+    let viewer = Viewer::new(Wants::default());
+    let (resource, answer) = crate::common::wait_until("what there is to send", SOON, || {
+        crate::common::whip::post(&url, None, viewer.offer()).ok()
+    });
+    viewer.answered(&answer);
+    crate::common::wait_until("pictures", SOON, || (viewer.count(102) > 10).then_some(()));
+    resource.delete();
+    end(&mut run);
+}
+
+#[test]
 fn what_a_publisher_sends_reaches_several_servers() {
     let (first, second) = (Nginx::start(), Nginx::start());
     let port = free_port();

@@ -9,6 +9,10 @@ mod whip_support;
 
 mod both_directions;
 mod data_pads;
+mod echoes;
 mod egress_pushes;
 mod egress_serves;
+mod others_watch;
+mod pushes_by_the_rules;
 mod two_peers;
+mod viewers_talk;

@@ -1,11 +1,16 @@
 //! Two peers meet in a channel of a signaling server: `webrtcingest uri=ws://…` is one of them.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+};
 
 use crate::common::{
     SOON,
+    lossy::LossyPath,
     player::Player,
     publisher::{Options, Publisher},
+    server::BridgeServer,
     wait_until,
 };
 use crate::socket_support::{Client, Site};
@@ -152,6 +157,16 @@ impl Ends {
         Self(pipeline)
     }
 
+    /// Waits until one of its calls has come to this state.
+    fn wait_state(&self, state: &str) {
+        let bus = self.0.bus().expect("a bus");
+        wait_until(state, SOON, || {
+            let message = bus.pop_filtered(&[gst::MessageType::Element])?;
+            let structure = message.structure().filter(|s| s.name() == "webrtcbridge-connection")?;
+            (structure.get::<&str>("state") == Ok(state)).then_some(())
+        });
+    }
+
     fn stats(&self, name: &str) -> gst::Structure {
         self.0.by_name(name).expect(name).property("stats")
     }
@@ -260,4 +275,131 @@ fn a_server_that_is_not_there_is_tried_again() {
     });
     let error = player.wait_error();
     assert!(error.contains("200"), "{error}");
+}
+
+/// Hands what two elements say on to the other one, as the other peer of each; media goes through `path`. The offers that
+/// it has handed on.
+fn between(mut red: Client, mut blue: Client, path: LossyPath) -> Arc<AtomicUsize> {
+    let offers = Arc::<AtomicUsize>::default();
+    let counts = offers.clone();
+    tokio::spawn(async move {
+        let (mut from_red, mut from_blue) = (Value::Null, Value::Null);
+        loop {
+            tokio::select! {
+                Some(heard) = red.hear_any() => {
+                    hand_on(heard, &mut from_red, &mut blue, &from_blue, (&path, &counts)).await;
+                }
+                Some(heard) = blue.hear_any() => {
+                    hand_on(heard, &mut from_blue, &mut red, &from_red, (&path, &counts)).await;
+                }
+                else => return,
+            }
+        }
+    });
+    offers
+}
+
+async fn hand_on(
+    heard: tokio_tungstenite::tungstenite::Message,
+    from: &mut Value,
+    other: &mut Client,
+    to: &Value,
+    (path, offers): (&LossyPath, &AtomicUsize),
+) {
+    let Ok(text) = heard.to_text() else { return };
+    let Ok(message) = serde_json::from_str::<Value>(text) else { return };
+    if message["type"] == "peer-joined" {
+        *from = message["peer"].clone();
+    }
+    let (Some(kind @ ("offer" | "answer")), Some(sdp)) = (message["type"].as_str(), message["sdp"].as_str()) else {
+        return;
+    };
+    *from = message["from"].clone();
+    let sdp = match kind {
+        // One end is enough to lead both there.
+        "answer" => path.reroute(sdp),
+        _ => {
+            offers.fetch_add(1, SeqCst);
+            sdp.lines().filter(|line| !line.starts_with("a=candidate:")).flat_map(|line| [line, "\r\n"]).collect()
+        }
+    };
+    other.send(json!({"type": kind, "to": to, "sdp": sdp})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_that_breaks_and_comes_back_elsewhere_is_found_again_by_both_ends_on_their_own() {
+    let site = site();
+    let down = Arc::new(AtomicBool::new(false));
+    let loses = down.clone();
+    let path = LossyPath::new(move |_, _| loses.load(SeqCst));
+    let url = |channel: &str| format!("\"ws://{}/ws?channel={channel}\"", site.addr());
+    let (red, blue) = (url("red"), url("blue"));
+    // Whoever is there first offers: so does the sender.
+    let (to_receiver, _) = site.joined("red", "peer").await;
+    let (receiver, sender) = apart(move || {
+        crate::common::server::register();
+        // A UDP port does not talk to itself: the two would be in two processes.
+        let port = format!("ice-udp-port={}", crate::common::free_udp_port());
+        let sink = "fakesink sync=false async=false";
+        let receiver =
+            Ends::start(&format!("webrtcingest name=in uri={red} {port} on-disconnect=wait in.video_0 ! {sink}"));
+        let sender = Ends::start(&format!(
+            "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! webrtcegress name=out uri={blue}"
+        ));
+        receiver.wait_state("waiting");
+        sender.wait_state("waiting");
+        (receiver, sender)
+    })
+    .await;
+    let (to_sender, _) = site.joined("blue", "peer").await;
+    let offers = between(to_receiver, to_sender, path);
+    apart(move || {
+        let frames = |more: u64| {
+            let count = || receiver.stats("in").get::<u64>("frames").unwrap_or(0);
+            let enough = count() + more;
+            wait_until("frames", SOON, || (count() >= enough).then_some(()));
+        };
+        frames(30);
+        let before = offers.load(SeqCst);
+        down.store(true, SeqCst);
+        // The relay is dead, and the next one is somewhere else.
+        wait_until("another offer", SOON, || (offers.load(SeqCst) > before).then_some(()));
+        down.store(false, SeqCst);
+        frames(60);
+        let sessions = receiver.stats("in").get::<u64>("sessions").unwrap_or(0);
+        assert!(sessions >= 2, "{sessions}");
+        drop((sender, receiver));
+    })
+    .await;
+}
+
+#[test]
+fn a_signaling_server_by_tls_is_met_if_its_certificate_is_trusted_and_not_otherwise() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name).display().to_string());
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let server = BridgeServer::start(&[("tls-certificate", &certificate), ("tls-key", &key)]);
+    let url = format!("\"{}/ws?channel=blue\"", server.url().replacen("https", "wss", 1));
+    assert!(url.starts_with("\"wss://"), "{url}");
+    let trusting = Player::start(&url, &format!("tls-certificate={certificate}"));
+    trusting.wait_state("waiting");
+    // Nobody has vouched for it.
+    let careful = Player::start(&url, "");
+    let said = careful.wait_message("a refusal", |message| match message.view() {
+        gst::MessageView::Error(error) => Some(error.error().to_string()),
+        gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
+        _ => None,
+    });
+    assert!(said.contains("certificate"), "{said}");
+    assert_eq!(careful.stats().get::<u64>("sessions"), Ok(0));
+    // Media of both ends, through what is trusted.
+    let port = format!("ice-udp-port={}", crate::common::free_udp_port());
+    let sender = Ends::start(&format!(
+        "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 \
+         ! webrtcegress name=out uri={url} tls-certificate={certificate} {port}"
+    ));
+    trusting.wait_frames(30);
+    drop(sender);
 }

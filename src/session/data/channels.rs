@@ -101,6 +101,11 @@ impl Channels {
         self.sink().is_some()
     }
 
+    /// Whether the peer takes any.
+    pub(in crate::session) fn are_agreed(&self) -> bool {
+        self.peer.get().is_some()
+    }
+
     fn sink(&self) -> Option<Arc<dyn DataSink>> {
         self.sink.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MOST_PATIENCE: Duration = Duration::from_secs(5);
 /// So much of what is of use is as good as all of it.
 const ENOUGH: f64 = 0.9;
+/// How long a new peer's estimate rises before it counts as what its network carries: to 25 Mbit/s, or to where loss stops it.
+const RISE: Duration = Duration::from_secs(4);
 /// Packets that one report may be of: half a second of 50 Mbit/s. A few bytes can claim 65,535, and each costs memory.
 const MOST_REPORTED: u16 = 2048;
 /// Packets that nobody has reported on by then were lost, or their reports were.
@@ -52,7 +54,8 @@ pub(super) struct Estimator {
     useful: f64,
     changed: Option<Instant>,
     failed: Option<Failed>,
-    has_reports: bool,
+    /// When the peer reported first.
+    first: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +79,7 @@ impl Estimator {
             useful: MOST,
             changed: None,
             failed: None,
-            has_reports: false,
+            first: None,
         }
     }
 
@@ -100,14 +103,21 @@ impl Estimator {
 
     /// Bits per second; `None` as long as the peer has reported nothing.
     pub(super) fn rate(&self) -> Option<u64> {
-        self.has_reports.then_some(self.rate as u64)
+        self.first.map(|_| self.rate as u64)
+    }
+
+    /// The rate as soon as anything has spoken against what was tried, and at last after as long as it takes to rise to what
+    /// is of use: before that it is how far the trying has come, and says nothing of the network.
+    pub(super) fn bound(&self, now: Instant) -> Option<u64> {
+        let is_over = self.first.is_some_and(|first| now.saturating_duration_since(first) >= RISE);
+        (self.failed.is_some() || is_over).then(|| self.rate()).flatten()
     }
 
     /// By how much the rate is above what is sent, in bit/s: whether the network carries that can be found out by sending
     /// more. `None` while it does not rise, or is as high as is of use.
     pub(super) fn unproven(&self, sent: f64, now: Instant) -> Option<f64> {
         // Where nobody says how much is of use, nothing is sent for its own sake.
-        let rises = self.has_reports && self.useful < MOST && self.loss < LOW_LOSS && self.rate < self.ceiling(now);
+        let rises = self.first.is_some() && self.useful < MOST && self.loss < LOW_LOSS && self.rate < self.ceiling(now);
         let surplus = self.rate - sent;
         (rises && self.rate < self.useful * ENOUGH && surplus > 0.0).then_some(surplus)
     }
@@ -140,7 +150,7 @@ impl Estimator {
         }
         let lost = reports.iter().filter(|report| !report.arrived).count();
         let received = self.received.rate_bits_per_second(now);
-        self.has_reports = true;
+        self.first.get_or_insert(now);
         self.decide(usage == Usage::Over, lost as f64 / reports.len() as f64, received, now);
     }
 
@@ -208,8 +218,9 @@ mod tests {
     impl Network {
         fn new() -> Self {
             let mut estimator = Estimator::new();
-            estimator.has_reports = true;
-            Self { estimator, now: Instant::now() }
+            let now = Instant::now();
+            estimator.first = Some(now);
+            Self { estimator, now }
         }
 
         /// So many seconds in which this much goes through, of as much as is estimated.
@@ -233,6 +244,21 @@ mod tests {
         network.runs(10, 400_000.0);
         let back = network.runs(10, 50_000_000.0);
         assert!(back > 2_500_000.0, "{back}");
+    }
+
+    #[test]
+    fn a_new_estimate_bounds_nothing_until_the_network_has_shown_what_it_carries() {
+        let mut good = Network::new();
+        good.estimator.limit(4_000_000);
+        good.runs(1, 50_000_000.0);
+        assert_eq!(good.estimator.bound(good.now), None);
+        good.runs(4, 50_000_000.0);
+        assert_eq!(good.estimator.bound(good.now), Some(4_000_000));
+        let mut narrow = Network::new();
+        narrow.runs(1, 400_000.0);
+        let bound = narrow.estimator.bound(narrow.now);
+        assert!(bound.is_some_and(|bound| bound <= 400_000), "{bound:?}");
+        assert_eq!(Estimator::new().bound(Instant::now()), None, "nobody has reported");
     }
 
     #[test]

@@ -155,6 +155,11 @@ impl Outlet {
         self.shared.estimate.subscribe()
     }
 
+    /// The estimate, once the peer's network has shown that it is one: a newcomer's is no reason for others to get less.
+    pub fn bound(&self, now: Instant) -> Option<u64> {
+        self.shared.lock().bound(now)
+    }
+
     /// Whether the peer can be sent to.
     pub fn is_ready(&self) -> bool {
         self.shared.lock().is_open()

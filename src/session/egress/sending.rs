@@ -178,6 +178,10 @@ impl Sending {
         self.estimator.rate()
     }
 
+    pub(super) fn bound(&self, now: Instant) -> Option<u64> {
+        self.estimator.bound(now)
+    }
+
     /// There are keys: what comes from now on is sent.
     pub(super) fn open(&mut self) {
         self.is_open = true;

@@ -7,12 +7,15 @@ use std::{
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use super::super::{
-    CAT,
-    candidates::Candidates,
-    entrance::{Entrance, sink_pad},
-    unit::{self, Tuning, Unit},
-    watch::Watch,
+use super::{
+    super::{
+        CAT,
+        candidates::Candidates,
+        entrance::{Entrance, sink_pad},
+        unit::{self, Tuning, Unit},
+        watch::Watch,
+    },
+    renewal::Renewal,
 };
 
 /// Raw frames that wait for the encoder: enough to let both sides run at once, few enough to add no latency worth
@@ -44,6 +47,8 @@ pub(super) struct State {
     pub(super) failure: Option<String>,
     /// A setting that only a new encoder takes.
     pub(super) stale: bool,
+    /// A bitrate that only a new encoder takes.
+    pub(super) renewal: Renewal,
     pub(super) live: bool,
     flushing: bool,
     ended: bool,
@@ -211,6 +216,7 @@ impl Slot {
     pub(super) fn begin(&self, unit: Unit, candidates: Candidates, tuning: Tuning) {
         self.with_state(|state| {
             state.candidates = candidates;
+            state.renewal.begins(tuning.bitrate, Instant::now());
             state.tuning = Some(tuning);
         });
         if let Err(reason) = self.install(unit) {
@@ -218,16 +224,16 @@ impl Slot {
         }
     }
 
+    /// At once where the encoder can, else with another one, when that is worth it.
     pub(super) fn set_bitrate(&self, bitrate: u32) {
         let changed = self.with_state(|state| {
             let tuning = state.tuning.as_mut()?;
             tuning.bitrate = bitrate;
             Some((state.unit.as_ref()?.encoder(), tuning.clone()))
         });
-        if let Some((encoder, tuning)) = changed
-            && !unit::set_bitrate(&encoder, &tuning)
-        {
-            self.with_state(|state| state.stale = true);
+        let Some((encoder, tuning)) = changed else { return };
+        if !unit::set_bitrate(&encoder, &tuning) {
+            self.with_state(|state| state.renewal.wants(bitrate));
         }
     }
 
@@ -245,7 +251,7 @@ impl Slot {
             if state.flushing {
                 return Turn::Flush;
             }
-            if state.failure.is_some() || state.stale || state.unit.is_none() {
+            if state.failure.is_some() || state.stale || state.renewal.is_due(now) || state.unit.is_none() {
                 return Turn::Replace;
             }
             if state.watch.is_held_up() {

@@ -9,6 +9,7 @@ use super::{ChainError, candidates::Candidates, unit::Tuning};
 use crate::codec::Codec;
 
 mod imp;
+mod renewal;
 mod replacement;
 
 glib::wrapper! {

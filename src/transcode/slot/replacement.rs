@@ -1,5 +1,7 @@
 //! How one encoder leaves the slot and another one takes its place.
 
+use std::time::Instant;
+
 use gst::{prelude::*, subclass::prelude::*};
 
 use super::{
@@ -16,6 +18,7 @@ impl Slot {
             state.begin_run();
             if let Some(tuning) = &mut state.tuning {
                 tuning.frame_rate = frame_rate.or(tuning.frame_rate);
+                state.renewal.begins(tuning.bitrate, Instant::now());
             }
             // What has been passed over stays readable.
             let candidates = std::mem::take(&mut state.candidates);
