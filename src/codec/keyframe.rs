@@ -3,7 +3,7 @@
 //! A keyframe here is one that a decoder can begin with, which for H.264 and H.265 takes parameter sets in front of it:
 //! WebRTC senders repeat them with every keyframe. Whether a whole keyframe has come is for others to find out.
 
-use super::Codec;
+use super::{Codec, vp9::Vp9Descriptor};
 
 /// Whether this payload is the first of a keyframe. Every audio packet is one.
 pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
@@ -56,7 +56,8 @@ fn vp8(payload: &[u8]) -> bool {
 /// VP9 (RFC 9628): the beginning of a frame of the lowest spatial layer that is predicted from none before it.
 fn vp9(payload: &[u8]) -> bool {
     Vp9Descriptor::parse(payload).is_some_and(|descriptor| {
-        descriptor.begins && !descriptor.is_predicted && descriptor.spatial_layer == 0 && !descriptor.is_empty
+        let is_lowest = descriptor.layer.is_none_or(|(_, spatial)| spatial == 0);
+        descriptor.begins && !descriptor.is_predicted && is_lowest && !descriptor.is_all(payload)
     })
 }
 
@@ -74,57 +75,6 @@ pub(super) fn vp8_frame(payload: &[u8]) -> Option<&[u8]> {
         rest = rest.get(usize::from(bits & 0x40 != 0) + usize::from(bits & 0x30 != 0)..)?;
     }
     (starts && partition == 0).then_some(rest)
-}
-
-/// What a VP9 payload descriptor says (RFC 9628 section 4.2).
-pub(super) struct Vp9Descriptor {
-    begins: bool,
-    is_predicted: bool,
-    spatial_layer: u8,
-    is_empty: bool,
-    /// The size of the largest spatial layer, where there is a scalability structure with sizes.
-    pub(super) size: Option<(u16, u16)>,
-}
-
-impl Vp9Descriptor {
-    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
-        let (&flags, mut rest) = payload.split_first()?;
-        let has = |bit: u8| flags & bit != 0;
-        let mut take = |count: usize| -> Option<&[u8]> {
-            let (taken, after) = rest.split_at_checked(count)?;
-            rest = after;
-            Some(taken)
-        };
-        if has(0x80) && take(1)?.first()? & 0x80 != 0 {
-            take(1)?; // a picture id of 15 bits
-        }
-        let mut spatial_layer = 0;
-        if has(0x20) {
-            spatial_layer = take(1)?.first()? >> 1 & 0x07;
-            if !has(0x10) {
-                take(1)?; // TL0PICIDX
-            }
-        }
-        if has(0x10) && has(0x40) {
-            // At most three reference indices, each with a bit that says that another follows.
-            let mut count = 0;
-            while take(1)?.first()? & 1 != 0 && count < 2 {
-                count += 1;
-            }
-        }
-        let mut size = None;
-        if has(0x02) {
-            let structure = *take(1)?.first()?;
-            if structure & 0x10 != 0 {
-                for _ in 0..=structure >> 5 {
-                    let &[w1, w2, h1, h2] = take(4)? else { return None };
-                    size = Some((u16::from_be_bytes([w1, w2]), u16::from_be_bytes([h1, h2])));
-                }
-            }
-        }
-        let is_empty = rest.is_empty();
-        Some(Self { begins: has(0x08), is_predicted: has(0x40), spatial_layer, is_empty, size })
-    }
 }
 
 /// The first byte of each unit of an aggregate: a size of two bytes stands before each.

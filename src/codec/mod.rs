@@ -6,15 +6,17 @@
 mod fmtp;
 
 mod keyframe;
+mod picture;
 mod picture_size;
 mod vp8;
+mod vp9;
 
 use std::{fmt, str::FromStr};
 
 pub use {
     keyframe::starts_keyframe,
+    picture::{LayerPlace, PictureInfo, Renumbered},
     picture_size::picture_size,
-    vp8::{Vp8Descriptor, renumber_vp8},
 };
 
 /// Audio or video.

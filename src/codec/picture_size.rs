@@ -1,9 +1,6 @@
 //! The size of the picture, from the first payload of a keyframe: enough to tell which of several layers is the largest.
 
-use super::{
-    Codec,
-    keyframe::{Vp9Descriptor, vp8_frame},
-};
+use super::{Codec, keyframe::vp8_frame, vp9::Vp9Descriptor};
 
 /// Width and height, where the payload tells; codecs that hide them deeper give `None`.
 pub fn picture_size(codec: Codec, payload: &[u8]) -> Option<(u16, u16)> {

@@ -38,7 +38,7 @@ impl Vp8Descriptor {
 }
 
 /// The packet with these numbers in the place of its own; unchanged where it has none.
-pub fn renumber_vp8(payload: &Bytes, picture: u16, layer_zero: u8) -> Bytes {
+pub(super) fn renumber_vp8(payload: &Bytes, picture: u16, layer_zero: u8) -> Bytes {
     let Some(places) = places(payload) else { return payload.clone() };
     let mut changed = BytesMut::from(&payload[..]);
     let mut put = |place: usize, value: u8| {

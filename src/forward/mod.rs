@@ -8,16 +8,18 @@
 //! ```
 //!
 //! A [`Source`] outlives its publishers: when one goes or another takes its place, its viewers stay and go on at the next
-//! keyframe. Which layer a viewer gets is decided in `select`, how its packets are numbered in `rewrite`; both are pure. How
-//! packets are paced, repeated and reported is the session's business.
+//! keyframe. Which layer a viewer gets is decided in `select`, which of that stream's own layers in `thin`, how its packets are
+//! numbered in `rewrite` and `numbering`; all are pure. How packets are paced, repeated and reported is the session's business.
 
 mod clock;
+mod numbering;
 mod program;
 mod rewrite;
 mod select;
 mod source;
 mod state;
 mod streams;
+mod thin;
 mod watching;
 
 pub use {

@@ -33,19 +33,51 @@ impl LayerLimits {
 }
 
 /// A layer goes on as long as it is no more than this of what is estimated.
-const KEEP: f64 = 1.0;
+pub(super) const KEEP: f64 = 1.0;
 /// A larger one needs this much room.
-const ROOM: f64 = 0.8;
+pub(super) const ROOM: f64 = 0.8;
 /// For so long.
 const STEADY: Duration = Duration::from_millis(800);
+
+/// Down at once, up when there has been room for a while.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    /// Since when there has been room for this one.
+    room: Option<(u64, Instant)>,
+}
+
+impl Patience {
+    /// Which of several goes out when `current` did: `kept` is the largest that fits, `upper` the largest with room to
+    /// spare. `key` names them for next time.
+    pub(super) fn choose(
+        &mut self,
+        current: usize,
+        kept: usize,
+        upper: usize,
+        key: impl Fn(usize) -> Option<u64>,
+        now: Instant,
+    ) -> usize {
+        if kept < current {
+            self.room = None;
+            kept
+        } else if upper > current {
+            let target = key(upper);
+            let since = self.room.filter(|(stream, _)| Some(*stream) == target).map_or(now, |(_, since)| since);
+            self.room = target.map(|target| (target, since));
+            if now.saturating_duration_since(since) >= STEADY { upper } else { current }
+        } else {
+            self.room = None;
+            current
+        }
+    }
+}
 
 /// The choice for one viewer.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     /// The stream that it shall get.
     wanted: Option<u64>,
-    /// Since when there has been room for this one.
-    room: Option<(u64, Instant)>,
+    patience: Patience,
     /// What the viewer wants.
     pub(super) limits: LayerLimits,
 }
@@ -63,19 +95,8 @@ impl Selection {
         let chosen = match current {
             None => fits(ROOM),
             Some(current) => {
-                let (kept, upper) = (fits(KEEP), fits(ROOM));
-                if kept < current {
-                    self.room = None;
-                    kept
-                } else if upper > current {
-                    let target = layers.get(upper).map(|layer| layer.stream);
-                    let since = self.room.filter(|(stream, _)| Some(*stream) == target).map_or(now, |(_, since)| since);
-                    self.room = target.map(|target| (target, since));
-                    if now.saturating_duration_since(since) >= STEADY { upper } else { current }
-                } else {
-                    self.room = None;
-                    current
-                }
+                let key = |index: usize| layers.get(index).map(|layer| layer.stream);
+                self.patience.choose(current, fits(KEEP), fits(ROOM), key, now)
             }
         };
         self.wanted = layers.get(chosen).map(|layer| layer.stream).or(self.wanted);

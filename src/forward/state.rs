@@ -6,12 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+
 use super::{
     clock::PublisherClock,
     program::{Program, VideoLayer},
     rewrite::Rewrite,
     select::{LayerLimits, Selection},
-    streams::{Layer, SourcePacket, Streams},
+    streams::{Layer, SourcePacket, Stream, Streams},
+    thin::Thinning,
 };
 use crate::{
     codec::{Codec, MediaKind},
@@ -44,6 +47,7 @@ struct ViewerTrack {
     codec: Codec,
     rewrite: Rewrite,
     selection: Selection,
+    thinning: Thinning,
     /// Whose packets went out last, and whether their capture times were known.
     of: Option<(u64, bool)>,
     /// It cannot go on without a keyframe.
@@ -130,10 +134,12 @@ impl State {
     /// A viewer that takes these tracks, whose index is that of the slot.
     pub(super) fn join(&mut self, viewer: u64, tracks: &[Track]) {
         let tracks = tracks.iter().map(|track| {
-            let rewrite = Rewrite::new(track.codec.clock_rate());
+            let rewrite = Rewrite::new(track.codec);
             let selection = Selection::default();
             let waits = track.kind() == MediaKind::Video;
-            (track.index, ViewerTrack { codec: track.codec, rewrite, selection, of: None, waits, batch: Vec::new() })
+            let thinning = Thinning::default();
+            let (codec, batch) = (track.codec, Vec::new());
+            (track.index, ViewerTrack { codec, rewrite, selection, thinning, of: None, waits, batch })
         });
         self.viewers.insert(viewer, Viewer { tracks: tracks.collect(), is_ready: false, decided: None });
     }
@@ -260,8 +266,12 @@ impl State {
             let layers = slot.streams.live(now);
             let wanted = track.selection.decide(&layers, estimate, now);
             useful = track.selection.useful(&layers).or(useful);
+            let points = track.rewrite.stream().and_then(|stream| slot.streams.get(stream)).map(Stream::points);
+            let limits = track.selection.limits;
+            track.thinning.decide(&points.unwrap_or_default(), &limits, layers.len() < 2, estimate, now);
             // Asked again until it comes: the session asks the publisher no more often than it should.
-            if wanted.is_some() && (track.waits || wanted != track.rewrite.stream()) {
+            let waits = track.waits || wanted != track.rewrite.stream() || track.thinning.needs_keyframe();
+            if wanted.is_some() && waits {
                 actions.extend(slot.ask(track));
             }
         }
@@ -300,18 +310,21 @@ impl ViewerTrack {
             let by_capture = has_clock && self.of == Some((publication, true));
             self.rewrite.begin(packet, by_capture);
         }
-        let Some(rewritten) = self.rewrite.rewrite(packet) else { return false };
-        if self.rewrite.stream() == Some(packet.stream) {
+        let is_current = self.rewrite.stream() == Some(packet.stream);
+        let verdict = self.thinning.judge(packet, is_current);
+        let Some(rewritten) = self.rewrite.rewrite(packet, verdict) else { return false };
+        if is_current {
             self.of = Some((publication, has_clock));
         }
-        self.waits &= !packet.starts_keyframe;
+        let starts_keyframe = packet.starts_keyframe && !rewritten.is_void;
+        self.waits &= !starts_keyframe;
         self.batch.push(OutgoingPacket {
             number: rewritten.number,
             timestamp: rewritten.timestamp,
-            marker: packet.marker,
-            starts_keyframe: packet.starts_keyframe,
-            payload: packet.payload.clone(),
-            stored: packet.stored,
+            marker: rewritten.marker,
+            starts_keyframe,
+            payload: if rewritten.is_void { Bytes::new() } else { packet.payload.clone() },
+            stored: if rewritten.is_void { History::NOTHING } else { packet.stored },
             renumbered: rewritten.renumbered,
         });
         begins

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    codec::{Codec, MediaKind, Vp8Descriptor, picture_size, starts_keyframe},
+    codec::{Codec, LayerPlace, MediaKind, PictureInfo, picture_size, starts_keyframe},
     session::{ClockPoint, RtpPacket},
 };
 
@@ -19,6 +19,22 @@ const MOST_STREAMS: usize = 8;
 pub(super) const SILENCE: Duration = Duration::from_millis(700);
 /// Rates are of this much time.
 const WINDOW: Duration = Duration::from_secs(1);
+
+/// Layers in size and in time that are told apart; what is above counts for the highest.
+const SPATIAL: usize = 4;
+const TEMPORAL: usize = 4;
+
+/// Something for each layer, by size and time.
+type ByLayer = [[u64; TEMPORAL]; SPATIAL];
+
+/// Some of a stream's layers, up to these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Point {
+    pub(super) spatial: u8,
+    pub(super) temporal: u8,
+    /// Bits per second of all of them.
+    pub(super) rate: u64,
+}
 
 /// A packet as all viewers see it.
 #[derive(Clone, Debug)]
@@ -33,7 +49,8 @@ pub(super) struct SourcePacket {
     pub(super) payload: Bytes,
     /// Its key in the history.
     pub(super) stored: u64,
-    pub(super) vp8: Option<Vp8Descriptor>,
+    /// What it tells of its picture.
+    pub(super) info: Option<PictureInfo>,
     /// When it was captured as far as that is known, else when it came.
     pub(super) at: Instant,
     pub(super) arrival: Instant,
@@ -49,9 +66,9 @@ pub(super) struct Stream {
     pub(super) clock: Option<ClockPoint>,
     last: Instant,
     /// Bytes since then.
-    window: (Instant, usize),
+    window: (Instant, ByLayer),
     /// Bits per second; `None` before the first second is over.
-    rate: Option<u64>,
+    rate: Option<ByLayer>,
     /// Of its last keyframe that told.
     size: Option<(u16, u16)>,
 }
@@ -101,7 +118,7 @@ impl Streams {
                 newest: i64::from(packet.sequence_number),
                 clock: None,
                 last: now,
-                window: (now, 0),
+                window: (now, ByLayer::default()),
                 rate: None,
                 size: None,
             };
@@ -109,14 +126,14 @@ impl Streams {
         }
         let stream = self.streams.get_mut(&packet.ssrc)?;
         let number = stream.extended(packet.sequence_number);
-        stream.count(packet.payload.len(), now);
+        let info = PictureInfo::parse(self.codec, &packet.payload);
+        stream.count(packet.payload.len(), info.map(|info| info.layer).unwrap_or_default(), now);
         // Padding alone is passed on empty: it has a number, and viewers would take it for lost.
         let starts_keyframe = !packet.payload.is_empty() && starts_keyframe(self.codec, &packet.payload);
         if starts_keyframe && self.codec.kind() == MediaKind::Video {
             stream.size = picture_size(self.codec, &packet.payload).or(stream.size);
         }
         let at = stream.clock.map_or(now, |clock| at(clock, packet.timestamp, self.codec.clock_rate()));
-        let vp8 = (self.codec == Codec::Vp8).then(|| Vp8Descriptor::parse(&packet.payload)).flatten();
         Some(SourcePacket {
             stream: stream.id,
             number,
@@ -125,7 +142,7 @@ impl Streams {
             starts_keyframe,
             stored: store(packet.payload.clone()),
             payload: packet.payload,
-            vp8,
+            info,
             at,
             arrival: now,
         })
@@ -165,20 +182,44 @@ impl Stream {
         extended
     }
 
-    fn count(&mut self, bytes: usize, now: Instant) {
+    fn count(&mut self, bytes: usize, place: LayerPlace, now: Instant) {
         self.last = now;
         let elapsed = now.saturating_duration_since(self.window.0);
         if elapsed >= WINDOW {
-            let rate = (self.window.1 as f64 * 8.0 / elapsed.as_secs_f64()) as u64;
             // Of a stream that comes back the pause says nothing.
-            self.rate = if elapsed < WINDOW * 2 { Some(rate) } else { self.rate };
-            self.window = (now, 0);
+            if elapsed < WINDOW * 2 {
+                let rate = |bytes: u64| (bytes as f64 * 8.0 / elapsed.as_secs_f64()) as u64;
+                self.rate = Some(self.window.1.map(|of_size| of_size.map(rate)));
+            }
+            self.window = (now, ByLayer::default());
         }
-        self.window.1 += bytes;
+        let spatial = usize::from(place.spatial).min(SPATIAL - 1);
+        let temporal = usize::from(place.temporal).min(TEMPORAL - 1);
+        let of_size = self.window.1.get_mut(spatial);
+        if let Some(sum) = of_size.and_then(|of_size| of_size.get_mut(temporal)) {
+            *sum += bytes as u64;
+        }
     }
 
     fn rate(&self) -> u64 {
-        self.rate.unwrap_or(self.window.1 as u64 * 8)
+        match &self.rate {
+            Some(rate) => rate.iter().flatten().sum(),
+            None => self.window.1.iter().flatten().sum::<u64>() * 8,
+        }
+    }
+
+    /// What of its layers can go out, from the least to all of them; empty before that is known.
+    pub(super) fn points(&self) -> Vec<Point> {
+        let Some(rates) = &self.rate else { return Vec::new() };
+        let mut points = Vec::new();
+        for (spatial, of_size) in rates.iter().enumerate() {
+            for (temporal, rate) in of_size.iter().enumerate().filter(|(_, rate)| **rate > 0) {
+                let below = rates.iter().take(spatial).flat_map(|of_size| of_size.iter().take(temporal + 1));
+                let rate = below.sum::<u64>() + of_size.iter().take(temporal).sum::<u64>() + rate;
+                points.push(Point { spatial: spatial as u8, temporal: temporal as u8, rate });
+            }
+        }
+        points
     }
 }
 

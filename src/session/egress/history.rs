@@ -29,6 +29,9 @@ struct Ring {
 }
 
 impl History {
+    /// The key of a packet without a payload.
+    pub const NOTHING: u64 = u64::MAX;
+
     /// Keeps a payload for a while; returns the key that it is found by.
     pub fn store(&self, payload: Bytes) -> u64 {
         let mut ring = self.lock();
@@ -44,6 +47,9 @@ impl History {
 
     /// What was stored with this key, if it is still there.
     pub fn get(&self, key: u64) -> Option<Bytes> {
+        if key == Self::NOTHING {
+            return Some(Bytes::new());
+        }
         let ring = self.lock();
         let index = usize::try_from(key.checked_sub(ring.first)?).ok()?;
         ring.payloads.get(index).cloned()

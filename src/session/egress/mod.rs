@@ -30,6 +30,7 @@ use {interceptor::EgressTap, sending::Sending};
 pub(super) use {interceptor::slot, stream::Wire};
 
 use super::mux::MuxHandle;
+use crate::codec::Renumbered;
 
 /// A packet to be sent. SSRC, payload type and sequence number are the session's.
 #[derive(Clone, Debug)]
@@ -47,8 +48,8 @@ pub struct OutgoingPacket {
     pub payload: Bytes,
     /// Its key in the track's [`History`].
     pub stored: u64,
-    /// The picture's number and that of its layer (VP8), where they are not those of the payload.
-    pub renumbered: Option<(u16, u8)>,
+    /// The numbers of its picture, where they are not those of the payload.
+    pub renumbered: Option<Renumbered>,
 }
 
 /// Is told what a session's sending half wants. Called on the media thread with the connection locked: hand over and return,

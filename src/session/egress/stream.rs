@@ -16,7 +16,7 @@ use super::{
     clock::{self, ClockPoint},
     numbers::Numbers,
 };
-use crate::codec::{MediaKind, renumber_vp8};
+use crate::codec::{MediaKind, Renumbered};
 
 /// Sent numbers remembered: two seconds of 10 Mbit/s, as in the history; of audio a packet is 20 ms.
 const MOST_SENT: [(MediaKind, usize); 2] = [(MediaKind::Video, 2048), (MediaKind::Audio, 256)];
@@ -61,7 +61,7 @@ struct Sent {
     marker: bool,
     timestamp: u32,
     stored: u64,
-    renumbered: Option<(u16, u8)>,
+    renumbered: Option<Renumbered>,
     repeated: Option<Instant>,
 }
 
@@ -218,9 +218,9 @@ fn place(sent: &mut [Option<Sent>], sequence: u16) -> Option<&mut Option<Sent>> 
     sent.get_mut(usize::from(sequence) % length)
 }
 
-fn patched(payload: &Bytes, renumbered: Option<(u16, u8)>) -> Bytes {
+fn patched(payload: &Bytes, renumbered: Option<Renumbered>) -> Bytes {
     match renumbered {
-        Some((picture, layer_zero)) => renumber_vp8(payload, picture, layer_zero),
+        Some(renumbered) => renumbered.apply(payload),
         None => payload.clone(),
     }
 }
