@@ -35,6 +35,7 @@ mod reception;
 mod record;
 mod red;
 mod remote_candidates;
+mod reporter;
 mod restart;
 mod rtt;
 mod rtx;
