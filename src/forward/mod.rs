@@ -19,6 +19,7 @@ mod source;
 mod state;
 mod streams;
 mod watching;
+mod wish;
 
 pub use {
     program::{Program, VideoLayer},

@@ -12,6 +12,7 @@ use super::{
     rewrite::Rewrite,
     select::{LayerLimits, Selection},
     streams::{Layer, SourcePacket, Streams},
+    wish::Wish,
 };
 use crate::{
     codec::{Codec, MediaKind},
@@ -36,6 +37,8 @@ pub(super) struct Slot {
 /// A viewer's tracks, by slot.
 pub(super) struct Viewer {
     tracks: BTreeMap<usize, ViewerTrack>,
+    /// What it would take as well, of which there was nothing when it came.
+    lacks: Vec<MediaKind>,
     is_ready: bool,
     decided: Option<Instant>,
 }
@@ -48,6 +51,7 @@ struct ViewerTrack {
     of: Option<(u64, bool)>,
     /// It cannot go on without a keyframe.
     waits: bool,
+    wish: Wish,
     batch: Vec<OutgoingPacket>,
 }
 
@@ -133,9 +137,28 @@ impl State {
             let rewrite = Rewrite::new(track.codec.clock_rate());
             let selection = Selection::default();
             let waits = track.kind() == MediaKind::Video;
-            (track.index, ViewerTrack { codec: track.codec, rewrite, selection, of: None, waits, batch: Vec::new() })
+            (
+                track.index,
+                ViewerTrack {
+                    codec: track.codec,
+                    rewrite,
+                    selection,
+                    of: None,
+                    waits,
+                    wish: Wish::default(),
+                    batch: Vec::new(),
+                },
+            )
         });
-        self.viewers.insert(viewer, Viewer { tracks: tracks.collect(), is_ready: false, decided: None });
+        self.viewers
+            .insert(viewer, Viewer { tracks: tracks.collect(), lacks: Vec::new(), is_ready: false, decided: None });
+    }
+
+    /// A viewer would take media of these kinds as well, but there was none when it was answered.
+    pub(super) fn lacks(&mut self, viewer: u64, kinds: Vec<MediaKind>) {
+        if let Some(viewer) = self.viewers.get_mut(&viewer) {
+            viewer.lacks = kinds;
+        }
     }
 
     /// What a viewer wants at most.
@@ -157,11 +180,13 @@ impl State {
 
     /// Whether the viewer's answer is for what there is now.
     pub(super) fn fits(&self, viewer: u64) -> bool {
+        let comes = |kind: &MediaKind| self.slots.iter().any(|s| s.codec.kind() == *kind && s.track.is_some());
         self.viewers.get(&viewer).is_none_or(|viewer| {
-            viewer
-                .tracks
-                .iter()
-                .all(|(slot, track)| self.slots.get(*slot).is_some_and(|slot| slot.codec == track.codec))
+            !viewer.lacks.iter().any(comes)
+                && viewer
+                    .tracks
+                    .iter()
+                    .all(|(slot, track)| self.slots.get(*slot).is_some_and(|slot| slot.codec == track.codec))
         })
     }
 
@@ -179,11 +204,14 @@ impl State {
     }
 
     /// The viewer needs a keyframe.
-    pub(super) fn wants(&mut self, viewer: u64, index: usize, actions: &mut Vec<Action>) {
-        let Some(slot) = self.slots.get(index) else { return };
-        let track = self.viewers.get(&viewer).and_then(|viewer| viewer.tracks.get(&index));
-        if slot.codec.kind() == MediaKind::Video {
-            actions.extend(track.and_then(|track| slot.ask(track)));
+    pub(super) fn wants(&mut self, viewer: u64, index: usize, now: Instant, actions: &mut Vec<Action>) {
+        let Some(slot) = self.slots.get(index).filter(|slot| slot.codec.kind() == MediaKind::Video) else { return };
+        let track = self.viewers.get_mut(&viewer).and_then(|viewer| viewer.tracks.get_mut(&index));
+        if let Some(track) = track {
+            track.wish.open();
+            if track.wish.is_due(now) {
+                actions.extend(slot.ask(track));
+            }
         }
     }
 
@@ -261,7 +289,8 @@ impl State {
             let wanted = track.selection.decide(&layers, estimate, now);
             useful = track.selection.useful(&layers).or(useful);
             // Asked again until it comes: the session asks the publisher no more often than it should.
-            if wanted.is_some() && (track.waits || wanted != track.rewrite.stream()) {
+            let is_missing = wanted.is_some() && (track.waits || wanted != track.rewrite.stream());
+            if is_missing || track.wish.is_due(now) {
                 actions.extend(slot.ask(track));
             }
         }
@@ -305,6 +334,9 @@ impl ViewerTrack {
             self.of = Some((publication, has_clock));
         }
         self.waits &= !packet.starts_keyframe;
+        if packet.starts_keyframe {
+            self.wish.fulfilled();
+        }
         self.batch.push(OutgoingPacket {
             number: rewritten.number,
             timestamp: rewritten.timestamp,

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::source::{Joining, Source, Viewer};
-use crate::session::{
-    Answered, ConnectionState, EndReason, Offering, PacketSink, RtpPacket, SenderReport, Sends, Session, SessionConfig,
-    SessionError, Terms,
+use crate::{
+    codec::MediaKind,
+    session::{
+        Answered, ConnectionState, EndReason, Offering, PacketSink, RtpPacket, SenderReport, Sends, Session,
+        SessionConfig, SessionError, Terms, wanted_kinds,
+    },
 };
 
 /// A viewer that has been answered. It watches until it is dropped.
@@ -41,7 +44,7 @@ pub async fn watch(
     if !source.program().borrow().is_live {
         return Err(WatchError::NotLive);
     }
-    let joining = source.join();
+    let joining = source.join().wanting(wanted_kinds(offer));
     let sends = Sends { tracks: joining.tracks().to_vec(), events: joining.events(), receives: false };
     let nothing_comes = |_: &[_]| -> Arc<dyn PacketSink> { Arc::new(NothingComes) };
     let answered = Session::exchange(config, offer, peer_is_local, Some(sends), nothing_comes, guard).await?;
@@ -69,7 +72,7 @@ pub async fn invite(source: &Source, config: &SessionConfig, peer_is_local: bool
     if !source.program().borrow().is_live {
         return Err(WatchError::NotLive);
     }
-    let joining = source.join();
+    let joining = source.join().wanting(vec![MediaKind::Video, MediaKind::Audio]);
     let sends = Sends { tracks: joining.tracks().to_vec(), events: joining.events(), receives: false };
     let offering = Offering::with(config, peer_is_local, Terms::from(Some(sends))).await?;
     Ok(Invitation { joining, offering })
