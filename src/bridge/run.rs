@@ -29,7 +29,7 @@ use super::{
     signaled::Signaled,
 };
 use crate::{
-    channel::{ChannelId, Claim, Credential, Displaced, PublishError, PublisherLease, SILENCE},
+    channel::{ChannelId, Claim, Displaced, PublishError, PublisherLease, SILENCE},
     forward::Publication,
     session::{
         DataSink, EndReason, PacketSink, Sends, Session, SessionError, Terms, Track, data::Unheard,
@@ -91,7 +91,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
     let source = shared.channels.obtain(&channel);
     let peer = Peer::new(names, shared.config.media.clone(), shared.config.session.mux.clone(), source);
     let ended = Arc::new(OnceLock::new());
-    let claim = claim(&peer, offer.credential, &ended);
+    let claim = claim(&peer, &offer, &ended);
     let lease = shared.config.registry.publish(&channel, claim).await?;
     let id = offer.id.clone();
     let mut member = shared.enter(id.clone(), channel, peer.clone());
@@ -135,13 +135,13 @@ pub(super) fn incoming(shared: &Shared, sdp: &str, both_ways: bool) -> Result<Ve
 }
 
 /// What the registry is told of the publisher. One that is coming to its end has been silent for long.
-fn claim(peer: &Peer, credential: Credential, ended: &Arc<OnceLock<&'static str>>) -> Claim {
+fn claim(peer: &Peer, offer: &Offer, ended: &Arc<OnceLock<&'static str>>) -> Claim {
     let (peer, ended) = (peer.clone(), ended.clone());
     let last_media = move || match ended.get().is_some() {
         true => Instant::now().checked_sub(SILENCE),
         false => peer.session()?.last_media(),
     };
-    Claim { credential, last_media: Arc::new(last_media) }
+    Claim { credential: offer.credential, last_media: Arc::new(last_media), is_private: offer.is_private }
 }
 
 impl From<PublishError> for AnswerError {

@@ -287,7 +287,12 @@ impl Newcomer {
             place,
             program: told.program.clone(),
             video_section: video_section(&sdp),
-            limits: told.limits.subscribe(),
+            limits: {
+                // What was chosen before the answer came counts too.
+                let mut limits = told.limits.subscribe();
+                limits.mark_changed();
+                limits
+            },
             ending,
             ended: told.ended.clone(),
             member,

@@ -60,6 +60,8 @@ struct Channel {
     created: SystemTime,
     last_sign: Instant,
     publisher: Option<Holder>,
+    /// Nobody else is told of it.
+    is_private: bool,
     viewers: u32,
     members: u32,
 }
@@ -115,7 +117,7 @@ impl Book {
     }
 
     pub(super) fn list(&self) -> Vec<ChannelInfo> {
-        let mut all: Vec<_> = self.channels.iter().collect();
+        let mut all: Vec<_> = self.channels.iter().filter(|(_, channel)| !channel.is_private).collect();
         all.sort_by_key(|(_, channel)| channel.serial);
         all.into_iter().map(|(id, channel)| channel.info(id)).collect()
     }
@@ -136,7 +138,9 @@ impl Book {
     /// Gives the channel to who claims it, if it is free or may be taken; whoever had it is told to go.
     pub(super) fn publish(&mut self, id: &ChannelId, claim: Claim, now: Moment) -> Result<Place, PublishError> {
         let serial = self.next_serial();
+        let is_new = !self.channels.contains_key(id);
         let channel = self.ensure(id, now)?;
+        channel.is_private |= is_new && claim.is_private;
         if let Some(holder) = &channel.publisher {
             let present = Present { since: holder.since, last_media: (holder.claim.last_media)() };
             if !may_replace(present, claim.credential.is_same_as(holder.claim.credential), now.at) {
@@ -174,7 +178,7 @@ impl Book {
 
     /// Counts a visitor; returns which channel it was, as its id may be another's by the time that he leaves.
     pub(super) fn enter(&mut self, id: &ChannelId, visitor: Visitor, now: Moment) -> Result<u64, EnterError> {
-        if visitor == Visitor::Viewer && !self.channels.contains_key(id) {
+        if visitor == Visitor::Viewer && self.channels.get(id).is_none_or(|channel| channel.is_private) {
             return Err(EnterError::NoChannel(id.clone()));
         }
         let channel = self.ensure(id, now)?;
@@ -238,6 +242,7 @@ impl Book {
             created: now.wall,
             last_sign: now.at,
             publisher: None,
+            is_private: false,
             viewers: 0,
             members: 0,
         };

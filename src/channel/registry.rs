@@ -18,7 +18,7 @@ pub trait Registry: Send + Sync + 'static {
     /// Makes a channel with a key of its own, without a publisher.
     async fn create(&self, channel: NewChannel) -> Result<Created, CreateError>;
 
-    /// All channels, in order of their creation.
+    /// All channels that are no private ones, in order of their creation.
     async fn list(&self) -> Vec<ChannelInfo>;
 
     /// One channel.
@@ -32,7 +32,8 @@ pub trait Registry: Send + Sync + 'static {
     /// several that want the place at once all but one get an error.
     async fn publish(&self, id: &ChannelId, claim: Claim) -> Result<PublisherLease, PublishError>;
 
-    /// Counts somebody who is there without publishing, until the presence is dropped. A sign of life.
+    /// Counts somebody who is there without publishing, until the presence is dropped. A sign of life. For viewers there are
+    /// no private channels.
     async fn enter(&self, id: &ChannelId, visitor: Visitor) -> Result<Presence, EnterError>;
 
     /// A sign of life of the channel, such as a signaling message.
@@ -130,6 +131,8 @@ pub struct Claim {
     /// When his last media packet came; `None` before the first. Asked when somebody else wants the channel, with the
     /// registry locked: it may not call the registry, nor wait.
     pub last_media: Arc<dyn Fn() -> Option<Instant> + Send + Sync>,
+    /// A channel that is made for it stands in no list, and nobody watches it.
+    pub is_private: bool,
 }
 
 impl fmt::Debug for Claim {

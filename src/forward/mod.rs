@@ -21,6 +21,7 @@ mod state;
 mod streams;
 mod thin;
 mod watching;
+mod wish;
 
 pub use {
     program::{Program, VideoLayer},

@@ -20,6 +20,7 @@ use super::{
     select::LayerLimits,
     state::{Action, State},
 };
+use crate::codec::MediaKind;
 use crate::session::{
     Answered, ConnectionState, EndReason, KeyframeControl, Outgoing, Outlet, PacketSink, RtpPacket, SendEvents,
     SenderReport, Session, Track,
@@ -29,6 +30,8 @@ use crate::session::{
 const MOST_WAITING: usize = 4096;
 /// Layers are decided anew although nothing comes.
 const TICK: Duration = Duration::from_millis(200);
+/// Who gets which layer is looked at no more often: all viewers are, and packets come several hundred times a second.
+const DECIDE: Duration = Duration::from_millis(20);
 /// What is on is looked at no more often.
 const SURVEY: Duration = Duration::from_millis(500);
 
@@ -127,7 +130,8 @@ impl Source {
     /// What a viewer can get, now or from the last publisher.
     pub fn join(&self) -> Joining {
         let id = self.inner.next_viewer.fetch_add(1, Relaxed);
-        Joining { id, source: Arc::downgrade(&self.inner), tracks: lock(&self.inner.state).outgoing() }
+        let tracks = lock(&self.inner.state).outgoing();
+        Joining { id, source: Arc::downgrade(&self.inner), tracks, wants: Vec::new() }
     }
 
     /// What the networks of the viewers carry that can be sent to, in bit/s; `None` for one of which that is not known.
@@ -250,9 +254,15 @@ pub struct Joining {
     id: u64,
     source: Weak<Inner>,
     tracks: Vec<Outgoing>,
+    wants: Vec<MediaKind>,
 }
 
 impl Joining {
+    /// It wants media of these kinds, now or once there is some.
+    pub(super) fn wanting(self, kinds: Vec<MediaKind>) -> Self {
+        Self { wants: kinds, ..self }
+    }
+
     /// What there is for it; empty before the first publisher.
     pub fn tracks(&self) -> &[Outgoing] {
         &self.tracks
@@ -284,6 +294,8 @@ impl Joining {
             }
         }
         state.join(self.id, outgoing);
+        let is_there = |kind: &MediaKind| self.tracks.iter().any(|track| track.kind == *kind);
+        state.lacks(self.id, self.wants.into_iter().filter(|kind| !is_there(kind)).collect());
         if !state.fits(self.id) {
             change.send_replace(ViewerChange::Renegotiate);
         }
@@ -372,7 +384,7 @@ impl Inner {
     }
 
     /// Does what has come since the last time.
-    fn turn(&self, events: &mut VecDeque<Event>, actions: &mut Vec<Action>) {
+    fn turn(&self, events: &mut VecDeque<Event>, actions: &mut Vec<Action>, decided: &mut Instant) {
         std::mem::swap(events, &mut *lock(&self.queue));
         let now = Instant::now();
         let mut state = lock(&self.state);
@@ -383,11 +395,15 @@ impl Inner {
                 }
                 Event::Report { publication, track, report } => state.report(publication, track, report, actions),
                 Event::Ready { viewer } => state.ready(viewer, now, actions),
-                Event::Wants { viewer, slot } => state.wants(viewer, slot, actions),
+                Event::Wants { viewer, slot } => state.wants(viewer, slot, now, actions),
             }
         }
         let outlets = lock(&self.outlets);
-        for (viewer, place) in outlets.iter() {
+        let decides = now.saturating_duration_since(*decided) >= DECIDE;
+        if decides {
+            *decided = now;
+        }
+        for (viewer, place) in outlets.iter().filter(|_| decides) {
             let estimate = *place.outlet.estimate().borrow();
             if let Some(useful) = state.decide(*viewer, estimate, now, actions) {
                 place.outlet.limit_estimate(useful.max(self.useful.load(Relaxed)));
@@ -423,13 +439,14 @@ async fn run(inner: Arc<Inner>) {
     let mut closed = inner.closed.subscribe();
     let (mut events, mut actions) = (VecDeque::new(), Vec::new());
     let mut surveyed = Instant::now();
+    let mut decided = surveyed;
     loop {
         tokio::select! {
             () = inner.notify.notified() => {}
             () = tokio::time::sleep(TICK) => {}
             _ = closed.wait_for(|closed| *closed) => return,
         }
-        inner.turn(&mut events, &mut actions);
+        inner.turn(&mut events, &mut actions, &mut decided);
         let now = Instant::now();
         if now.saturating_duration_since(surveyed) >= SURVEY {
             surveyed = now;

@@ -15,6 +15,7 @@ use super::{
     select::{LayerLimits, Selection},
     streams::{Layer, SourcePacket, Stream, Streams},
     thin::Thinning,
+    wish::Wish,
 };
 use crate::{
     codec::{Codec, MediaKind},
@@ -39,6 +40,8 @@ pub(super) struct Slot {
 /// A viewer's tracks, by slot.
 pub(super) struct Viewer {
     tracks: BTreeMap<usize, ViewerTrack>,
+    /// What it would take as well, of which there was nothing when it came.
+    lacks: Vec<MediaKind>,
     is_ready: bool,
     decided: Option<Instant>,
 }
@@ -52,6 +55,7 @@ struct ViewerTrack {
     of: Option<(u64, bool)>,
     /// It cannot go on without a keyframe.
     waits: bool,
+    wish: Wish,
     batch: Vec<OutgoingPacket>,
 }
 
@@ -137,11 +141,19 @@ impl State {
             let rewrite = Rewrite::new(track.codec);
             let selection = Selection::default();
             let waits = track.kind() == MediaKind::Video;
-            let thinning = Thinning::default();
+            let (thinning, wish) = (Thinning::default(), Wish::default());
             let (codec, batch) = (track.codec, Vec::new());
-            (track.index, ViewerTrack { codec, rewrite, selection, thinning, of: None, waits, batch })
+            (track.index, ViewerTrack { codec, rewrite, selection, thinning, of: None, waits, wish, batch })
         });
-        self.viewers.insert(viewer, Viewer { tracks: tracks.collect(), is_ready: false, decided: None });
+        self.viewers
+            .insert(viewer, Viewer { tracks: tracks.collect(), lacks: Vec::new(), is_ready: false, decided: None });
+    }
+
+    /// A viewer would take media of these kinds as well, but there was none when it was answered.
+    pub(super) fn lacks(&mut self, viewer: u64, kinds: Vec<MediaKind>) {
+        if let Some(viewer) = self.viewers.get_mut(&viewer) {
+            viewer.lacks = kinds;
+        }
     }
 
     /// What a viewer wants at most.
@@ -163,11 +175,13 @@ impl State {
 
     /// Whether the viewer's answer is for what there is now.
     pub(super) fn fits(&self, viewer: u64) -> bool {
+        let comes = |kind: &MediaKind| self.slots.iter().any(|s| s.codec.kind() == *kind && s.track.is_some());
         self.viewers.get(&viewer).is_none_or(|viewer| {
-            viewer
-                .tracks
-                .iter()
-                .all(|(slot, track)| self.slots.get(*slot).is_some_and(|slot| slot.codec == track.codec))
+            !viewer.lacks.iter().any(comes)
+                && viewer
+                    .tracks
+                    .iter()
+                    .all(|(slot, track)| self.slots.get(*slot).is_some_and(|slot| slot.codec == track.codec))
         })
     }
 
@@ -185,11 +199,14 @@ impl State {
     }
 
     /// The viewer needs a keyframe.
-    pub(super) fn wants(&mut self, viewer: u64, index: usize, actions: &mut Vec<Action>) {
-        let Some(slot) = self.slots.get(index) else { return };
-        let track = self.viewers.get(&viewer).and_then(|viewer| viewer.tracks.get(&index));
-        if slot.codec.kind() == MediaKind::Video {
-            actions.extend(track.and_then(|track| slot.ask(track)));
+    pub(super) fn wants(&mut self, viewer: u64, index: usize, now: Instant, actions: &mut Vec<Action>) {
+        let Some(slot) = self.slots.get(index).filter(|slot| slot.codec.kind() == MediaKind::Video) else { return };
+        let track = self.viewers.get_mut(&viewer).and_then(|viewer| viewer.tracks.get_mut(&index));
+        if let Some(track) = track {
+            track.wish.open();
+            if track.wish.is_due(now) {
+                actions.extend(slot.ask(track));
+            }
         }
     }
 
@@ -271,7 +288,7 @@ impl State {
             track.thinning.decide(&points.unwrap_or_default(), &limits, layers.len() < 2, estimate, now);
             // Asked again until it comes: the session asks the publisher no more often than it should.
             let waits = track.waits || wanted != track.rewrite.stream() || track.thinning.needs_keyframe();
-            if wanted.is_some() && waits {
+            if (wanted.is_some() && waits) || track.wish.is_due(now) {
                 actions.extend(slot.ask(track));
             }
         }
@@ -318,6 +335,9 @@ impl ViewerTrack {
         }
         let starts_keyframe = packet.starts_keyframe && !rewritten.is_void;
         self.waits &= !starts_keyframe;
+        if starts_keyframe {
+            self.wish.fulfilled();
+        }
         self.batch.push(OutgoingPacket {
             number: rewritten.number,
             timestamp: rewritten.timestamp,

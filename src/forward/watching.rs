@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::source::{Joining, Source, Viewer};
-use crate::session::{
-    Answered, ConnectionState, DataSink, EndReason, Offering, PacketSink, RtpPacket, SenderReport, Sends, Session,
-    SessionConfig, SessionError, Terms,
+use crate::{
+    codec::MediaKind,
+    session::{
+        Answered, ConnectionState, DataSink, EndReason, Offering, PacketSink, RtpPacket, SenderReport, Sends, Session,
+        SessionConfig, SessionError, Terms, wanted_kinds,
+    },
 };
 
 /// A viewer that has been answered. It watches until it is dropped.
@@ -43,7 +46,7 @@ pub async fn watch(
     if !source.program().borrow().is_live {
         return Err(WatchError::NotLive);
     }
-    let joining = source.join();
+    let joining = source.join().wanting(wanted_kinds(offer));
     let sends = Sends { tracks: joining.tracks().to_vec(), events: joining.events(), receives: false };
     let terms = Terms { sends: Some(sends), data };
     let nothing_comes = |_: &[_]| -> Arc<dyn PacketSink> { Arc::new(NothingComes) };
@@ -77,7 +80,7 @@ pub async fn invite(
     if !source.program().borrow().is_live {
         return Err(WatchError::NotLive);
     }
-    let joining = source.join();
+    let joining = source.join().wanting(vec![MediaKind::Video, MediaKind::Audio]);
     let sends = Sends { tracks: joining.tracks().to_vec(), events: joining.events(), receives: false };
     let offering = Offering::with(config, peer_is_local, Terms { sends: Some(sends), data }).await?;
     Ok(Invitation { joining, offering })

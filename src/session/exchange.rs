@@ -122,6 +122,14 @@ pub fn only_receives(offer: &str) -> bool {
     sections.peek().is_some() && sections.all(|section| section.peer_receives && !section.peer_sends)
 }
 
+/// The kinds of media that a peer wants to get, whether there is any.
+pub fn wanted_kinds(offer: &str) -> Vec<MediaKind> {
+    let Ok(description) = parse(offer) else { return Vec::new() };
+    let sections = description.media_descriptions.iter().filter_map(Directions::of);
+    let wanted: Vec<_> = sections.filter(|section| section.peer_receives).map(|section| section.kind).collect();
+    [MediaKind::Video, MediaKind::Audio].into_iter().filter(|kind| wanted.contains(kind)).collect()
+}
+
 /// What a peer would take of what there is to send. One that wants a kind of media of which it takes nothing is told so, as
 /// an answer with half of it would be a surprise.
 pub fn takes(offer: &str, outgoing: &[Outgoing]) -> Result<Vec<Track>, NegotiationError> {
@@ -156,7 +164,10 @@ impl Directions {
             _ => return None,
         };
         let has = |direction: &&str| section.has_attribute(direction);
-        let name = ["inactive", "recvonly", "sendonly"].into_iter().find(has).unwrap_or("sendrecv");
+        // Port 0: not used, unless it is a part of a bundle (RFC 9143 section 6).
+        let is_used = section.media_name.port.value != 0 || section.attribute("bundle-only").is_some();
+        let told = ["inactive", "recvonly", "sendonly"].into_iter().find(has).unwrap_or("sendrecv");
+        let name = if is_used { told } else { "inactive" };
         let (peer_sends, peer_receives) = match name {
             "inactive" => (false, false),
             "recvonly" => (false, true),
@@ -288,6 +299,23 @@ mod tests {
         );
         let error = exchange(&offer("sendonly"), None, &ours(), false).unwrap_err();
         assert_eq!(error, NegotiationError::Unacceptable("the offer receives neither audio nor video".into()));
+    }
+
+    #[test]
+    fn a_section_that_the_peer_does_not_use_gets_nothing() {
+        let unused = offer("recvonly").replace("m=video 9", "m=video 0");
+        let found = exchange(&unused, None, &ours(), false).unwrap();
+        assert_eq!(
+            (types(&found.outgoing), directions(&found)),
+            (vec![(1, Codec::Opus, 111)], vec!["recvonly", "silent"])
+        );
+        let bundled = unused.replace("a=mid:1", "a=mid:1\r\na=bundle-only");
+        assert_eq!(exchange(&bundled, None, &ours(), false).unwrap().outgoing.len(), 2);
+        assert_eq!(wanted_kinds(&unused), [MediaKind::Audio]);
+        assert_eq!(wanted_kinds(&bundled), [MediaKind::Video, MediaKind::Audio]);
+        let codecs = CodecPreferences::default();
+        let sent = offer("sendrecv").replace("m=video 9", "m=video 0");
+        assert_eq!(exchange(&sent, Some(&codecs), &[], false).unwrap().incoming.len(), 1);
     }
 
     #[test]

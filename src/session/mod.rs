@@ -36,6 +36,7 @@ mod reception;
 mod record;
 mod red;
 mod remote_candidates;
+mod reporter;
 mod restart;
 mod rtt;
 mod rtx;
@@ -60,7 +61,7 @@ pub use {
     connection::{Answered, Session, SessionConfig, SessionError, Terms},
     data::{ChannelEnd, DataChannel, DataError, DataMessage, DataOptions, DataSink, Reliability},
     egress::{ClockPoint, History, OutgoingPacket, Outlet, SendEvents, SendStats, SendTrackStats},
-    exchange::{Outgoing, OutgoingFormat, only_receives, takes},
+    exchange::{Outgoing, OutgoingFormat, only_receives, takes, wanted_kinds},
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
     mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},

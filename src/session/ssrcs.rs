@@ -1,5 +1,5 @@
-//! Bounds how many streams a peer may begin: the stack keeps state for each SSRC, even before it can tell a forged one.
-//! Pure, time is an argument.
+//! Bounds how many streams a peer may begin, and as how many it may report: the stack keeps state for each SSRC, of RTP and
+//! of RTCP, even before it can tell a forged one. Pure, time is an argument.
 //!
 //! Streams that the peer's description announces are always let in, and so is what has proven to be the peer's. What is
 //! left is places for streams that may be anybody's: whoever forges the peer's address can take all of them. So one that
@@ -26,11 +26,30 @@ const MOST_FORGOTTEN: u32 = 2048;
 #[derive(Debug, Default)]
 pub(super) struct Ssrcs {
     announced: HashSet<u32>,
+    streams: Places,
+    /// As whom the peer reports (RTCP): one that only receives has SSRCs for that which nothing announces.
+    reporters: Places,
+}
+
+/// SSRCs of one kind.
+#[derive(Debug, Default)]
+struct Places {
     proven: HashSet<u32>,
     /// Since when they are there.
     unproven: HashMap<u32, Instant>,
     last_forgotten: Option<Instant>,
     forgotten: u32,
+}
+
+/// What a datagram is of.
+#[derive(Debug, PartialEq, Eq)]
+enum Origin {
+    /// RTP of this SSRC.
+    Stream(u32),
+    /// RTCP of this SSRC.
+    Reporter(u32),
+    /// Neither.
+    Other,
 }
 
 impl Ssrcs {
@@ -43,10 +62,38 @@ impl Ssrcs {
         }
     }
 
-    /// Whether a datagram may go on: anything but RTP of one SSRC too many.
+    /// Whether a datagram may go on: anything but RTP or RTCP of one SSRC too many.
     pub(super) fn admit(&mut self, datagram: &[u8], now: Instant) -> bool {
-        let Some(ssrc) = ssrc(datagram) else { return true };
-        if self.announced.contains(&ssrc) || self.proven.contains(&ssrc) || self.unproven.contains_key(&ssrc) {
+        match Origin::of(datagram) {
+            Origin::Stream(ssrc) => self.announced.contains(&ssrc) || self.streams.admit(ssrc, now),
+            Origin::Reporter(ssrc) => {
+                let is_stream = self.announced.contains(&ssrc) || self.streams.proven.contains(&ssrc);
+                is_stream || self.reporters.admit(ssrc, now)
+            }
+            Origin::Other => true,
+        }
+    }
+
+    /// A packet of this stream was made with the session's keys.
+    pub(super) fn proven(&mut self, ssrc: u32) {
+        self.streams.prove(ssrc);
+    }
+
+    /// So was a report of this one.
+    pub(super) fn reported(&mut self, ssrc: u32) {
+        self.reporters.prove(ssrc);
+    }
+
+    /// The peer has restarted ICE, and may send from elsewhere: what was not its own is forgotten.
+    pub(super) fn restart(&mut self) {
+        self.streams.restart();
+        self.reporters.restart();
+    }
+}
+
+impl Places {
+    fn admit(&mut self, ssrc: u32, now: Instant) -> bool {
+        if self.proven.contains(&ssrc) || self.unproven.contains_key(&ssrc) {
             return true;
         }
         let admits = self.proven.len() + self.unproven.len() < MOST_SSRCS || self.make_room(now);
@@ -56,15 +103,13 @@ impl Ssrcs {
         admits
     }
 
-    /// A packet of this stream was made with the session's keys.
-    pub(super) fn proven(&mut self, ssrc: u32) {
+    fn prove(&mut self, ssrc: u32) {
         if self.unproven.remove(&ssrc).is_some() {
             self.proven.insert(ssrc);
         }
     }
 
-    /// The peer has restarted ICE, and may send from elsewhere: what was not its own is forgotten.
-    pub(super) fn restart(&mut self) {
+    fn restart(&mut self) {
         self.unproven.clear();
         (self.last_forgotten, self.forgotten) = (None, 0);
     }
@@ -82,14 +127,16 @@ impl Ssrcs {
     }
 }
 
-/// The SSRC of an RTP packet, told from RTCP by its type (RFC 5761 section 4) and from all else by its first byte (RFC
-/// 7983 section 7).
-fn ssrc(datagram: &[u8]) -> Option<u32> {
-    match datagram {
-        [128..=191, kind, _, _, _, _, _, _, a, b, c, d, ..] if !matches!(kind & 0x7F, 64..=95) => {
-            Some(u32::from_be_bytes([*a, *b, *c, *d]))
+impl Origin {
+    /// RTP is told from RTCP by its type (RFC 5761 section 4) and from all else by its first byte (RFC 7983 section 7).
+    fn of(datagram: &[u8]) -> Self {
+        match datagram {
+            [128..=191, kind, _, _, a, b, c, d, ..] if matches!(kind & 0x7F, 64..=95) => {
+                Self::Reporter(u32::from_be_bytes([*a, *b, *c, *d]))
+            }
+            [128..=191, _, _, _, _, _, _, _, a, b, c, d, ..] => Self::Stream(u32::from_be_bytes([*a, *b, *c, *d])),
+            _ => Self::Other,
         }
-        _ => None,
     }
 }
 
@@ -113,15 +160,36 @@ mod tests {
         assert!((0..MOST_SSRCS as u32).all(|ssrc| ssrcs.admit(&packet(96, ssrc), now)));
         assert!((5000..9000).all(|ssrc| !ssrcs.admit(&packet(0x80 | 111, ssrc), now)));
         assert!((0..MOST_SSRCS as u32).all(|ssrc| ssrcs.admit(&packet(0x80 | 102, ssrc), now)));
-        assert_eq!(ssrcs.unproven.len(), MOST_SSRCS);
+        assert_eq!(ssrcs.streams.unproven.len(), MOST_SSRCS);
     }
 
     #[test]
-    fn rtcp_stun_dtls_and_fragments_pass() {
+    fn stun_dtls_and_fragments_pass() {
         let (mut ssrcs, now) = (Ssrcs::default(), Instant::now());
-        assert!((0..1000).all(|ssrc| ssrcs.admit(&packet(200 + (ssrc % 8) as u8, ssrc), now)));
         assert!([&[][..], &[0x80, 96], &[22; 100], &[0; 20]].into_iter().all(|other| ssrcs.admit(other, now)));
-        assert_eq!(ssrcs.unproven.len(), 0);
+        assert_eq!(ssrcs.streams.unproven.len(), 0);
+    }
+
+    /// RTCP of this kind by this one.
+    fn report(kind: u8, ssrc: u32) -> Vec<u8> {
+        [&[0x81, kind, 0, 7][..], &ssrc.to_be_bytes(), &[0; 24]].concat()
+    }
+
+    #[test]
+    fn reports_come_from_the_peers_streams_and_from_some_others() {
+        let (mut ssrcs, now) = (Ssrcs::default(), Instant::now());
+        ssrcs.announce([7000]);
+        assert!(ssrcs.admit(&packet(96, 8000), now));
+        ssrcs.proven(8000);
+        assert!(ssrcs.admit(&report(201, 1), now));
+        ssrcs.reported(1);
+        let kind = |ssrc: u32| 200 + (ssrc % 8) as u8;
+        let admitted = (10_000..20_000).filter(|ssrc| ssrcs.admit(&report(kind(*ssrc), *ssrc), now)).count();
+        assert_eq!(admitted, MOST_SSRCS - 1, "each of them costs the stack something");
+        for known in [7000, 8000, 1] {
+            assert!(ssrcs.admit(&report(200, known), now), "{known}");
+        }
+        assert!(ssrcs.admit(&packet(96, 9000), now), "streams are counted apart");
     }
 
     #[test]
@@ -157,10 +225,10 @@ mod tests {
         for n in 0..1000 {
             ssrcs.admit(&packet(96, 1000 + n), start + PAUSE * n);
         }
-        assert_eq!((ssrcs.proven.len(), ssrcs.unproven.len()), (100, MOST_SSRCS - 100));
+        assert_eq!((ssrcs.streams.proven.len(), ssrcs.streams.unproven.len()), (100, MOST_SSRCS - 100));
         assert!((0..100).all(|ssrc| ssrcs.admit(&packet(96, ssrc), start + PAUSE * 1000)));
         ssrcs.proven(4_000_000);
-        assert_eq!(ssrcs.proven.len(), 100, "one that was never let in");
+        assert_eq!(ssrcs.streams.proven.len(), 100, "one that was never let in");
     }
 
     #[test]

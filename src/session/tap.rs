@@ -27,6 +27,7 @@ use super::{
     keyframe::{Ask, KeyframePolicy, Means},
     mux::MuxHandle,
     record::{MOST_STREAMS, Record},
+    reporter::reporter,
     rtx::Known,
     switch::Switch,
     track::Track,
@@ -89,6 +90,13 @@ impl TapState {
     pub(super) fn proven(&self, ssrc: u32) {
         if let Some(routes) = self.routes.get() {
             routes.prove_ssrc(ssrc);
+        }
+    }
+
+    /// Reports have come through SRTCP.
+    fn reported(&self, packets: &[Box<dyn rtc::rtcp::Packet>]) {
+        if let (Some(routes), Some(ssrc)) = (self.routes.get(), reporter(packets)) {
+            routes.prove_reporter(ssrc);
         }
     }
 
@@ -344,6 +352,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
                 self.request_keyframes(now);
             }
             Packet::Rtcp(packets) => {
+                self.state.reported(packets);
                 for report in packets.iter().filter_map(|packet| packet.as_any().downcast_ref::<RtcpReport>()) {
                     self.report(report, now);
                 }

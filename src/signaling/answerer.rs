@@ -42,6 +42,8 @@ pub struct Offer {
     pub credential: Credential,
     /// Whether the answer may send as well; WHIP's only receive (RFC 9725 section 4.2).
     pub both_ways: bool,
+    /// Nobody else is to be told of the channel, and nobody watches it.
+    pub is_private: bool,
     /// Keeps the session's URL alive. The session holds it and drops it when it has ended, for whatever reason.
     pub lease: SessionLease,
 }

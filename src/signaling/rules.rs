@@ -58,6 +58,8 @@ pub(crate) enum Terms {
     Ingest,
     /// Media goes wherever there is some.
     BothWays,
+    /// The same, and nobody else is told of it.
+    Private,
 }
 
 /// Refuses what cannot be answered in full.

@@ -12,11 +12,12 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 use super::{
     answerer::{OfferAnswerer, SessionId, SessionLease, SignaledSession},
     auth::{Gate, Role},
+    places::Places,
     problem::Refusal,
     site::Site,
     tls_reload::TlsCounters,
     viewing::Seating,
-    whep_events::Streams,
+    whep_events::{self, Streams},
 };
 use crate::channel::ChannelId;
 
@@ -198,6 +199,8 @@ pub(crate) struct Endpoint {
     pub(crate) links: Vec<HeaderValue>,
     /// Where its clients are viewers.
     pub(crate) seating: Option<Seating>,
+    /// Places for those who listen to events.
+    pub(crate) listening: Places,
     most_sessions: usize,
     sessions: Mutex<HashMap<String, Slot>>,
 }
@@ -245,7 +248,8 @@ pub(crate) struct EndpointParts {
 impl Endpoint {
     pub(crate) fn new(parts: EndpointParts) -> Self {
         let EndpointParts { path, role, gate, answerer, links, seating, most_sessions } = parts;
-        Self { path, role, gate, answerer, links, seating, most_sessions, sessions: Mutex::default() }
+        let (listening, sessions) = (whep_events::places(), Mutex::default());
+        Self { path, role, gate, answerer, links, seating, listening, most_sessions, sessions }
     }
 
     /// Makes a session's URL, which lasts as long as the lease.

@@ -166,7 +166,7 @@ pub(crate) async fn on_extension(
         }
         (Extension::Stream(stream), Method::GET) => {
             let program = viewing(&session)?.program();
-            whep_events::read(&session.streams, &stream, program, place)
+            whep_events::read(&session.streams, &stream, program, place, peer)
         }
         (Extension::Stream(stream), Method::DELETE) => {
             session.streams.delete(&stream)?;

@@ -18,6 +18,8 @@ use tokio::sync::watch;
 
 use super::{
     answerer::SessionId,
+    connection::Peer,
+    places::{self, Places},
     problem::Refusal,
     table::Place,
     viewing::{Program, VideoLayer},
@@ -29,6 +31,17 @@ pub(crate) const EVENTS: &str = "active,inactive,layers,reconnect,viewercount";
 
 /// Streams of one session; a player needs one.
 const MOST_STREAMS: usize = 4;
+
+/// Those who listen at one endpoint: each keeps a TCP connection for as long as it watches. With all WebSockets there may
+/// be, some connections are left for requests.
+const MOST_LISTENERS: usize = 192;
+/// For one address; people behind one NAT.
+const MOST_LISTENERS_FROM_ONE: usize = 64;
+
+/// Places for them.
+pub(crate) fn places() -> Places {
+    Places::new(MOST_LISTENERS, MOST_LISTENERS_FROM_ONE)
+}
 
 /// Counts and bitrates are told no more often: they change all the time.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -80,14 +93,18 @@ pub(crate) fn read(
     id: &str,
     program: watch::Receiver<Program>,
     place: &Place,
+    Peer(from): Peer,
 ) -> Result<Response, Refusal> {
+    let listening = place.endpoint.listening.take(from.ip());
+    let listening = listening.map_err(|_| Refusal::TooManyConnections("as many listen to events as there may be"))?;
     let reader = {
         let streams = streams.lock();
         let Stream { kinds, turn } = streams.get(id).ok_or(Refusal::NoStream)?;
         turn.send_modify(|turn| *turn += 1);
         let (mut turn, kinds) = (turn.subscribe(), kinds.clone());
         turn.mark_unchanged();
-        Reader { kinds, turn, program, audience: Audience::of(place), told: Told::default(), queue: VecDeque::new() }
+        let (told, queue) = (Told::default(), VecDeque::new());
+        Reader { kinds, turn, program, audience: Audience::of(place), told, queue, _listening: listening }
     };
     let events = stream::unfold(reader, |mut reader| async {
         let (kind, data) = reader.next().await?;
@@ -103,6 +120,7 @@ struct Reader {
     audience: Option<Audience>,
     told: Told,
     queue: VecDeque<(&'static str, Value)>,
+    _listening: places::Place,
 }
 
 impl Reader {
@@ -220,6 +238,12 @@ fn layers(program: &Program) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signaling::{
+        Answer, AnswerError, Offer, OfferAnswerer,
+        auth::{Role, TokenGate},
+        table::{Endpoint, EndpointParts},
+        viewing::{Seating, Seats},
+    };
 
     fn news(told: &mut Told, now: &Program, viewers: u32) -> Vec<(&'static str, Value)> {
         let mut out = VecDeque::new();
@@ -245,6 +269,45 @@ mod tests {
         (now.is_active, now.reconnect) = (false, true);
         assert_eq!(news(&mut told, &now, 2), [("inactive", json!({})), ("reconnect", json!({}))]);
         assert_eq!(news(&mut told, &now, 2), []);
+    }
+
+    struct Never;
+
+    #[async_trait::async_trait]
+    impl OfferAnswerer for Never {
+        async fn answer(&self, _: Offer) -> Result<Answer, AnswerError> {
+            Err(AnswerError::NotLive)
+        }
+    }
+
+    #[tokio::test]
+    async fn one_address_cannot_listen_on_all_connections_and_who_stops_leaves_his_place() {
+        let seating = Some(Seating { seats: Seats::new(0), registry: None });
+        let (gate, answerer) = (Arc::new(TokenGate::new(None)), Arc::new(Never));
+        let parts = EndpointParts {
+            path: "/whep/a".into(),
+            role: Role::View,
+            gate,
+            answerer,
+            links: Vec::new(),
+            seating,
+            most_sessions: 1,
+        };
+        let place = Place { endpoint: Arc::new(Endpoint::new(parts)), channel: None };
+        let program = watch::Sender::new(Program::default());
+        // A session each.
+        let listen = |from: [u8; 4]| {
+            let streams = Streams::default();
+            let id = streams.open(b"").unwrap();
+            read(&streams, &id, program.subscribe(), &place, Peer((from, 9).into()))
+        };
+        let mut listening: Vec<Response> = (0..1000).map_while(|_| listen([192, 0, 2, 1]).ok()).collect();
+        assert_eq!(listening.len(), MOST_LISTENERS_FROM_ONE);
+        assert!(matches!(listen([192, 0, 2, 1]), Err(Refusal::TooManyConnections(_))));
+        listening.extend((0..1000).map_while(|number: u16| listen([10, 0, (number >> 8) as u8, number as u8]).ok()));
+        assert_eq!(listening.len(), MOST_LISTENERS, "and all of them leave room for others");
+        listening.clear();
+        assert!(listen([192, 0, 2, 1]).is_ok());
     }
 
     #[test]

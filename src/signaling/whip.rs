@@ -122,7 +122,7 @@ pub(crate) struct Accepted {
 /// Whether an offer would be taken if there were room for it.
 pub(crate) fn check(place: &Place, sdp: &str, terms: Terms) -> Result<(), Refusal> {
     check_rules(place, sdp, terms)?;
-    Ok(place.endpoint.answerer.check(sdp, terms == Terms::BothWays)?)
+    Ok(place.endpoint.answerer.check(sdp, terms != Terms::Ingest)?)
 }
 
 fn check_rules(place: &Place, sdp: &str, terms: Terms) -> Result<(), AnswerError> {
@@ -146,9 +146,9 @@ pub(crate) async fn accept(
     check_rules(place, &sdp, terms)?;
     let Place { endpoint, channel } = place;
     let (id, lease) = endpoint.reserve(channel.clone())?;
-    let both_ways = terms == Terms::BothWays;
+    let (both_ways, is_private) = (terms != Terms::Ingest, terms == Terms::Private);
     let (channel, lease) = (channel.clone(), around(lease));
-    let offer = Offer { sdp, id: id.clone(), remote, channel, credential, both_ways, lease };
+    let offer = Offer { sdp, id: id.clone(), remote, channel, credential, both_ways, is_private, lease };
     let answerer = endpoint.answerer.clone();
     let Answer { sdp, session } = answered(&id, async move { answerer.answer(offer).await }).await?;
     // A publisher is taken as a whole; to a viewer is sent what there is.
@@ -176,7 +176,7 @@ pub(crate) async fn counter(
     let Place { endpoint, channel } = place;
     let (id, lease) = endpoint.reserve(channel.clone())?;
     let (channel, lease) = (channel.clone(), around(lease));
-    let offer = Offer { sdp, id: id.clone(), remote, channel, credential, both_ways: false, lease };
+    let offer = Offer { sdp, id: id.clone(), remote, channel, credential, both_ways: false, is_private: false, lease };
     let answerer = endpoint.answerer.clone();
     let Some(Answer { sdp, session }) = answered(&id, async move { Ok(answerer.counter_offer(offer).await) }).await?
     else {

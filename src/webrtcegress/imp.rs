@@ -74,11 +74,16 @@ pub struct WebrtcEgress {
     settings: Mutex<Settings>,
     #[property(name = "connection-state", get, type = ConnectionState, builder(ConnectionState::New).nick("Connection state").blurb("State of the connection; as a server connected while anybody watches"))]
     state: Mutex<ConnectionState>,
+    /// What the connections have told last, while the element is started. Lock order: before `state`.
+    told: Mutex<Option<Arc<Told>>>,
     inputs: Mutex<Vec<Arc<Input>>>,
     data: DataPads,
     started: Mutex<Option<Started>>,
     eos_posted: AtomicBool,
 }
+
+/// A state of connections.
+type Told = Mutex<session::ConnectionState>;
 
 /// What exists between READY→PAUSED and PAUSED→READY.
 struct Started {
@@ -167,26 +172,20 @@ impl ElementImpl for WebrtcEgress {
             return self.new_data_pad(template, name);
         }
         let kind = if template.name_template().starts_with("video") { MediaKind::Video } else { MediaKind::Audio };
-        let input = {
-            let mut inputs = lock(&self.inputs);
-            let taken = |name: &str| inputs.iter().any(|input| input.pad.name() == name);
-            let name = match name.filter(|name| !name.contains('%')) {
-                Some(name) => name.to_owned(),
-                None => (0..).map(|number| format!("{kind}_{number}")).find(|name| !taken(name))?,
-            };
-            if taken(&name) {
-                gst::warning!(CAT, imp = self, "there is a pad {name} already");
-                return None;
-            }
-            let input = Input::new(&self.obj(), kind, template, &name)?;
-            inputs.push(input.clone());
-            input
-        };
+        let name = self.name_of_new_pad(kind, name)?;
+        // With nothing locked: whoever hears of new elements may look at this one.
+        let input = Input::new(&self.obj(), kind, template, &name)?;
+        lock(&self.inputs).push(input.clone());
         if let Some(fanout) = self.fanout() {
             input.start(&fanout);
         }
         let _ = input.pad.set_active(true);
-        self.obj().add_pad(&input.pad).ok()?;
+        if self.obj().add_pad(&input.pad).is_err() {
+            // Another thread has taken the name meanwhile.
+            lock(&self.inputs).retain(|other| !Arc::ptr_eq(other, &input));
+            input.remove(&self.obj());
+            return None;
+        }
         Some(input.pad.clone().upcast())
     }
 
@@ -363,17 +362,30 @@ impl WebrtcEgress {
 
     /// Who is told of the connections.
     fn watch(&self) -> Watch {
-        let element = self.obj().downgrade();
+        let (element, told) = (self.obj().downgrade(), Arc::new(Told::new(session::ConnectionState::New)));
+        *lock(&self.told) = Some(told.clone());
         Arc::new(move |state: session::ConnectionState| {
+            *lock(&told) = state;
             if let Some(element) = element.upgrade() {
+                let told = told.clone();
                 // Whoever is notified may take his time.
-                element.call_async(move |element| element.imp().set_connection_state(state.into()));
+                element.call_async(move |element| element.imp().follow(&told));
             }
         })
     }
 
-    fn set_connection_state(&self, state: ConnectionState) {
-        let previous = std::mem::replace(&mut *lock(&self.state), state);
+    /// Takes over what was told last: these calls come in any order, and may come after the element has stopped.
+    fn follow(&self, told: &Arc<Told>) {
+        let current = lock(&self.told);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, told)) {
+            let state = ConnectionState::from(*lock(told));
+            let previous = std::mem::replace(&mut *lock(&self.state), state);
+            drop(current);
+            self.tell_connection_state(previous, state);
+        }
+    }
+
+    fn tell_connection_state(&self, previous: ConnectionState, state: ConnectionState) {
         if previous != state {
             gst::info!(CAT, imp = self, "connection {previous:?} → {state:?}");
             self.obj().notify_connection_state();
@@ -392,7 +404,9 @@ impl WebrtcEgress {
         drop(role);
         drop(mux);
         drop(fanout);
-        self.set_connection_state(ConnectionState::New);
+        *lock(&self.told) = None;
+        let previous = std::mem::take(&mut *lock(&self.state));
+        self.tell_connection_state(previous, ConnectionState::New);
     }
 
     fn set_video_bitrate(&self, bitrate: u32) {
@@ -437,6 +451,21 @@ impl WebrtcEgress {
         }
     }
 
+    /// What a pad shall be called that is asked for by this name, or by none.
+    fn name_of_new_pad(&self, kind: MediaKind, name: Option<&str>) -> Option<String> {
+        let inputs = lock(&self.inputs);
+        let taken = |name: &str| inputs.iter().any(|input| input.pad.name() == name);
+        let name = match name.filter(|name| !name.contains('%')) {
+            Some(name) => name.to_owned(),
+            None => (0..).map(|number| format!("{kind}_{number}")).find(|name| !taken(name))?,
+        };
+        let is_free = !taken(&name);
+        if !is_free {
+            gst::warning!(CAT, imp = self, "there is a pad {name} already");
+        }
+        is_free.then_some(name)
+    }
+
     fn new_data_pad(&self, template: &gst::PadTemplate, name: Option<&str>) -> Option<gst::Pad> {
         let name = match name.filter(|name| !name.contains('%')) {
             Some(name) => name.to_owned(),
@@ -447,10 +476,10 @@ impl WebrtcEgress {
             return None;
         }
         let element = self.obj().downgrade();
-        let ended = move || {
-            if let Some(element) = element.upgrade() {
-                element.check_ending();
-            }
+        let ended = move |has_ended: bool| match element.upgrade() {
+            Some(element) if has_ended => element.check_ending(),
+            Some(element) => element.starts_again(),
+            None => {}
         };
         let pad = self.data.pad(template, &name, Arc::new(ended));
         let _ = pad.set_active(true);

@@ -173,8 +173,16 @@ impl Input {
     /// The element starts, or has started when the pad was asked for.
     pub(super) fn start(self: &Arc<Self>, fanout: &Arc<Fanout>) {
         let weak: std::sync::Weak<dyn AsksForKeyframes> = Arc::downgrade(&(self.clone() as Arc<dyn AsksForKeyframes>));
-        let index = fanout.add(self.kind, weak);
-        *lock(&self.place) = Some(Place { fanout: fanout.clone(), index });
+        let index = {
+            let mut place = lock(&self.place);
+            // Both who asks for a pad and who starts the element do this.
+            if place.is_some() {
+                return;
+            }
+            let index = fanout.add(self.kind, weak);
+            *place = Some(Place { fanout: fanout.clone(), index });
+            index
+        };
         if let Some(caps) = self.pad.current_caps() {
             fanout.set_comes(index, Comes::of(&caps));
         }

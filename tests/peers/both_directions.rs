@@ -213,6 +213,20 @@ fn an_echo_answers_an_offer_of_both_directions_with_both() {
     assert!(answer.contains(" H264/90000") && !answer.contains(" VP8/90000"), "one codec, both ways: {answer}");
 }
 
+/// The channel's name is in the session's messages, for who runs the server.
+#[test]
+fn what_came_in_one_request_is_told_to_nobody_and_watched_by_nobody() {
+    let server = BridgeServer::start(&[("session", "webrtcingest : webrtcegress")]);
+    let viewer = Viewer::new(Wants::default());
+    exchange(&server, &viewer.offer().replace("a=recvonly", "a=sendrecv")).expect("an answer");
+    let sessions = server.stats().get::<gst::Array>("sessions").expect("sessions");
+    let channel: String = sessions[0].get::<gst::Structure>().unwrap().get("channel").expect("a channel");
+    let list = http().get(format!("{}/api/v1/channels", server.url())).call().expect("the list");
+    assert_eq!(list.into_body().read_to_string().expect("text"), r#"{"channels":[]}"#);
+    let refused = whip::post(&format!("{}/whep/{channel}", server.url()), None, Viewer::new(Wants::default()).offer());
+    assert_eq!(refused.err().map(|refused| refused.status), Some(404));
+}
+
 #[test]
 fn an_effect_between_is_sent_back_in_the_codec_that_came_in() {
     let session = "webrtcingest name=in webrtcegress name=out in.video_0 ! decodebin ! videoflip method=vertical-flip ! out.video_0";

@@ -236,6 +236,15 @@ fn buffers_of_a_pad_go_to_every_session_under_the_label_of_their_caps() {
     out.event(&gst::event::Eos::new());
     there.listener.closed();
     there_too.listener.closed();
+    here.listener.closed();
+    here_too.listener.closed();
+    // Another stream on the same pad.
+    out.event(&gst::event::StreamStart::new("again"));
+    out.chain(&gst::Buffer::from_slice(*b"more")).expect("sent");
+    for listener in [&there.listener, &there_too.listener] {
+        assert_eq!((listener.opened().label(), listener.message()), ("telemetry", "more".into()));
+    }
+    assert_eq!((out.stats().messages, out.stats().dropped), (6, 1));
 }
 
 #[test]
@@ -287,7 +296,7 @@ fn an_elements_data_pads_send_from_a_pipeline_and_let_go_when_it_stops() {
     .expect("a template");
     let (ended, ends) = mpsc::channel();
     let ended = Mutex::new(ended);
-    let pad = pads.pad(&template, "data_0", Arc::new(move || _ = ended.lock().unwrap().send(())));
+    let pad = pads.pad(&template, "data_0", Arc::new(move |has| _ = ended.lock().unwrap().send(has)));
     pads.add(here.session.clone());
     let pipeline = gst::Pipeline::new();
     let source = gst_app::AppSrc::builder().format(gst::Format::Time).build();
@@ -318,7 +327,7 @@ fn an_elements_data_pads_send_from_a_pipeline_and_let_go_when_it_stops() {
     pipeline.set_state(gst::State::Ready).expect("ready");
     pipeline.set_state(gst::State::Playing).expect("playing");
     source.end_of_stream().expect("an end");
-    ends.recv_timeout(SOON).expect("the end");
+    wait_until("the end", SOON, || ends.try_iter().any(|has_ended| has_ended).then_some(()));
     assert_eq!(pads.ends(), [(true, true)]);
     assert!(pads.has("data_0") && pads.remove(&pad) && pads.is_empty());
     pipeline.set_state(gst::State::Null).expect("null");

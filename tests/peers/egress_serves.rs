@@ -272,6 +272,18 @@ fn no_pipeline_waits_for_it_in_async() {
 }
 
 #[test]
+fn who_hears_of_a_new_part_may_look_at_the_whole() {
+    gst::init().expect("GStreamer");
+    gstwebrtcbridge::plugin_register_static().expect("the plugin");
+    let element = gst::ElementFactory::make("webrtcegress").build().expect("the element");
+    let bin = element.clone().downcast::<gst::Bin>().expect("a bin");
+    bin.connect_element_added(|bin, _| _ = bin.property::<gst::Structure>("stats"));
+    let (done, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(element.request_pad_simple("video_%u").is_some()));
+    assert_eq!(told.recv_timeout(SOON), Ok(true));
+}
+
+#[test]
 fn viewers_are_counted_and_one_too_many_is_not_let_in() {
     let egress = Egress::start("max-viewers=2 auth-token=secret", &format!("{VIDEO} ! out.video_0"));
     let Err(refused) = egress.try_view(Wants::default(), None) else { panic!("without a token") };

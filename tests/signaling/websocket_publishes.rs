@@ -125,7 +125,7 @@ async fn who_makes_channels_and_uses_none_does_not_get_them_all() {
     assert_eq!(site.client().await.ask(create.clone()).await["type"], "created", "another may");
     client.ask(json!({"type": "stop", "channel": made[0]})).await;
     let id = made[1].parse().unwrap();
-    let claim = Claim { credential: Credential::Anonymous, last_media: Arc::new(|| None) };
+    let claim = Claim { credential: Credential::Anonymous, last_media: Arc::new(|| None), is_private: false };
     let _lease = site.registry.publish(&id, claim).await.unwrap();
     let mut more = 0;
     for _ in 0..1000 {

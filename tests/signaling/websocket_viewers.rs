@@ -18,7 +18,7 @@ fn site(p2p_viewers: u32) -> Site {
 
 /// Somebody who sends media to the channel, and has no page.
 async fn publishing(site: &Site, channel: &str) -> PublisherLease {
-    let claim = Claim { credential: Credential::Anonymous, last_media: Arc::new(|| None) };
+    let claim = Claim { credential: Credential::Anonymous, last_media: Arc::new(|| None), is_private: false };
     site.registry.publish(&channel.parse().unwrap(), claim).await.unwrap()
 }
 

@@ -16,7 +16,7 @@ use axum::{
 };
 use gstwebrtcbridge::signaling::{
     IceFragment, IceServer,
-    client::{ClientConfig, ClientError, Negotiated, Resource, ServerUrl, Verdict, WhepClient},
+    client::{ClientConfig, ClientError, Negotiated, Resource, ServerUrl, Verdict, WhepClient, WhipClient},
 };
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n\
@@ -138,6 +138,25 @@ async fn an_offer_is_answered_and_its_session_ended_with_the_token_on_both() {
     assert_eq!(seen[0].header("host"), Some(address.to_string().as_str()));
     assert!(seen.iter().all(|seen| seen.header("authorization") == Some("Bearer t0ken")), "{seen:?}");
     assert_eq!(seen[1].header("if-match"), None, "DELETE is not conditional");
+}
+
+#[tokio::test]
+async fn a_session_whose_answer_is_of_no_use_is_ended() {
+    for pushes in [false, true] {
+        let script = Script::default();
+        script.reply(201, &[("location", "/session")], "hello").reply(200, &[], "");
+        let url = format!("http://{}/live", script.start().await);
+        let error = match pushes {
+            true => {
+                let config = ClientConfig { server: url.parse().expect("a URL"), auth_token: None, trusted: None };
+                WhipClient::new(&config).expect("a client").offer(SDP).await.map(drop)
+            }
+            false => client(&url, None).offer(SDP).await.map(drop),
+        };
+        assert!(error.is_err());
+        let lines: Vec<_> = script.seen().into_iter().map(|seen| seen.line).collect();
+        assert_eq!(lines, ["POST /live", "DELETE /session"]);
+    }
 }
 
 #[tokio::test]

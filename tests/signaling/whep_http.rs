@@ -118,7 +118,7 @@ impl Site {
             page: true,
         };
         let mount = mount_site(RUNTIME.handle(), config).unwrap();
-        let claim = Claim { credential: Credential::Anonymous, last_media: Arc::new(|| None) };
+        let claim = Claim { credential: Credential::Anonymous, last_media: Arc::new(|| None), is_private: false };
         let publisher = RUNTIME.block_on(registry.publish(&"live".parse().unwrap(), claim)).unwrap();
         Self { mount, theatre, registry, _publisher: publisher }
     }

@@ -12,6 +12,10 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// or an outage of the network is bridged, and a recording still ends by itself.
 const OUTAGE: Duration = Duration::from_secs(30);
 
+/// What has been lost is tried again at once no more often than that: two that take one place from each other, or a server
+/// that puts us out as soon as we are in, would go round and round.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
 /// What an attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -43,11 +47,13 @@ pub(super) struct Reconnect {
     eos: bool,
     /// Since when a stream that was live is missing.
     missing_since: Option<Instant>,
+    /// When it was tried again at once last.
+    at_once: Option<Instant>,
 }
 
 impl Reconnect {
     pub(super) fn new(eos: bool) -> Self {
-        Self { backoff: Backoff::new(SHORTEST, LONGEST), eos, missing_since: None }
+        Self { backoff: Backoff::new(SHORTEST, LONGEST), eos, missing_since: None, at_once: None }
     }
 
     pub(super) fn next(&mut self, outcome: Outcome, now: Instant, random: f64) -> Next {
@@ -58,10 +64,14 @@ impl Reconnect {
             Outcome::Failed(Verdict::NoStream) => None,
             Outcome::Failed(Verdict::Retry(wish)) => wish,
             Outcome::Ended { had_media: true } => {
-                self.backoff.reset();
                 self.missing_since = Some(now);
-                // At once: what was lost is most likely the network's fault, or the server has just been restarted.
-                return Next::Retry(Duration::ZERO);
+                // What was lost is most likely the network's fault, or the server has just been restarted.
+                if self.at_once.is_none_or(|last| now.saturating_duration_since(last) >= AT_ONCE) {
+                    self.backoff.reset();
+                    self.at_once = Some(now);
+                    return Next::Retry(Duration::ZERO);
+                }
+                None
             }
             Outcome::Ended { had_media: false } => None,
         };
@@ -105,6 +115,23 @@ mod tests {
         assert_eq!(reconnect.next(LOST, now, 0.5), Next::Retry(Duration::ZERO));
         assert_eq!(reconnect.next(UNREACHABLE, now, 0.5), Next::Retry(ms(500)));
         assert_eq!(reconnect.next(UNREACHABLE, now, 0.5), Next::Retry(ms(1000)));
+    }
+
+    #[test]
+    fn what_is_lost_as_soon_as_it_is_there_is_tried_with_back_off() {
+        let (mut reconnect, start) = (Reconnect::new(true), Instant::now());
+        assert_eq!(reconnect.next(LOST, start, 0.5), Next::Retry(Duration::ZERO));
+        // Each session lasts for as long as it takes to connect.
+        let (mut now, mut sessions) = (start, 0);
+        while now < start + Duration::from_secs(60) {
+            let Next::Retry(after) = reconnect.next(LOST, now, 0.5) else { panic!("it may still come to last") };
+            now += after + ms(50);
+            sessions += 1;
+        }
+        assert!(sessions < 40, "{sessions} in a minute");
+        let later = now + Duration::from_secs(3600);
+        assert_eq!(reconnect.next(LOST, later, 0.5), Next::Retry(Duration::ZERO), "one that lasted");
+        assert_eq!(reconnect.next(LOST, later + ms(50), 0.5), Next::Retry(ms(500)));
     }
 
     #[test]

@@ -22,12 +22,12 @@ fn id(name: &str) -> ChannelId {
 
 /// Of a publisher who never sends anything.
 fn claim(credential: Credential) -> Claim {
-    Claim { credential, last_media: Arc::new(|| None) }
+    Claim { credential, last_media: Arc::new(|| None), is_private: false }
 }
 
 /// Of a publisher who sends without a pause.
 fn sending(credential: Credential) -> Claim {
-    Claim { credential, last_media: Arc::new(|| Some(TokioInstant::now().into_std())) }
+    Claim { credential, last_media: Arc::new(|| Some(TokioInstant::now().into_std())), is_private: false }
 }
 
 fn stranger() -> Claim {
@@ -271,6 +271,23 @@ async fn viewers_are_counted_while_they_are_there() {
     assert_eq!(registry.get(&id("a")).await.unwrap().viewers, 0, "the old channel's viewer is none of the new one's");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_private_channel_is_in_no_list_and_nobody_watches_it() {
+    let registry = registry(2);
+    let secret = Claim { is_private: true, ..stranger() };
+    let lease = registry.publish(&id("a"), secret.clone()).await.unwrap();
+    assert!(registry.list().await.is_empty());
+    assert!(matches!(registry.enter(&id("a"), Visitor::Viewer).await, Err(EnterError::NoChannel(_))));
+    assert!(registry.get(&id("a")).await.unwrap().is_live, "it counts all the same");
+    let _open = registry.publish(&id("b"), stranger()).await.unwrap();
+    assert!(matches!(registry.publish(&id("c"), stranger()).await, Err(PublishError::Full(_))));
+    drop(lease);
+    let made = registry.create(NewChannel::default()).await.unwrap();
+    let _lease = registry.publish(&made.id, secret).await.unwrap();
+    assert_eq!(registry.list().await.len(), 2, "a channel that others know of stays known");
+    assert!(registry.stop(&made.id).await);
+}
+
 /// What a claim holds may give a lease up in its turn, as a session does that holds its own.
 #[tokio::test(start_paused = true)]
 async fn a_claim_may_hold_the_last_lease_of_another_channel() {
@@ -283,6 +300,7 @@ async fn a_claim_may_hold_the_last_lease_of_another_channel() {
             let _ = &holds;
             None
         }),
+        is_private: false,
     };
     let lease = registry.publish(&id("a"), claim).await.unwrap();
     drop(lease);

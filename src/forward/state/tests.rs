@@ -107,6 +107,20 @@ fn viewers_go_on_with_the_next_publisher_of_the_same_codec() {
 }
 
 #[test]
+fn who_came_while_there_was_sound_alone_comes_anew_for_the_picture_if_it_wants_one() {
+    let mut state = State::default();
+    state.publish(&[track(0, Codec::Opus)]);
+    for (viewer, lacks) in [(1, vec![MediaKind::Video]), (2, Vec::new())] {
+        state.join(viewer, &[track(0, Codec::Opus)]);
+        state.lacks(viewer, lacks);
+    }
+    state.publish(&[track(0, Codec::Opus)]);
+    assert!(state.fits(1) && state.fits(2));
+    state.publish(&[track(0, Codec::Vp8), track(1, Codec::Opus)]);
+    assert!(!state.fits(1) && state.fits(2));
+}
+
+#[test]
 fn layers_are_changed_at_the_keyframe_of_the_wanted_one() {
     let mut room = Room::new();
     room.joins(1);
@@ -131,6 +145,26 @@ fn layers_are_changed_at_the_keyframe_of_the_wanted_one() {
     room.picture(6, true, true);
     room.picture(5, false, true);
     assert_eq!(room.got(0)[&1].len(), 1, "the larger layer, and the smaller no more");
+}
+
+#[test]
+fn one_viewer_that_wants_keyframes_all_the_time_does_not_get_the_publisher_to_make_them() {
+    let mut room = Room::new();
+    room.joins(1);
+    room.joins(2);
+    room.picture(5, true, false);
+    let (start, mut asked) = (room.now, 0);
+    for step in 0..1000 {
+        let now = start + Duration::from_millis(10) * step;
+        room.actions.clear();
+        room.state.wants(1, 0, now, &mut room.actions);
+        room.state.decide(1, None, now, &mut room.actions);
+        asked += room.actions.len();
+    }
+    assert!((4..=10).contains(&asked), "{asked} in ten seconds");
+    room.actions.clear();
+    room.state.wants(2, 0, start, &mut room.actions);
+    assert_eq!(room.actions, [Action::Ask { track: 0, ssrc: None }], "others are heard");
 }
 
 #[test]

@@ -90,10 +90,8 @@ impl DataOut {
     pub fn add(&self, session: Session) {
         let mut state = self.lock();
         state.sessions.retain(|(session, _)| !session.state().is_over());
-        if !state.ended {
-            let channel = open(&session, &state);
-            state.sessions.push((session, channel));
-        }
+        let channel = if state.ended { None } else { open(&session, &state) };
+        state.sessions.push((session, channel));
     }
 
     /// A buffer of the pad. With one session, a reliable channel without room holds up the pad; of several sessions none
@@ -157,7 +155,8 @@ impl DataOut {
         match event.view() {
             gst::EventView::Caps(caps) => self.configure(caps.caps()),
             gst::EventView::FlushStart(_) => self.stop(),
-            gst::EventView::FlushStop(_) => self.start(),
+            // After EOS it is a new stream's.
+            gst::EventView::FlushStop(_) | gst::EventView::StreamStart(_) => self.start(),
             gst::EventView::Eos(_) => self.close(),
             _ => {}
         }
@@ -168,22 +167,28 @@ impl DataOut {
         self.stopped.send_replace(true);
     }
 
-    /// Waiting is in order again, and what has ended begins anew.
+    /// Waiting is in order again, and what has ended begins anew: with the first message the channels are opened again.
     pub fn start(&self) {
         self.lock().ended = false;
         self.stopped.send_replace(false);
     }
 
-    /// Closes the channel in every session, after what is on its way; sessions that come later get none.
+    /// Closes the channel in every session, after what is on its way; sessions that come later get none until it is started
+    /// again.
     pub fn close(&self) {
-        let sessions = {
+        let channels: Vec<_> = {
             let mut state = self.lock();
             state.ended = true;
-            std::mem::take(&mut state.sessions)
+            state.sessions.iter_mut().filter_map(|(_, channel)| channel.take()).collect()
         };
-        for channel in sessions.into_iter().filter_map(|(_, channel)| channel) {
+        for channel in channels {
             channel.close();
         }
+    }
+
+    /// Lets go of the sessions: as long as somebody has hold of one it does not end.
+    pub(super) fn forget(&self) {
+        self.lock().sessions.clear();
     }
 
     /// Counters so far.

@@ -10,8 +10,8 @@ use gst::prelude::*;
 use super::outgoing::{DataOut, DataOutStats};
 use crate::session::Session;
 
-/// Called when EOS has come in at a pad.
-pub type Ended = Arc<dyn Fn() + Send + Sync>;
+/// Called with true when EOS has come in at a pad, and with false when another stream begins.
+pub type Ended = Arc<dyn Fn(bool) + Send + Sync>;
 
 /// All of them. An element makes its pads by [`pad`](Self::pad) and adds them to itself, tells of sessions by
 /// [`add`](Self::add), and of pads that go by [`remove`](Self::remove); the rest happens by itself.
@@ -48,8 +48,13 @@ impl DataPads {
                 match event.type_() {
                     gst::EventType::Eos => {
                         flag.store(true, Relaxed);
-                        ended();
+                        ended(true);
                         true
+                    }
+                    gst::EventType::StreamStart => {
+                        flag.store(false, Relaxed);
+                        ended(false);
+                        gst::Pad::event_default(pad, parent, event)
                     }
                     gst::EventType::FlushStop => {
                         flag.store(false, Relaxed);
@@ -87,6 +92,7 @@ impl DataPads {
         if let Some(removed) = &removed {
             removed.out.stop();
             removed.out.close();
+            removed.out.forget();
         }
         removed.is_some()
     }

@@ -124,9 +124,12 @@ impl Channels {
         };
         let _ = self.peer.set(peer);
         let channels = Arc::downgrade(self);
+        self.media.spawn(look_after(channels.clone(), Burden::new(self.are_wanted()), routes));
         self.media.spawn(async move {
-            if until_set_up(connection, &channels).await {
-                look_after(channels, routes).await;
+            if until_set_up(connection, &channels).await
+                && let Some(channels) = channels.upgrade()
+            {
+                channels.become_ready(Ready::Now);
             }
         });
     }
@@ -298,13 +301,9 @@ impl Channels {
     }
 }
 
-/// The connection can carry channels; looks after it until the session is over.
-async fn look_after(channels: Weak<Channels>, routes: MuxHandle) {
-    let mut burden = Burden::default();
-    if let Some(channels) = channels.upgrade() {
-        channels.become_ready(Ready::Now);
-    }
-    while let Some(channels) = channels.upgrade().filter(|channels| *channels.ready.borrow() == Ready::Now) {
+/// Sees to it that the peer does not send too much for nothing, until the session is over.
+async fn look_after(channels: Weak<Channels>, mut burden: Burden, routes: MuxHandle) {
+    while let Some(channels) = channels.upgrade().filter(|channels| *channels.ready.borrow() != Ready::NeverMore) {
         let counts = &channels.counts;
         let (messages, sent) = (counts.messages_received.load(Relaxed), counts.bytes_sent.load(Relaxed));
         if burden.is_too_much(routes.data_bytes(), messages, sent) {

@@ -15,6 +15,7 @@ use rtc::{
 };
 
 use super::{Shared, sending::Wish};
+use crate::session::reporter::reporter;
 
 /// Wire-ward of everything else.
 pub(in crate::session) fn slot() -> Slot {
@@ -60,6 +61,9 @@ impl EgressTap {
     }
 
     fn hear(&mut self, packets: &[Box<dyn rtc::rtcp::Packet>], now: Instant) {
+        if let (Some(routes), Some(ssrc)) = (self.shared.routes.get(), reporter(packets)) {
+            routes.prove_reporter(ssrc);
+        }
         let mut wishes: Vec<Wish> = Vec::new();
         let mut sending = self.shared.lock();
         for packet in packets {

@@ -18,6 +18,8 @@ struct Cut {
     last: u64,
     from: u64,
     removed_before: u64,
+    /// Where the one before it ended: of what came earlier nobody knows the numbers any more.
+    since: u64,
 }
 
 impl Numbers {
@@ -28,6 +30,7 @@ impl Numbers {
     /// The sequence number of a packet; `None` if it was left out.
     pub(super) fn sequence(&self, number: u64) -> Option<u16> {
         let removed = match self.cut {
+            Some(cut) if number < cut.since => return None,
             Some(cut) if number <= cut.last => cut.removed_before,
             Some(cut) if number < cut.from => return None,
             _ => self.removed,
@@ -51,7 +54,8 @@ impl Numbers {
         let between = from - last - 1;
         let removed = (self.removed + between).saturating_sub(missing);
         if removed > self.removed || between > 0 {
-            self.cut = Some(Cut { last, from, removed_before: self.removed });
+            let since = self.cut.map_or(0, |before| before.from);
+            self.cut = Some(Cut { last, from, removed_before: self.removed, since });
             self.removed = removed;
         }
     }
@@ -84,6 +88,30 @@ mod tests {
         numbers.sent(20, true);
         numbers.skip_to(21);
         assert_eq!((numbers.sequence(20), numbers.sequence(21)), (Some(9), Some(10)), "nothing was left out");
+    }
+
+    /// A packet that is late beyond two skips has no number: the one that it had may be another's by now, and a number that
+    /// is used twice is a key stream that is used twice (RFC 3711 section 9.1).
+    #[test]
+    fn no_number_is_given_to_two_packets() {
+        let mut numbers = Numbers::new(0);
+        let mut given = std::collections::HashMap::new();
+        let mut give = |numbers: &Numbers, number: u64| {
+            if let Some(sequence) = numbers.sequence(number) {
+                assert_eq!(*given.entry(sequence).or_insert(number), number, "{sequence} is given to two");
+            }
+        };
+        for (from, to) in [(0, 10), (50, 60), (100, 110), (111, 120)] {
+            numbers.skip_to(from);
+            for number in (from..to).filter(|number| *number != from + 5) {
+                give(&numbers, number);
+                numbers.sent(number, number % 5 == 4);
+            }
+            for late in 0..to {
+                give(&numbers, late);
+            }
+        }
+        assert_eq!(numbers.sequence(105), Some(25), "late, and in its place");
     }
 
     #[test]

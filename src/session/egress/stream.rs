@@ -205,12 +205,18 @@ impl Stream {
     /// What the peer says of this stream.
     pub(super) fn heard(&mut self, report: &ReceptionReport, now: Instant) {
         self.counts.fraction_lost = f64::from(report.fraction_lost) / 256.0;
-        self.counts.lost = u64::from(report.total_lost);
+        self.counts.lost = lost(report.total_lost);
         let jitter = f64::from(report.jitter) / f64::from(self.wire.clock_rate.max(1));
         self.counts.jitter = Duration::from_secs(1).mul_f64(jitter);
         let trip = clock::round_trip(report.last_sender_report, report.delay, now);
         self.counts.round_trip = trip.or(self.counts.round_trip);
     }
+}
+
+/// What a report says is lost in all: 24 bits with a sign, as what came twice counts against it (RFC 3550 section 6.4.1).
+fn lost(told: u32) -> u64 {
+    let signed = (told << 8).cast_signed() >> 8;
+    u64::try_from(signed).unwrap_or(0)
 }
 
 fn place(sent: &mut [Option<Sent>], sequence: u16) -> Option<&mut Option<Sent>> {
@@ -298,6 +304,11 @@ mod tests {
         sent(&mut stream, &history, 0..2048 + 5);
         assert!(stream.repeat(3, Instant::now()).is_none(), "another has its place");
         assert!(stream.repeat(2048 + 3, Instant::now()).is_some());
+    }
+
+    #[test]
+    fn more_that_came_than_was_sent_is_no_loss() {
+        assert_eq!([0, 5, 0x7F_FFFF, 0xFF_FFFF, 0x80_0000].map(lost), [0, 5, 0x7F_FFFF, 0, 0]);
     }
 
     #[test]

@@ -95,6 +95,11 @@ impl MuxHandle {
         }
     }
 
+    /// A report of this one was made with the session's keys.
+    pub(super) fn prove_reporter(&self, ssrc: u32) {
+        self.channel.ssrcs().reported(ssrc);
+    }
+
     /// Makes the connection take a turn now, to send what there is.
     pub(super) fn nudge(&self) {
         self.channel.nudge();

@@ -80,7 +80,7 @@ pub(super) async fn exchange(
     let credential = site.gate.admit(ask).await?;
     body::must_be("application/json", request.headers())?;
     let offer = read(&body::read(request).await?)?;
-    let accepted = whip::accept(&place, offer, peer.0, credential, Terms::BothWays, |lease| lease).await?;
+    let accepted = whip::accept(&place, offer, peer.0, credential, Terms::Private, |lease| lease).await?;
     let Accepted { sdp, .. } = accepted;
     Ok(Json(Description { r#type: Type::Answer, sdp }).into_response())
 }

@@ -1,9 +1,10 @@
 //! How a WHEP player calls a server: an offer, redirections, and what the server makes of it. What follows on the session
 //! that it made is [`Resource`]'s.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use hyper::{HeaderMap, StatusCode, header};
+use tokio::time::timeout;
 
 use super::{
     caller::{Caller, Posted, text},
@@ -15,6 +16,9 @@ use super::{
 use crate::signaling::sdp;
 
 pub(super) const SDP: &str = "application/sdp";
+
+/// What the end of a session that is of no use may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How a server is called.
 #[derive(Clone, Debug)]
@@ -75,16 +79,16 @@ impl WhepClient {
         let Posted { server, reply, with_token } = self.0.post(sdp).await?;
         match reply.status {
             StatusCode::CREATED | StatusCode::OK => {
-                let sdp = description(&server, &reply)?;
                 let resource = self.0.resource(&server, &reply.headers);
+                let sdp = description(&server, &reply, &resource).await?;
                 if !resource.is_named() {
                     tracing::warn!(%server, "the reply names no session (Location): the server will not be told when it is over");
                 }
                 Ok(Negotiated::Answer { sdp, resource })
             }
             StatusCode::NOT_ACCEPTABLE if has_type(&reply.headers, SDP) => {
-                let sdp = description(&server, &reply)?;
                 let resource = self.0.resource(&server, &reply.headers);
+                let sdp = description(&server, &reply, &resource).await?;
                 if !resource.is_named() {
                     let why = "a counter-offer (406) without a Location to send the answer to".into();
                     return Err(ClientError::Reply { server, why });
@@ -96,8 +100,13 @@ impl WhepClient {
     }
 }
 
-pub(super) fn description(server: &ServerUrl, reply: &Reply) -> Result<String, ClientError> {
-    sdp::check(&reply.body).map(str::to_owned).map_err(|error| ClientError::sdp(server, error))
+/// The description in a reply. If there is none that can be used, the session that the server has made all the same is ended.
+pub(super) async fn description(server: &ServerUrl, reply: &Reply, resource: &Resource) -> Result<String, ClientError> {
+    let sdp = sdp::check(&reply.body).map(str::to_owned).map_err(|error| ClientError::sdp(server, error));
+    if sdp.is_err() {
+        let _ = timeout(GOODBYE, resource.delete()).await; // that it could not be ended is the lesser news
+    }
+    sdp
 }
 
 fn has_type(headers: &HeaderMap, wanted: &str) -> bool {

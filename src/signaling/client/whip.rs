@@ -44,6 +44,6 @@ impl WhipClient {
             let why = "an answer (201) without a Location: the session that it made could never be ended".into();
             return Err(ClientError::Reply { server, why });
         }
-        Ok(Accepted { sdp: description(&server, &reply)?, resource })
+        Ok(Accepted { sdp: description(&server, &reply, &resource).await?, resource })
     }
 }

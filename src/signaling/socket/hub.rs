@@ -307,6 +307,11 @@ impl Hub {
         }
     }
 
+    /// Whether somebody is in a channel.
+    pub(super) fn is_entered(&self, channel: &ChannelId) -> bool {
+        self.rooms.contains_key(channel)
+    }
+
     /// The channels that somebody is in.
     pub(super) fn rooms(&self) -> Vec<ChannelId> {
         self.rooms.keys().cloned().collect()

@@ -11,7 +11,7 @@ use governor::{
 
 use super::unused::Unused;
 use crate::signaling::{
-    per_address::network,
+    per_address::{PerAddress, network},
     places::{NoPlace, Place, Places},
 };
 
@@ -24,6 +24,11 @@ const MOST_FROM_ONE: usize = 128;
 const MESSAGES: (u32, u32) = (50, 300);
 /// Messages of an address: those of several people.
 const FROM_ONE: (u32, u32) = (500, 3000);
+/// Offers to the server: each costs it a peer connection, as a POST does. Of a connection; a page tries again every few
+/// seconds.
+const OFFERS: (u32, u32) = (1, 20);
+/// And of an address.
+const OFFERS_OF_ONE: (u32, u32) = (20, 200);
 /// Chat messages of a connection: a person types.
 const CHAT: (u32, u32) = (2, 20);
 /// Who goes on for so many messages beyond a limit does not listen to errors.
@@ -46,6 +51,7 @@ pub(super) struct Limits<C: Clock = MonotonicClock> {
     /// Channels that nobody has published on yet.
     pub(super) unused: Unused,
     messages: Keyed<C>,
+    offers: PerAddress<C>,
     clock: C,
 }
 
@@ -58,7 +64,9 @@ impl Default for Limits {
 impl<C: Clock + Clone> Limits<C> {
     pub(super) fn new(clock: C) -> Self {
         let messages = RateLimiter::new(quota(FROM_ONE), HashMapStateStore::default(), clock.clone());
-        Self { connections: Places::new(MOST_CONNECTIONS, MOST_FROM_ONE), unused: Unused::default(), messages, clock }
+        let connections = Places::new(MOST_CONNECTIONS, MOST_FROM_ONE);
+        let offers = PerAddress::new(OFFERS_OF_ONE, clock.clone());
+        Self { connections, unused: Unused::default(), messages, offers, clock }
     }
 
     /// Counts a connection for as long as its place is held.
@@ -69,13 +77,14 @@ impl<C: Clock + Clone> Limits<C> {
     /// The limits of one connection from there.
     pub(super) fn of_connection(&self) -> Pace<C> {
         let limiter = |rate| RateLimiter::direct_with_clock(quota(rate), self.clock.clone());
-        Pace { messages: limiter(MESSAGES), chat: limiter(CHAT), strikes: 0 }
+        Pace { messages: limiter(MESSAGES), offers: limiter(OFFERS), chat: limiter(CHAT), strikes: 0 }
     }
 }
 
 /// How fast one connection is going.
 pub(super) struct Pace<C: Clock = MonotonicClock> {
     messages: Single<C>,
+    offers: Single<C>,
     chat: Single<C>,
     strikes: u32,
 }
@@ -104,6 +113,11 @@ impl<C: Clock + Clone> Pace<C> {
         }
         self.strikes += 1;
         if self.strikes > MOST_STRIKES { Verdict::Flood } else { Verdict::TooOften }
+    }
+
+    /// Counts an offer to the server; false if there were too many.
+    pub(super) fn offer(&self, limits: &Limits<C>, from: IpAddr) -> bool {
+        self.offers.check().is_ok() && limits.offers.check(from).is_ok()
     }
 
     /// Counts a chat message; false if there were too many.
@@ -150,6 +164,19 @@ mod tests {
             .sum();
         assert_eq!(taken, FROM_ONE.1 as usize);
         assert_eq!(limits.of_connection().frame(&limits, [192, 0, 2, 2].into()), Verdict::Take);
+    }
+
+    #[test]
+    fn offers_cost_more_than_other_messages_and_are_fewer() {
+        let limits = Limits::new(FakeRelativeClock::default());
+        let taken = |from: IpAddr| {
+            let pace = limits.of_connection();
+            (0..300).filter(|_| pace.offer(&limits, from)).count()
+        };
+        assert_eq!(taken(HOME), OFFERS.1 as usize);
+        let more: usize = (0..100).map(|_| taken(HOME)).sum();
+        assert_eq!(more + OFFERS.1 as usize, OFFERS_OF_ONE.1 as usize, "of all connections together");
+        assert_eq!(taken([192, 0, 2, 2].into()), OFFERS.1 as usize, "others are not touched");
     }
 
     #[test]

@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     channel::{ChannelId, Credential, KeyFit, NewChannel, Presence, Visitor},
-    signaling::auth::{Ask, Role},
+    signaling::{
+        auth::{Ask, Role},
+        places::Place,
+    },
 };
 
 /// Channels that a connection remembers as its own; further ones it can use with their keys. So many may be such that
@@ -99,10 +102,10 @@ impl Member {
         self.admit(Role::Publish, None).await?;
         let unused = &self.shared.limits.unused;
         let is_unused = |(own, _): &(ChannelId, Credential)| unused.has(own);
-        let place = match unused.place(self.remote.ip()) {
-            Ok(place) if self.own.iter().filter(|own| is_unused(own)).count() < MOST_OWN => place,
-            _ => return Err(Refused::new(Code::Unavailable, TOO_MANY_UNUSED)),
-        };
+        if self.own.iter().filter(|own| is_unused(own)).count() >= MOST_OWN {
+            return Err(Refused::new(Code::Unavailable, TOO_MANY_UNUSED));
+        }
+        let place = self.place_of_unused()?;
         let created = self.shared.registry.create(about).await?;
         unused.add(created.id.clone(), place);
         // It may have been quick to go, and the news of that too.
@@ -115,6 +118,12 @@ impl Member {
         }
         self.own.push((created.id.clone(), Credential::of(&created.key)));
         Ok(ServerMessage::Created { channel: created.id.to_string(), key: created.key })
+    }
+
+    /// A place for a channel that is to be made.
+    fn place_of_unused(&self) -> Result<Place, Refused> {
+        let place = self.shared.limits.unused.place(self.remote.ip());
+        place.map_err(|_| Refused::new(Code::Unavailable, TOO_MANY_UNUSED))
     }
 
     async fn join(
@@ -133,6 +142,8 @@ impl Member {
         };
         self.hub().may_join(self.id, &channel, role)?;
         let visitor = if role == JoinRole::Viewer { Visitor::Viewer } else { Visitor::Member };
+        let makes = visitor == Visitor::Member && self.shared.registry.get(&channel).await.is_none();
+        let place = if makes { Some(self.place_of_unused()?) } else { None };
         let presence = self.shared.registry.enter(&channel, visitor).await?;
         let is_live = self.shared.registry.get(&channel).await.is_some_and(|info| info.is_live);
         let (left, gone) = oneshot::channel();
@@ -142,6 +153,9 @@ impl Member {
         });
         let entry = Entry { channel: channel.clone(), role, is_direct, credential, is_live };
         self.hub().join(self.id, entry, presence, id)?;
+        if let Some(place) = place {
+            self.shared.limits.unused.add(channel.clone(), place);
+        }
         let endpoint = match role {
             JoinRole::Publisher => Some(&self.shared.publishing),
             JoinRole::Viewer => Some(&self.shared.viewing),
@@ -186,6 +200,9 @@ impl Member {
         }
         let Some((served, _)) = &mut self.served else { return Err(HubError::NotJoined.into()) };
         match signal {
+            Signal::Offer(_) if !self.pace.offer(&self.shared.limits, self.remote.ip()) => {
+                Err(Refused::new(Code::TooOften, "too many offers; slow down"))
+            }
             Signal::Offer(sdp) => {
                 let Answered { answer, candidates } = served.offer(sdp).await?;
                 self.tell(&answer, id);

@@ -75,7 +75,8 @@ pub(super) async fn list(shared: &Shared) -> Vec<ChannelEntry> {
 pub(super) async fn settle(shared: &Shared, id: &ChannelId) {
     let _one_after_the_other = shared.settling.lock().await;
     if let Some(info) = shared.registry.get(id).await {
-        if info.is_live {
+        // What came into being by being joined needs no place when nobody is in it any more.
+        if info.is_live || (!info.has_key && !shared.hub().is_entered(id)) {
             shared.limits.unused.remove(id);
         }
         shared.hub().settle(id, Watched { viewers: info.viewers, is_live: info.is_live });

@@ -1,5 +1,6 @@
-//! Channels that were made over `/ws` and that nobody has published on yet. Each keeps its place for a whole time to live,
-//! so there are only so many of one address: one host must not fill the server with them.
+//! Channels that were made over `/ws`, by `create` or by joining what was not there, and that nobody has published on yet.
+//! Each keeps its place for a whole time to live, or for as long as somebody is in it, so there are only so many of one
+//! address: one host must not fill the server with them.
 
 use std::{
     collections::HashMap,

@@ -33,7 +33,7 @@ impl OfferAnswerer for Nobody {
 
 fn sockets() -> Sockets {
     let runtime = Handle::current();
-    let limits = ChannelLimits { max_channels: 10, ttl: Duration::from_secs(3600) };
+    let limits = ChannelLimits { max_channels: 100, ttl: Duration::from_secs(3600) };
     let registry = Arc::new(MemoryRegistry::new(limits, &runtime));
     let gate = Arc::new(TokenGate::new(None)) as Arc<dyn Gate>;
     let endpoint = Endpoint::new(EndpointParts {
@@ -101,12 +101,16 @@ struct Peer {
 
 impl Peer {
     fn connect(sockets: &Sockets, stuck: bool) -> Self {
+        Self::connect_from([127, 0, 0, 1], sockets, stuck)
+    }
+
+    fn connect_from(address: [u8; 4], sockets: &Sockets, stuck: bool) -> Self {
         let (sends, incoming) = mpsc::channel(8);
         let (outgoing, hears) = mpsc::unbounded_channel();
         let (shared, open) = (sockets.shared.clone(), sockets.open.subscribe());
         let (outbox, waiting) = outbox();
         tokio::spawn(async move {
-            let member = Member::new(shared.clone(), outbox.clone(), ([127, 0, 0, 1], 9).into(), None);
+            let member = Member::new(shared.clone(), outbox.clone(), (address, 9).into(), None);
             let room = Room { shared: &shared, open: &open };
             run(Frames { incoming, outgoing, stuck }, member, outbox, waiting, room).await;
         });
@@ -132,6 +136,30 @@ impl Peer {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_address_cannot_fill_the_server_with_channels_that_it_has_joined() {
+    let sockets = sockets();
+    let (home, away) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+    let mut there = Vec::new();
+    let mut joins = async |number: usize, role: &str, from| {
+        let mut peer = Peer::connect_from(from, &sockets, false);
+        peer.say(json!({"type": "join", "channel": format!("c{number}"), "role": role})).await;
+        let reply = peer.hears_text().await;
+        there.push(peer);
+        (reply["type"] == "joined").then_some(()).ok_or(reply["code"].clone())
+    };
+    for number in 0..32 {
+        assert_eq!(joins(number, if number % 2 == 0 { "peer" } else { "publisher" }, home).await, Ok(()));
+    }
+    assert_eq!(joins(32, "peer", home).await, Err(json!("unavailable")));
+    assert_eq!(joins(0, "peer", home).await, Ok(()), "what is there already costs nothing");
+    assert_eq!(joins(33, "peer", away).await, Ok(()), "others are not touched");
+    there[1].say(json!({"type": "leave"})).await;
+    assert_eq!(there[1].hears_text().await["type"], "closed");
+    there[32].say(json!({"type": "join", "channel": "c32", "role": "peer"})).await;
+    assert_eq!(there[32].hears_text().await["type"], "joined");
 }
 
 #[tokio::test(start_paused = true)]
