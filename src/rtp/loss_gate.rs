@@ -8,39 +8,42 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gst::prelude::*;
 
-/// What may pass. Pure, so that it can be tested.
-#[derive(Debug)]
-struct Gate {
-    needs_keyframe: bool,
-    /// Whether all packets since the last marker are there: the next one begins a picture.
-    at_boundary: bool,
-    /// Pictures of this time and later are whole. `None` after a loss, until one has begun.
-    whole_from: Option<Option<gst::ClockTime>>,
-}
+use super::packet::{HEADER, header};
 
-impl Default for Gate {
-    fn default() -> Self {
-        Self { needs_keyframe: false, at_boundary: true, whole_from: Some(None) }
-    }
+/// What may pass. Pure, so that it can be tested.
+#[derive(Debug, PartialEq, Eq)]
+enum Gate {
+    Open,
+    /// After a loss.
+    Shut {
+        /// RTP time of the packets that came since.
+        picture: Option<u32>,
+        /// Pictures from this time on have been seen from their beginning.
+        whole_from: Option<gst::ClockTime>,
+    },
 }
 
 impl Gate {
     fn lost(&mut self) {
-        *self = Self { needs_keyframe: true, at_boundary: false, whole_from: None };
+        *self = Self::Shut { picture: None, whole_from: None };
     }
 
-    /// A packet of a picture of this time, the last one of it with the marker.
-    fn packet(&mut self, time: Option<gst::ClockTime>, marker: bool) {
-        if self.at_boundary && self.whole_from.is_none() {
-            self.whole_from = Some(time);
+    /// A picture begins where RTP time changes between packets that follow on each other. Not all senders set markers.
+    fn packet(&mut self, rtp_time: u32, time: gst::ClockTime) {
+        if let Self::Shut { picture, whole_from } = self
+            && picture.replace(rtp_time).is_some_and(|last| last != rtp_time)
+        {
+            whole_from.get_or_insert(time);
         }
-        self.at_boundary = marker;
     }
 
-    fn passes(&mut self, is_keyframe: bool, time: Option<gst::ClockTime>) -> bool {
-        let is_whole = self.whole_from.is_some_and(|from| time >= from);
-        self.needs_keyframe &= !(is_keyframe && is_whole);
-        !self.needs_keyframe
+    fn passes(&mut self, is_keyframe: bool, time: gst::ClockTime) -> bool {
+        match self {
+            Self::Shut { whole_from: Some(from), .. } if is_keyframe && time >= *from => *self = Self::Open,
+            Self::Shut { .. } => return false,
+            Self::Open => {}
+        }
+        true
     }
 }
 
@@ -48,7 +51,7 @@ impl Gate {
 pub(super) fn install(elements: &[gst::Element]) {
     let Some(input) = elements.first().and_then(|depayloader| depayloader.static_pad("sink")) else { return };
     let Some(output) = elements.last().and_then(|last| last.static_pad("src")) else { return };
-    let gate = Arc::new(Mutex::new(Gate::default()));
+    let gate = Arc::new(Mutex::new(Gate::Open));
     let (entry, exit) = (gate.clone(), gate);
     let seen = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER;
     input.add_probe(seen, move |_, info| {
@@ -56,8 +59,8 @@ pub(super) fn install(elements: &[gst::Element]) {
         let mut gate = entry.lock().unwrap_or_else(PoisonError::into_inner);
         if info.event().is_some_and(is_loss) {
             gate.lost();
-        } else if let Some(buffer) = info.buffer() {
-            gate.packet(buffer.pts(), has_marker(buffer));
+        } else if let Some((rtp_time, buffer)) = info.buffer().and_then(|buffer| Some((rtp_time(buffer)?, buffer))) {
+            gate.packet(rtp_time, time(buffer));
         }
         gst::PadProbeReturn::Ok
     });
@@ -65,7 +68,7 @@ pub(super) fn install(elements: &[gst::Element]) {
     output.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let Some(buffer) = info.buffer() else { return gst::PadProbeReturn::Ok };
         let is_keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        if exit.lock().unwrap_or_else(PoisonError::into_inner).passes(is_keyframe, buffer.pts()) {
+        if exit.lock().unwrap_or_else(PoisonError::into_inner).passes(is_keyframe, time(buffer)) {
             return gst::PadProbeReturn::Ok;
         }
         // How often the peer is asked is the session's business.
@@ -76,53 +79,76 @@ pub(super) fn install(elements: &[gst::Element]) {
     });
 }
 
-/// The marker bit (RFC 3550 section 5.1).
-fn has_marker(packet: &gst::Buffer) -> bool {
-    packet.map_readable().is_ok_and(|bytes| bytes.get(1).is_some_and(|byte| byte & 0x80 != 0))
+/// `restamp` gives all packets of a picture one time, and the depayloader hands it on.
+fn time(buffer: &gst::BufferRef) -> gst::ClockTime {
+    buffer.pts().unwrap_or_default()
+}
+
+fn rtp_time(packet: &gst::BufferRef) -> Option<u32> {
+    let mut bytes = [0; HEADER];
+    packet.copy_to_slice(0, &mut bytes).ok()?;
+    Some(header(&bytes).timestamp)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(picture: u64) -> Option<gst::ClockTime> {
-        Some(gst::ClockTime::from_mseconds(33 * picture))
+    /// A packet of a picture comes.
+    fn packet(gate: &mut Gate, picture: u32) {
+        gate.packet(picture.wrapping_mul(3000), at(picture));
+    }
+
+    fn at(picture: u32) -> gst::ClockTime {
+        gst::ClockTime::from_mseconds(33) * u64::from(picture)
     }
 
     #[test]
     fn nothing_is_held_back_without_a_loss() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::Open;
         for picture in 0..3 {
-            gate.packet(at(picture), true);
+            packet(&mut gate, picture);
             assert!(gate.passes(picture == 0, at(picture)));
         }
     }
 
     #[test]
     fn a_keyframe_that_lacks_its_beginning_or_a_slice_does_not_pass_and_the_next_whole_one_does() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::Open;
         gate.lost();
-        gate.packet(at(5), false); // of the keyframe, but not from its beginning
-        gate.packet(at(5), true);
+        packet(&mut gate, 5); // of the keyframe, but not from its beginning
+        packet(&mut gate, 5);
         assert!(!gate.passes(true, at(5)));
-        gate.packet(at(6), true);
+        packet(&mut gate, 6);
         assert!(!gate.passes(false, at(6)), "it depends on what is missing");
-        gate.packet(at(7), false);
+        packet(&mut gate, 7);
         gate.lost();
-        gate.packet(at(7), true);
+        packet(&mut gate, 7);
         assert!(!gate.passes(true, at(7)), "a slice is missing");
-        gate.packet(at(8), true);
+        packet(&mut gate, 8);
         assert!(gate.passes(true, at(8)) && gate.passes(false, at(9)));
     }
 
     #[test]
     fn the_keyframe_right_after_a_damaged_picture_passes() {
-        let mut gate = Gate::default();
-        gate.packet(at(1), false);
+        let mut gate = Gate::Open;
+        packet(&mut gate, 1);
         gate.lost();
-        gate.packet(at(1), true);
+        packet(&mut gate, 1);
         assert!(!gate.passes(false, at(1)));
-        gate.packet(at(2), true);
+        packet(&mut gate, 2);
+        assert!(gate.passes(true, at(2)));
+    }
+
+    #[test]
+    fn a_damaged_keyframe_that_comes_out_only_when_the_next_picture_begins_does_not_pass() {
+        let mut gate = Gate::Open;
+        packet(&mut gate, 1);
+        gate.lost();
+        packet(&mut gate, 1);
+        packet(&mut gate, 2);
+        assert!(!gate.passes(true, at(1)));
+        packet(&mut gate, 3);
         assert!(gate.passes(true, at(2)));
     }
 }

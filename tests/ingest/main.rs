@@ -5,6 +5,7 @@ mod common;
 
 mod application_decides;
 mod audio_and_video_in_sync;
+mod broken_pictures;
 mod h265_arrives_as_h264;
 mod keyframes;
 mod lossy_network;

@@ -230,7 +230,7 @@ impl Av1Payloader {
     }
 }
 
-fn rtp_packet(buffer: &gst::BufferRef) -> RtpPacket {
+pub(super) fn rtp_packet(buffer: &gst::BufferRef) -> RtpPacket {
     let owned = buffer.copy();
     let rtp = gst_rtp::RTPBuffer::from_buffer_readable(&owned).unwrap();
     RtpPacket {
