@@ -6,7 +6,7 @@ use std::fmt;
 use crate::recording::Recording;
 
 /// The longest way there and back.
-const LONGEST: u64 = 1_000_000_000;
+const LONGEST: u64 = 2_000_000_000;
 /// A picture with less than this (PSNR, in dB) is another picture; video at a good bitrate has 35 and more.
 const TRUE_PICTURE: f64 = 27.0;
 /// Waveforms that correlate less are other sounds.
@@ -14,8 +14,8 @@ const TRUE_SOUND: f64 = 0.8;
 /// So many of the pictures, and as much of the sound, must come back.
 const MOST: f64 = 0.9;
 /// Sound is compared in pieces of 125 ms.
-const PIECE: usize = 500;
-const RATE: u64 = 4000;
+const PIECE: usize = 250;
+const RATE: u64 = 2000;
 /// So many pieces at most, from everywhere in the file.
 const PIECES: usize = 8;
 
