@@ -29,7 +29,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let Arguments { url, pipeline } = Arguments::parse();
     gst::init()?;
     gstwebrtcbridge::plugin_register_static()?;
-    WebRtcServer::run_with_signaling(&url, &pipeline).await?;
+    println!("waiting for another peer; with GST_DEBUG=webrtcbridge:4 it says more");
+    WebRtcServer::run_with_signaling(&url, &pipeline).await.map_err(|error| error.to_string())?;
     println!("ended");
     Ok(())
 }

@@ -6,7 +6,9 @@ use std::fmt;
 use crate::recording::Recording;
 
 /// The longest way there and back.
-const LONGEST: u64 = 1_000_000_000;
+const LONGEST: u64 = 2_000_000_000;
+/// What comes back is timed by when it comes and by what its sender reports, which puts it a little too early at times.
+const EARLY: u64 = 300_000_000;
 /// A picture with less than this (PSNR, in dB) is another picture; video at a good bitrate has 35 and more.
 const TRUE_PICTURE: f64 = 27.0;
 /// Waveforms that correlate less are other sounds.
@@ -14,8 +16,8 @@ const TRUE_SOUND: f64 = 0.8;
 /// So many of the pictures, and as much of the sound, must come back.
 const MOST: f64 = 0.9;
 /// Sound is compared in pieces of 125 ms.
-const PIECE: usize = 500;
-const RATE: u64 = 4000;
+const PIECE: usize = 250;
+const RATE: u64 = 2000;
 /// So many pieces at most, from everywhere in the file.
 const PIECES: usize = 8;
 
@@ -26,7 +28,7 @@ pub(crate) struct Verdict {
     unit: &'static str,
     /// In the median.
     likeness: f64,
-    delay: u64,
+    delay: i64,
     least: f64,
 }
 
@@ -37,7 +39,7 @@ impl Verdict {
     }
 
     /// `found`: of some of what came back, the likeness to the best match, and how much earlier that was sent.
-    fn new(sent: usize, back: usize, least: f64, unit: &'static str, mut found: Vec<(f64, u64)>) -> Self {
+    fn new(sent: usize, back: usize, least: f64, unit: &'static str, mut found: Vec<(f64, i64)>) -> Self {
         found.sort_by(|one, other| one.0.total_cmp(&other.0));
         let (likeness, delay) = found.get(found.len() / 2).copied().unwrap_or_default();
         Self { sent, back, unit, likeness, delay, least }
@@ -52,13 +54,12 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Each picture that came back is held against those that were sent shortly before, and is taken for the likest of them.
+/// Each picture that came back is held against those that were sent at about that time, and is taken for the likest of them.
 pub(crate) fn pictures(sent: &Recording, back: &Recording) -> Verdict {
     let (sent, back) = (sent.kept(), back.kept());
     let likest = |(time, picture): &(u64, Vec<u8>)| {
-        let before = sent.iter().filter(|(then, _)| (time.saturating_sub(LONGEST)..=*time).contains(then));
-        before
-            .map(|(then, original)| (psnr(original, picture), time - then))
+        let near = sent.iter().filter(|(then, _)| (time.saturating_sub(LONGEST)..=time + EARLY).contains(then));
+        near.map(|(then, original)| (psnr(original, picture), *time as i64 - *then as i64))
             .max_by(|one, other| one.0.total_cmp(&other.0))
     };
     // One that is like nothing counts as such.
@@ -77,16 +78,16 @@ fn psnr(one: &[u8], other: &[u8]) -> f64 {
 pub(crate) fn sound(sent: &Recording, back: &Recording) -> Verdict {
     let (sent_from, sent) = samples(&sent.kept());
     let (back_from, back) = samples(&back.kept());
-    let position = |time: u64| (time.saturating_sub(sent_from) * RATE / 1_000_000_000) as usize;
+    let count = |time: u64| (time * RATE / 1_000_000_000) as usize;
     let pieces =
         back.chunks_exact(PIECE).enumerate().filter(|(_, piece)| piece.iter().any(|sample| sample.abs() > 0.01));
     let step = (back.len() / PIECE / PIECES).max(1);
     let likest = |(number, piece): (usize, &[f32])| {
-        let at = position(back_from + (number * PIECE) as u64 * 1_000_000_000 / RATE);
-        let shifts = 0..at.min((LONGEST * RATE / 1_000_000_000) as usize);
-        let fits = shifts.filter_map(|shift| {
-            let original = sent.get(at - shift..at - shift + PIECE)?;
-            Some((correlation(original, piece), shift as u64 * 1_000_000_000 / RATE))
+        let at = count(back_from.saturating_sub(sent_from)) + number * PIECE;
+        let (earliest, latest) = (at.saturating_sub(count(LONGEST)), at + count(EARLY));
+        let fits = (earliest..=latest).filter_map(|then| {
+            let delay = (at as i64 - then as i64) * 1_000_000_000 / RATE as i64;
+            Some((correlation(sent.get(then..then + PIECE)?, piece), delay))
         });
         fits.max_by(|one, other| one.0.total_cmp(&other.0))
     };

@@ -34,7 +34,7 @@ struct Arguments {
 /// What is looked at: small and grey, so that a difference is one of content.
 const LOOK: &str = "videoconvert ! videoscale ! video/x-raw,format=GRAY8,width=48,height=36";
 /// What is listened to. All pictures and sounds are kept until the end.
-const LISTEN: &str = "audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=4000,channels=1";
+const LISTEN: &str = "audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=2000,channels=1";
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let Arguments { url, file } = Arguments::parse();

@@ -8,9 +8,9 @@ use crate::common::{example::Example, server::BridgeServer};
 fn clip(folder: &tempfile::TempDir) -> PathBuf {
     let path = folder.path().join("clip.webm");
     let status = Command::new("ffmpeg")
-        .args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=30"])
+        .args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=240x180:rate=15"])
         .args(["-f", "lavfi", "-i", "aevalsrc=0.5*sin(2*PI*(200+50*t)*t):s=48000"])
-        .args(["-t", "6", "-c:v", "libvpx", "-b:v", "2M", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus"])
+        .args(["-t", "6", "-c:v", "libvpx", "-b:v", "1M", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus"])
         .arg(&path)
         .status()
         .expect("ffmpeg");
@@ -30,7 +30,7 @@ fn sent_back(pipeline: &[&str]) -> (String, bool) {
     offerer.wait_for("connected");
     let (lines, status) = offerer.finish();
     let (last, answerer_ended) = answerer.finish();
-    assert!(answerer_ended.success() && last == ["ended"], "{last:?}, {answerer_ended}");
+    assert!(answerer_ended.success() && last.last().is_some_and(|line| line == "ended"), "{last:?}, {answerer_ended}");
     (lines.join("\n"), status.success())
 }
 

@@ -140,7 +140,7 @@ fn an_application_that_does_not_answer_holds_up_nobody_else() {
     let (_, offer) = Publisher::describe(Options::default());
     let asking = std::thread::spawn(move || {
         let began = Instant::now();
-        (whip::post(&url, Some("unknown"), &offer).err().expect("a refusal"), began.elapsed())
+        (whip::post(&url, Some("unknown"), &offer).expect_err("a refusal"), began.elapsed())
     });
     wait_until("the application to be asked", SOON, || (server.asked().len() == 1).then_some(()));
     let publisher = server.publish(Some("s3cret")).unwrap_or_else(|refused| panic!("{}", refused.body));

@@ -140,6 +140,12 @@ struct Ends(mpsc::Sender<CallState>);
 
 impl CallObserver for Ends {
     fn changed(&self, state: &CallState) {
+        // There is no bus to tell it to: whoever waits in vain finds it in the log.
+        let (name, reason) = (state.name(), state.reason().unwrap_or_default());
+        match state {
+            CallState::Retrying { .. } => tracing::warn!(state = name, reason, "call"),
+            _ => tracing::info!(state = name, reason, "call"),
+        }
         if matches!(state, CallState::Refused { .. } | CallState::Stopped { .. }) {
             let _ = self.0.try_send(state.clone());
         }
