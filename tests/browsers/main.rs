@@ -8,8 +8,10 @@ mod site_support;
 mod whip_support;
 
 mod chromium_and_a_bridge_server;
+mod chromium_blocked_port;
 mod chromium_broadcast;
 mod chromium_echo;
+mod chromium_layers;
 mod chromium_outage;
 mod chromium_publishes;
 mod chromium_simulcast;
