@@ -8,7 +8,6 @@ mod site_support;
 mod whip_support;
 
 mod chromium_and_a_bridge_server;
-mod chromium_blocked_port;
 mod chromium_broadcast;
 mod chromium_echo;
 mod chromium_layers;
