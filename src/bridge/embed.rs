@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use gst::prelude::*;
-use tokio::{sync::watch, task::spawn_blocking, time::timeout};
+use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{
     call::{self, RunError},
@@ -99,8 +99,7 @@ impl WebRtcServer {
         let serving = http.spawn(async move {
             // Never fails: a handle is held here.
             let grace = shutdown.wait_for(Option::is_some).await.map_or(None, |grace| *grace).unwrap_or_default();
-            server.sessions().drain(grace);
-            let _ = timeout(grace, server.sessions().emptied()).await;
+            server.drain(grace).await;
             let _ = spawn_blocking(move || server.stop()).await;
             drop(handle);
         });

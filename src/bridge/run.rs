@@ -112,6 +112,9 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
             let published = Published { signaled, gone: member.gone(), ended: ended.clone() };
             let answer = Answer { sdp, session: Arc::new(published) };
             let plays_on = Some(timing);
+            if !session.outgoing().is_empty() {
+                lease.make_private(); // it speaks with its pipeline
+            }
             Ok((answer, Running { session, heard, pipeline, orders, plays_on, ended, member, lease, place }))
         }
         Err(error) => {

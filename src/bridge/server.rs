@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::timeout;
+
 use super::{
     monitor::Everybody,
     properties,
@@ -19,6 +21,9 @@ use crate::{
     session::{CodecPreferences, Mux, SessionConfig, UdpPorts},
     signaling::{Access, Audience, IceServer, ListenAddress, SessionId, SiteConfig, SiteMount, TlsFiles, mount_site},
 };
+
+/// How long viewers have to be told of the end.
+const FAREWELL: Duration = Duration::from_millis(300);
 
 /// What a bridge server is made of. The defaults are those of `webrtcbridgebin`, with sessions that take no media.
 pub struct ServerConfig {
@@ -177,6 +182,20 @@ impl Server {
 
     pub(crate) fn viewers(&self) -> &Viewers {
         &self.viewers
+    }
+
+    /// Takes no more offers and brings all sessions to their end within the time; whoever watches until then is told of the
+    /// end. The future is for waiting for it; it returns how many sessions are left.
+    pub(crate) fn drain(&self, time: Duration) -> impl Future<Output = usize> + Send + use<> {
+        self.sessions.drain(time);
+        self.viewers.turn_away();
+        let (sessions, viewers) = (self.sessions.clone(), self.viewers.clone());
+        async move {
+            let _ = timeout(time, sessions.emptied()).await;
+            viewers.close();
+            let _ = timeout(FAREWELL, viewers.emptied()).await;
+            sessions.totals().sessions
+        }
     }
 
     /// Closes the port and ends all sessions. Not from a runtime's thread.

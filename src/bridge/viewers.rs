@@ -189,9 +189,14 @@ impl Viewers {
         });
     }
 
+    /// Takes no more; those who are there stay.
+    pub fn turn_away(&self) {
+        self.shared.is_closed.store(true, Relaxed);
+    }
+
     /// Ends all viewers and takes no more; does not wait for it.
     pub fn close(&self) {
-        self.shared.is_closed.store(true, Relaxed);
+        self.turn_away();
         for entry in self.shared.present().values() {
             entry.end.send_replace(Some(STOPPED));
         }

@@ -72,6 +72,7 @@ struct Holder {
     since: Instant,
     displace: watch::Sender<Option<Displaced>>,
     gone: Gone,
+    is_private: bool,
 }
 
 /// A place that was given, and whom its publisher has to wait for.
@@ -149,7 +150,8 @@ impl Book {
         }
         let (displace, displaced) = watch::channel(None);
         let (here, gone) = watch::channel(());
-        let replaced = channel.publisher.replace(Holder { serial, claim, since: now.at, displace, gone });
+        let replaced =
+            channel.publisher.replace(Holder { serial, claim, since: now.at, displace, gone, is_private: false });
         channel.last_sign = now.at;
         match replaced {
             Some(replaced) => self.dismiss(id, replaced, Displaced::Replaced),
@@ -157,6 +159,15 @@ impl Book {
         }
         let before = self.leaving.get(id).cloned().unwrap_or_default();
         Ok(Place { serial, displaced, here, before })
+    }
+
+    /// What a publisher sends is no broadcast.
+    pub(super) fn make_private(&mut self, id: &ChannelId, serial: u64) {
+        let holder = self.channels.get_mut(id).and_then(|channel| channel.publisher.as_mut());
+        if let Some(holder) = holder.filter(|holder| holder.serial == serial) {
+            holder.is_private = true;
+            self.effects.changes.push(Change::Changed(id.clone()));
+        }
     }
 
     /// A publisher has given its lease up.
@@ -311,6 +322,7 @@ impl Channel {
             category,
             metadata,
             is_live: self.publisher.is_some(),
+            is_private: self.publisher.as_ref().is_some_and(|holder| holder.is_private),
             viewers: self.viewers,
             created: self.created,
             has_key: self.key.is_some(),

@@ -14,13 +14,24 @@ pub enum Displaced {
 /// Holds a channel for its publisher; dropping it gives the channel up.
 pub struct PublisherLease {
     displaced: watch::Receiver<Option<Displaced>>,
+    make_private: Box<dyn Fn() + Send + Sync>,
     on_drop: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl PublisherLease {
-    /// A lease whose holder is told through `displaced` to go, and which runs `on_drop` once when it goes.
-    pub fn new(displaced: watch::Receiver<Option<Displaced>>, on_drop: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { displaced, on_drop: Some(Box::new(on_drop)) }
+    /// A lease whose holder is told through `displaced` to go, and which runs `on_drop` once when it goes; `make_private` is
+    /// for [`Self::make_private`].
+    pub fn new(
+        displaced: watch::Receiver<Option<Displaced>>,
+        make_private: impl Fn() + Send + Sync + 'static,
+        on_drop: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        Self { displaced, make_private: Box::new(make_private), on_drop: Some(Box::new(on_drop)) }
+    }
+
+    /// What is published is no broadcast: lists do not show it as one.
+    pub fn make_private(&self) {
+        (self.make_private)();
     }
 
     /// Returns when the holder has to go; never, if it may stay. The channel is free for the next once the lease is

@@ -116,8 +116,13 @@ impl Registry for MemoryRegistry {
     async fn publish(&self, id: &ChannelId, claim: Claim) -> Result<PublisherLease, PublishError> {
         let Place { serial, displaced, here, before } = self.shared.with(|book, now| book.publish(id, claim, now))?;
         let shared = Arc::downgrade(&self.shared);
-        let held = id.clone();
-        let mut lease = PublisherLease::new(displaced, move || {
+        let (held, private) = (id.clone(), (shared.clone(), id.clone()));
+        let make_private = move || {
+            if let Some(shared) = private.0.upgrade() {
+                shared.with(|book, _| book.make_private(&private.1, serial));
+            }
+        };
+        let mut lease = PublisherLease::new(displaced, make_private, move || {
             drop(here);
             if let Some(shared) = shared.upgrade() {
                 shared.with(|book, now| book.unpublish(&held, serial, now.at));

@@ -85,6 +85,8 @@ pub struct ChannelInfo {
     pub metadata: Option<String>,
     /// Somebody publishes.
     pub is_live: bool,
+    /// What is published is for its publisher, who gets it back: no broadcast, though whoever knows of it may watch.
+    pub is_private: bool,
     /// How many watch.
     pub viewers: u32,
     /// When it was made.

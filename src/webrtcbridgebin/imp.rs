@@ -259,14 +259,11 @@ impl WebrtcBridgeBin {
 
     /// Ends all sessions within the time, and then says so, with how many are left; false if it is not started.
     fn end_sessions(&self, time: Duration, done: impl FnOnce(&super::WebrtcBridgeBin, usize) + Send + 'static) -> bool {
-        let Some(sessions) = self.server().as_ref().map(|server| server.sessions().clone()) else { return false };
+        let Some(draining) = self.server().as_ref().map(|server| server.drain(time)) else { return false };
         let Ok(http) = runtime::signaling() else { return false };
-        sessions.drain(time);
         let element = self.obj().downgrade();
         http.spawn(async move {
-            let _ = tokio::time::timeout(time, sessions.emptied()).await;
-            let left = sessions.totals().sessions;
-            drop(sessions);
+            let left = draining.await;
             let _ = tokio::task::spawn_blocking(move || {
                 if let Some(element) = element.upgrade() {
                     done(&element, left);

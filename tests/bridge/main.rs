@@ -11,4 +11,6 @@ mod limits;
 mod metrics;
 mod sessions;
 mod viewers;
+mod viewers_at_the_end;
+mod viewers_on_networks;
 mod websocket_to_rtmp;

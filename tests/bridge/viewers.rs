@@ -16,17 +16,18 @@ use gst::prelude::*;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-const H264: u8 = 102;
+pub(crate) const H264: u8 = 102;
 const VP8: u8 = 96;
 const OPUS: u8 = 111;
 
 /// A session that takes media and does nothing with it.
-const QUIET: &str = "webrtcingest name=in ! fakesink sync=false async=false in. ! fakesink sync=false async=false";
+pub(crate) const QUIET: &str =
+    "webrtcingest name=in ! fakesink sync=false async=false in. ! fakesink sync=false async=false";
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("tokio"));
+pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("tokio"));
 
 /// Watches by WHEP.
-fn watch(server: &BridgeServer, channel: &str, wants: Wants) -> Result<(Viewer, Resource), Refused> {
+pub(crate) fn watch(server: &BridgeServer, channel: &str, wants: Wants) -> Result<(Viewer, Resource), Refused> {
     let viewer = Viewer::new(wants);
     let (resource, answer) = whip::post(&format!("{}/whep/{channel}", server.url()), None, viewer.offer())?;
     viewer.answered(&answer);
@@ -34,9 +35,9 @@ fn watch(server: &BridgeServer, channel: &str, wants: Wants) -> Result<(Viewer, 
 }
 
 /// Watches over /ws.
-struct Socket {
-    client: Client,
-    viewer: Viewer,
+pub(crate) struct Socket {
+    pub(crate) client: Client,
+    pub(crate) viewer: Viewer,
     /// How many watched when it came.
     audience: Value,
 }
@@ -51,7 +52,7 @@ impl Socket {
         })
     }
 
-    fn watch(server: &BridgeServer, channel: &str) -> Self {
+    pub(crate) fn watch(server: &BridgeServer, channel: &str) -> Self {
         let (mut client, joined) = Self::join(server, channel);
         assert_eq!((&joined["type"], &joined["mode"]), (&json!("joined"), &json!("forward")), "{joined}");
         let audience = RUNTIME.block_on(client.hear_type("viewers"))["count"].clone();
@@ -67,17 +68,17 @@ impl Socket {
         viewer
     }
 
-    fn hear(&mut self, kind: &str) -> Value {
+    pub(crate) fn hear(&mut self, kind: &str) -> Value {
         RUNTIME.block_on(self.client.hear_type(kind))
     }
 }
 
-fn wait_media(viewer: &Viewer, payload_type: u8, more: usize) {
+pub(crate) fn wait_media(viewer: &Viewer, payload_type: u8, more: usize) {
     let before = viewer.count(payload_type);
     wait_until("media", SOON, || (viewer.count(payload_type) >= before + more).then_some(()));
 }
 
-fn viewers(server: &BridgeServer) -> Vec<gst::Structure> {
+pub(crate) fn viewers(server: &BridgeServer) -> Vec<gst::Structure> {
     let all = server.stats().get::<gst::Array>("viewers").expect("viewers");
     all.iter().map(|viewer| viewer.get().expect("a structure")).collect()
 }

@@ -10,6 +10,7 @@ mod whip_support;
 mod chromium_and_a_bridge_server;
 mod chromium_broadcast;
 mod chromium_echo;
+mod chromium_layers;
 mod chromium_outage;
 mod chromium_publishes;
 mod chromium_simulcast;

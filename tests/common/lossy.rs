@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// What becomes of a datagram.
@@ -74,6 +74,24 @@ impl LossyPath {
     pub fn percent_seeded(percent: u64, seed: u64) -> Self {
         let mut random = dice(seed);
         Self::new(move |_, _| random() % 100 < percent)
+    }
+
+    /// Lets so many bits a second pass from the bridge, with room for a quarter of a second; everything the other way.
+    pub fn limited(bits_per_second: Arc<AtomicU64>) -> Self {
+        let (mut room, mut last) = (0.0_f64, Instant::now());
+        Self::new(move |direction, datagram| {
+            if direction == Direction::ToBridge {
+                return false;
+            }
+            let rate = bits_per_second.load(SeqCst) as f64 / 8.0;
+            room = (room + rate * last.elapsed().as_secs_f64()).min(rate / 4.0);
+            last = Instant::now();
+            let passes = room >= datagram.len() as f64;
+            if passes {
+                room -= datagram.len() as f64;
+            }
+            !passes
+        })
     }
 
     /// Loses `percent` of everything, both ways.

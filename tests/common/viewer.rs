@@ -33,7 +33,7 @@ use webrtc::{
         RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder, configure_rtcp_reports,
         configure_twcc_receiver_only,
     },
-    runtime::TokioRuntime,
+    runtime::{Runtime, TokioRuntime},
 };
 
 use super::{SOON, flv::hash_slices, lossy::LossyPath, wait_until};
@@ -47,6 +47,8 @@ pub struct Wants {
     pub rtx: bool,
     pub transport_cc: bool,
     pub path: Option<LossyPath>,
+    /// What many of them run on together.
+    pub on: Option<(tokio::runtime::Handle, Arc<dyn Runtime>)>,
 }
 
 impl Default for Wants {
@@ -61,6 +63,7 @@ impl Default for Wants {
             rtx: true,
             transport_cc: true,
             path: None,
+            on: None,
         }
     }
 }
@@ -141,7 +144,8 @@ struct Heard {
 
 /// A viewer; gone when dropped, without a word.
 pub struct Viewer {
-    runtime: Option<tokio::runtime::Runtime>,
+    own: Option<tokio::runtime::Runtime>,
+    runtime: tokio::runtime::Handle,
     connection: Arc<dyn PeerConnection>,
     connected: Arc<AtomicBool>,
     heard: Arc<Mutex<Heard>>,
@@ -161,12 +165,15 @@ impl Viewer {
     }
 
     fn with(wants: Wants, theirs: Option<&str>) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
+        let own = wants.on.is_none().then(|| {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio")
+        });
+        let runtime = own.as_ref().map(|own| own.handle().clone());
+        let runtime = runtime.or_else(|| wants.on.as_ref().map(|(on, _)| on.clone())).expect("one of them");
         let connected = Arc::new(AtomicBool::new(false));
         let heard = Arc::new(Mutex::new(Heard { nack: wants.nack, ..Heard::default() }));
         let (connection, offer) = runtime.block_on(Box::pin(prepare(&wants, theirs, connected.clone(), heard.clone())));
-        Self { runtime: Some(runtime), connection, connected, heard, offer, wants }
+        Self { own, runtime, connection, connected, heard, offer, wants }
     }
 
     pub fn offer(&self) -> &str {
@@ -182,8 +189,7 @@ impl Viewer {
     pub fn answered(&self, answer: &str) {
         let answer = self.wants.path.as_ref().map_or(answer.to_owned(), |path| path.reroute(answer));
         let description = RTCSessionDescription::answer(answer).expect("an answer");
-        let runtime = self.runtime.as_ref().expect("a runtime");
-        runtime.block_on(self.connection.set_remote_description(description)).expect("a good answer");
+        self.runtime.block_on(self.connection.set_remote_description(description)).expect("a good answer");
     }
 
     pub fn wait_connected(&self) {
@@ -212,7 +218,7 @@ impl Viewer {
 
 impl Drop for Viewer {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.own.take() {
             runtime.shutdown_background();
         }
     }
@@ -290,13 +296,15 @@ async fn prepare(
     let (gathered, gathered_out) = tokio::sync::oneshot::channel();
     let handler = Handler { connected, gathered: Mutex::new(Some(gathered)) };
     let address = if wants.path.is_some() { "0.0.0.0:0" } else { "127.0.0.1:0" };
+    let tokio: Arc<dyn Runtime> = Arc::new(TokioRuntime);
+    let runtime = wants.on.as_ref().map_or(tokio, |(_, runtime)| runtime.clone());
     let connection = PeerConnectionBuilder::new()
         .with_media_engine(engine)
         .with_interceptor_registry(registry.with(Slot::from(4000), ear))
         .with_setting_engine(settings)
         .with_handler(Arc::new(handler))
         .with_udp_addrs(vec![address.to_owned()])
-        .with_runtime(Arc::new(TokioRuntime))
+        .with_runtime(runtime)
         .build();
     let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(connection).await.expect("a connection"));
     for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {

@@ -12,7 +12,7 @@ pub struct Refused {
 /// A session that the endpoint has made.
 #[derive(Clone, Debug, Default)]
 pub struct Resource {
-    url: String,
+    pub url: String,
     token: Option<String>,
 }
 

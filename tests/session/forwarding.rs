@@ -10,7 +10,7 @@ use std::{
 
 use crate::common::{
     SOON,
-    lossy::{Direction, LossyPath},
+    lossy::LossyPath,
     media::Media,
     peer::{Peer, Script},
     viewer::{Viewer, Wants, pictures},
@@ -118,21 +118,7 @@ fn a_viewer_gets_the_layer_that_its_network_carries_and_the_larger_one_back() {
     let (media, source) = room();
     let (peer, _session) = media.publish(&source, Script::default().with_layers());
     let limit = Arc::new(AtomicU64::new(u64::MAX));
-    // A policer with a quarter of a second's room.
-    let (limited, mut room_left, mut last) = (limit.clone(), 0.0_f64, Instant::now());
-    let path = LossyPath::new(move |direction, datagram| {
-        if direction == Direction::ToBridge {
-            return false;
-        }
-        let rate = limited.load(SeqCst) as f64 / 8.0;
-        room_left = (room_left + rate * last.elapsed().as_secs_f64()).min(rate / 4.0);
-        last = Instant::now();
-        let passes = room_left >= datagram.len() as f64;
-        if passes {
-            room_left -= datagram.len() as f64;
-        }
-        !passes
-    });
+    let path = LossyPath::limited(limit.clone());
     let viewer = media.view(&source, Wants { path: Some(path.clone()), ..Wants::default() });
     wait_until("the largest layer", SOON, || (layer(&viewer.viewer, &peer) == Some("f")).then_some(()));
     limit.store(400_000, SeqCst);

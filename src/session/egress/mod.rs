@@ -1,9 +1,9 @@
 //! The half of a session that sends: packets in, RTP and RTCP to one peer out, and what the peer says of them.
 //!
 //! An [`Outlet`] takes packets from anywhere and hands them to an interceptor next to the wire, which numbers, paces and
-//! repeats them: through the stack's tracks a packet costs several times as much. Which packets a peer gets is decided by
-//! whoever feeds the outlet (`forward`, or an element's payloaders); what was sent of a source is kept in one [`History`]
-//! for all its peers.
+//! repeats them: through the stack's tracks each would go by all interceptors, to be paced and kept for repairs there anew.
+//! Which packets a peer gets is decided by whoever feeds the outlet (`forward`, or an element's payloaders); what was sent of
+//! a source is kept in one [`History`] for all its peers.
 
 mod clock;
 mod estimate;

@@ -49,7 +49,7 @@ pub(super) struct Channels {
 
 impl From<ChannelInfo> for Channel {
     fn from(info: ChannelInfo) -> Self {
-        let ChannelInfo { id, title, category, metadata, is_live, viewers, created, has_key } = info;
+        let ChannelInfo { id, title, category, metadata, is_live, viewers, created, has_key, .. } = info;
         Self {
             id: id.as_str().to_owned(),
             title,

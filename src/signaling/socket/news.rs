@@ -65,8 +65,9 @@ pub(super) async fn list(shared: &Shared) -> Vec<ChannelEntry> {
     let hub = shared.hub();
     let entry = |info: ChannelInfo| {
         let is_hosted = hub.is_hosted(&info.id);
-        let ChannelInfo { id, title, category, is_live, viewers, .. } = info;
-        ChannelEntry { id: id.to_string(), title, category, live: is_live || is_hosted, viewers }
+        let ChannelInfo { id, title, category, is_live, is_private, viewers, .. } = info;
+        let live = (is_live && !is_private) || is_hosted;
+        ChannelEntry { id: id.to_string(), title, category, live, viewers }
     };
     channels.into_iter().map(entry).collect()
 }

@@ -1,16 +1,22 @@
-//! Forwarded viewers, measured on a whole server: `cargo bench --bench viewers -- [VIEWERS] [SECONDS]`.
+//! Forwarded viewers, measured on a whole server: `cargo bench --bench viewers -- [VIEWERS] [SECONDS] [WHOLE]`.
 //!
 //! The server is a process of its own, so that its CPU time is its own; publisher and viewers are here. Says what a viewer of
 //! 2 Mbit/s costs, how long each took from its offer to its first picture, and whether any of them missed something.
+//!
+//! A viewer that takes in all that it gets costs more than the server spends on it: `WHOLE` of them do (10 unless told), with
+//! transport-wide reports and repairs; the others count what comes (see `counting`) and report nothing. Two runs, all of them
+//! whole in the one, tell what reports cost.
 
 #![allow(clippy::print_stdout)]
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../../tests/common/mod.rs"]
 mod common;
+mod counting;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     process::{Command, Stdio},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -20,10 +26,12 @@ use common::{
     viewer::{Viewer, Wants},
     wait_until, whip,
 };
+use counting::{Counting, Counts};
 use gstwebrtcbridge::{
     bridge::{ServerConfig, WebRtcServer},
     signaling::ListenAddress,
 };
+use webrtc::runtime::Runtime;
 
 const H264: u8 = 102;
 /// The test clip of this size has 2 Mbit/s.
@@ -39,7 +47,8 @@ fn main() {
     }
     let count = first.and_then(|count| count.parse().ok()).unwrap_or(200);
     let seconds = arguments.next().and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
-    measure(count, Duration::from_secs(seconds));
+    let whole = arguments.next().and_then(|whole| whole.parse().ok()).unwrap_or(10);
+    measure(count, whole, Duration::from_secs(seconds));
 }
 
 /// Serves until nobody holds the other end of stdin.
@@ -57,7 +66,7 @@ fn serve() {
     tokio::runtime::Runtime::new().expect("tokio").block_on(server.serve()).expect("served");
 }
 
-fn measure(count: usize, time: Duration) {
+fn measure(count: usize, whole: usize, time: Duration) {
     let program = std::env::current_exe().expect("this program");
     let mut server =
         Command::new(program).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the server");
@@ -67,10 +76,15 @@ fn measure(count: usize, time: Duration) {
     let layers = vec![Layer { rid: "f", size: SIZE }];
     let _publisher = Peer::start(&format!("{url}/whip/show"), Script { layers, sparse: true, ..Script::default() });
     let alone = cpu_per_second(server.id(), time);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
     let mut viewers = Vec::new();
     let mut waits = Vec::new();
-    for _ in 0..count {
-        let viewer = Viewer::new(Wants::default());
+    for number in 0..count {
+        let is_whole = number < whole;
+        let counts = Arc::new(Counts::default());
+        let own: Arc<dyn Runtime> = Arc::new(Counting { counts: counts.clone(), payload_type: H264 });
+        let on = Some((runtime.handle().clone(), own));
+        let viewer = Viewer::new(Wants { transport_cc: is_whole, on, ..Wants::default() });
         let asked = Instant::now();
         let (session, answer) =
             whip::post(&format!("{url}/whep/show"), None, viewer.offer()).expect("an answer for each viewer");
@@ -79,28 +93,35 @@ fn measure(count: usize, time: Duration) {
             viewer.stream(H264).packets.values().find(|packet| packet.marker).map(|packet| packet.at)
         });
         waits.push(first.duration_since(asked));
-        viewers.push((viewer, session));
+        counts.counts_only.store(!is_whole, Relaxed);
+        viewers.push((viewer, counts, session));
     }
-    let before: Vec<usize> = viewers.iter().map(|(viewer, _)| viewer.count(H264)).collect();
-    let began = Instant::now();
+    // They are not all there at once: those who came first have asked for keyframes meanwhile.
+    std::thread::sleep(time / 4);
+    let of_whole = |(viewer, _, _): &(Viewer, Arc<Counts>, whip::Resource)| {
+        viewer.stream(H264).packets.values().map(|packet| packet.payload.len() as u64).sum::<u64>()
+    };
+    let bytes = || {
+        let counted: u64 = viewers.iter().map(|(_, counts, _)| counts.video().bytes).sum();
+        counted + viewers.iter().take(whole).map(of_whole).sum::<u64>()
+    };
+    let (before, began) = (bytes(), Instant::now());
     let busy = cpu_per_second(server.id(), time);
     let elapsed = began.elapsed().as_secs_f64();
-    let mut bytes = 0;
-    let mut missing = 0;
-    for ((viewer, _), before) in viewers.iter().zip(&before) {
-        let stream = viewer.stream(H264);
-        bytes += stream.packets.values().skip(*before).map(|packet| packet.payload.len()).sum::<usize>();
-        missing += stream.missing().len();
-    }
+    let bytes = bytes() - before;
+    let lost: i64 = viewers.iter().map(|(_, counts, _)| counts.video().missing()).sum();
+    let missing: usize = viewers.iter().take(whole).map(|(viewer, _, _)| viewer.stream(H264).missing().len()).sum();
+    let repaired: usize = viewers.iter().take(whole).map(|(viewer, _, _)| viewer.stream(H264).repaired).sum();
     waits.sort_unstable();
     let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
     println!(
-        "{count} viewers at {:.2} Mbit/s: {:.4} core each ({:.0} a core), {:.3} core without viewers; first picture after \
-         {:.0?} (median), {:.0?} (p95), {:.0?} (most); {missing} packets missing",
+        "{count} viewers, {whole} of them whole, at {:.2} Mbit/s each: {:.2} ms of a core a second each, {:.0} a core; without \
+         viewers {:.1} ms; first picture after {:.0?} (median), {:.0?} (p95), {:.0?} (most); {lost} packets missing where they \
+         are counted, {missing} where they are repaired ({repaired} were)",
         bytes as f64 * 8.0 / elapsed / count as f64 / 1e6,
-        (busy - alone) / count as f64,
+        (busy - alone) / count as f64 * 1e3,
         count as f64 / (busy - alone),
-        alone,
+        alone * 1e3,
         at(0.5),
         at(0.95),
         at(1.0),
