@@ -28,6 +28,9 @@ TEST_PACKAGES=(
   "chromium|the browser that the tests publish from"
   "chromium-driver|drives it"
   "firefox-esr|the other browser that the tests publish from"
+  "coturn|the TURN server that the tests relay through"
+  "iproute2|makes the networks that the tests of NAT need"
+  "nftables|makes the NATs between them"
   "procps|sends signals to single processes"
   "python3-prometheus-client|reads what /metrics says"
 )

@@ -27,7 +27,7 @@ use crate::codec::Codec;
 pub fn offer(sdp: &str) {
     let kept = RemoteCandidates::new(false).keep_admitted(sdp);
     assert!(kept.len() <= sdp.len(), "something was added");
-    let _ = candidates::rewrite(sdp, &[[192, 0, 2, 1].into()], 5000);
+    let _ = candidates::rewrite(sdp, &candidates::lines(&[[192, 0, 2, 1].into()], 5000));
     if let Some(credentials) = IceCredentials::of_description(sdp) {
         let _ = ice::restarted(sdp, credentials.ufrag(), credentials.password(), &[]);
     }
