@@ -30,7 +30,7 @@ impl Nat {
         let number = MADE.fetch_add(1, SeqCst);
         let id = format!("{:x}{number}", std::process::id() % 0xFFFF);
         // Each test process has networks of its own.
-        let (a, b) = (std::process::id() / 100 % 200, std::process::id() % 100 * 2 + number % 2);
+        let (a, b) = (std::process::id() / 50 % 200, std::process::id() % 50 * 4 + number % 4);
         let (inner, outer) = (format!("10.{a}.{b}"), format!("10.{}.{b}", 205 + a % 50));
         let nat = Self {
             inside: format!("wbi{id}"),

@@ -134,7 +134,12 @@ struct Place {
 }
 
 impl Place {
+    /// An IPv6 network of 64 bits counts as one address: that is what one customer has.
     fn take(open: &Arc<Mutex<HashMap<IpAddr, usize>>>, ip: IpAddr) -> Option<Self> {
+        let ip = match ip {
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+            v4 => v4,
+        };
         let mut counts = open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(ip).or_default();
         if *count >= MOST_OF_ONE {

@@ -165,10 +165,12 @@ impl Task {
         let login = Login { username: self.server.username.clone(), password: self.server.password.clone() };
         let mut allocation = Allocation::ask(login, link.is_reliable(), Instant::now())?;
         let mut ticks = tokio::time::interval(TICK);
+        // Not for each datagram: all peers are gone through.
+        let mut look_for_due = false;
         loop {
             let now = Instant::now();
             allocation.poll(now)?;
-            if matches!(*self.state.borrow(), RelayState::Ready(_)) {
+            if std::mem::take(&mut look_for_due) && matches!(*self.state.borrow(), RelayState::Ready(_)) {
                 let due = lock(&self.peers).due(now);
                 if !due.is_empty() {
                     allocation.permit(due, now)?;
@@ -195,9 +197,9 @@ impl Task {
                         shared.counters.send_dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     }
                 }
-                () = self.wanted.notified() => {}
+                () = self.wanted.notified() => look_for_due = true,
                 () = tokio::time::sleep_until(next.into()) => {}
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => look_for_due = true,
                 _ = self.closed.recv() => {
                     if let Some(message) = allocation.release() {
                         link.send(&message);

@@ -1,3 +1,5 @@
+//! A server of a few lines answers what an allocation asks: how it comes to be, is kept, and fails.
+
 use rtc::stun::attributes::ATTR_USERNAME;
 
 use super::*;
