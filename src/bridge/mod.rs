@@ -32,6 +32,7 @@ mod peer;
 mod pipeline;
 mod placeholders;
 pub(crate) mod properties;
+pub(crate) mod reach;
 mod report;
 mod run;
 mod sending;
@@ -54,6 +55,7 @@ pub use {
     description::{Description, DescriptionError},
     embed::{ServerHandle, WebRtcServer},
     peer::{Peer, PeerError},
+    reach::{IceTransportPolicy, config as reach_config},
     report::{Observer, SessionChange, SessionState, SessionView, Totals},
     sending::Sending,
     server::{ServerConfig, ServerError},

@@ -128,6 +128,8 @@ const OWNED: &[&str] = &[
     "ice-udp-port",
     "ice-udp-port-range",
     "public-addresses",
+    "ice-tcp",
+    "ice-transport-policy",
     "tls-certificate",
     "tls-key",
     "video-codecs",

@@ -53,6 +53,10 @@ pub struct SessionChange {
 pub trait Observer: Send + Sync + 'static {
     /// A session's state changed.
     fn session(&self, report: &SessionChange);
+
+    /// Something that peers are reached by does not work: a STUN or TURN server. Others may still connect. Called on the
+    /// media thread, which must not wait.
+    fn problem(&self, _why: &str) {}
 }
 
 /// A session as it is now.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     monitor::Everybody,
-    properties,
+    properties, reach,
     report::{Observer, SessionChange},
     sessions::{SessionBuilder, Sessions, SessionsConfig},
     viewers::{Viewers, ViewersConfig},
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     channel::{ChannelId, ChannelLimits, MemoryRegistry, Registry},
     runtime,
-    session::{CodecPreferences, Mux, SessionConfig, UdpPorts},
+    session::{CodecPreferences, Mux, ReachConfig, SessionConfig, UdpPorts},
     signaling::{Access, Audience, IceServer, ListenAddress, SessionId, SiteConfig, SiteMount, TlsFiles, mount_site},
 };
 
@@ -35,6 +35,8 @@ pub struct ServerConfig {
     pub access: Access,
     /// STUN and TURN servers that peers are told of.
     pub ice_servers: Vec<IceServer>,
+    /// Ways for peers to reach us besides our addresses: STUN and TURN servers that we use ourselves, TCP.
+    pub reach: ReachConfig,
     /// The UDP port for the media of all sessions.
     pub udp_ports: UdpPorts,
     /// Addresses to announce in place of this machine's.
@@ -66,6 +68,7 @@ impl Default for ServerConfig {
             tls: None,
             access: Access::default(),
             ice_servers: Vec::new(),
+            reach: ReachConfig::default(),
             udp_ports: UdpPorts::Any,
             public_addresses: Vec::new(),
             codecs: CodecPreferences::default(),
@@ -122,6 +125,8 @@ impl Server {
         let mux = Mux::shared(media, config.udp_ports).map_err(|error| {
             ServerError(format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out"))
         })?;
+        let observer = config.observer.clone();
+        let reach = reach::open_telling(&mux, config.reach, move |why| observer.problem(&why)).map_err(ServerError)?;
         let registry = Arc::new(MemoryRegistry::new(config.channels, http));
         let session = SessionConfig {
             mux: mux.clone(),
@@ -129,6 +134,7 @@ impl Server {
             public_addresses: config.public_addresses,
             connect_timeout: config.connect_timeout,
             max_bitrate: config.max_bitrate,
+            reach,
         };
         // The limit is for those who send.
         let of_viewers = SessionConfig { max_bitrate: 0, ..session.clone() };

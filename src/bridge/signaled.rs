@@ -74,6 +74,7 @@ impl From<SessionError> for AnswerError {
         match error {
             SessionError::Negotiation(NegotiationError::Malformed(why)) => Self::Malformed(why),
             SessionError::Negotiation(NegotiationError::Unacceptable(why)) => Self::Unacceptable(why),
+            SessionError::Unreachable(why) => Self::Unavailable(format!("no peer can reach this machine now: {why}")),
             // What gets this far is SDP; that the stack does not take it is most likely the offer's fault.
             SessionError::Stack(why) => Self::Malformed(why),
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gst::prelude::*;
 
-use super::packet::{HEADER, header};
+use super::packet::rtp_time;
 
 /// What may pass. Pure, so that it can be tested.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,15 +79,9 @@ pub(super) fn install(elements: &[gst::Element]) {
     });
 }
 
-/// `restamp` gives all packets of a picture one time, and the depayloader hands it on.
+/// The lane gives all packets of a picture one time, and the depayloader hands it on.
 fn time(buffer: &gst::BufferRef) -> gst::ClockTime {
     buffer.pts().unwrap_or_default()
-}
-
-fn rtp_time(packet: &gst::BufferRef) -> Option<u32> {
-    let mut bytes = [0; HEADER];
-    packet.copy_to_slice(0, &mut bytes).ok()?;
-    Some(header(&bytes).timestamp)
 }
 
 #[cfg(test)]

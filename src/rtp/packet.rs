@@ -20,6 +20,13 @@ pub(super) fn to_buffer(packet: &RtpPacket, sequence_number: u16) -> Option<gst:
     Some(buffer)
 }
 
+/// The RTP timestamp of what [`to_buffer`] has made.
+pub(super) fn rtp_time(packet: &gst::BufferRef) -> Option<u32> {
+    let mut bytes = [0; 4];
+    packet.copy_to_slice(4, &mut bytes).ok()?;
+    Some(u32::from_be_bytes(bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -43,5 +50,6 @@ mod tests {
         assert_eq!((rtp.is_marker(), rtp.payload_type(), rtp.seq()), (true, 102, 0x1234));
         assert_eq!((rtp.timestamp(), rtp.ssrc()), (0x5678_9ABC, 0xDEAD_BEEF));
         assert_eq!(rtp.payload().unwrap(), [1, 2, 3]);
+        assert_eq!(rtp_time(&buffer), Some(packet.timestamp));
     }
 }

@@ -4,7 +4,7 @@
 //! A restart has two halves, as its offer and answer go by HTTP: new credentials are made, and nothing is changed before
 //! the server has told its own. Should it refuse, the session is as it was.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use rtc::peer_connection::configuration::RTCOfferOptions;
 use webrtc::peer_connection::{PeerConnection, RTCSessionDescription};
@@ -13,8 +13,9 @@ use super::{
     IceChange, IceError, LocalIce, RemoteIce, candidates,
     ice::restarted,
     mux::{IceCredentials, MuxHandle},
+    reach::{self, Reach},
     remote_candidates::RemoteCandidates,
-    restart::{admitted, check},
+    restart::{admitted, check, ways},
 };
 
 /// Which candidates we have, and how they are written.
@@ -23,10 +24,15 @@ pub(super) struct Announcer {
     pub(super) server_is_local: bool,
     pub(super) ipv6: bool,
     pub(super) port: u16,
+    pub(super) reach: Option<Arc<Reach>>,
 }
 
 impl Announcer {
+    /// Those of this machine that the server may learn.
     fn addresses(&self) -> Vec<IpAddr> {
+        if self.reach.as_ref().is_some_and(|reach| reach.is_relay_only()) {
+            return Vec::new();
+        }
         candidates::announced(&self.configured, self.server_is_local, self.ipv6)
     }
 }
@@ -72,7 +78,8 @@ impl CallerIce {
         let credentials = IceCredentials::of_description(&offer.sdp)
             .ok_or_else(|| IceError::Refused("the new offer has no credentials".into()))?;
         self.staged = Some(offer);
-        let lines = candidates::lines(&self.announcer.addresses(), self.announcer.port);
+        let Announcer { reach, port, .. } = &self.announcer;
+        let lines = reach::lines(reach.as_deref(), &self.announcer.addresses(), *port);
         Ok(self.described(&credentials, lines))
     }
 
@@ -97,7 +104,8 @@ impl CallerIce {
             false => admitted(&mut remote, &told),
         };
         let answer = restarted(&self.answer, ufrag, password, &candidates);
-        let description = RTCSessionDescription::answer(answer.clone());
+        let led = ways(self.announcer.reach.as_deref(), candidates, true);
+        let description = RTCSessionDescription::answer(restarted(&self.answer, ufrag, password, &led));
         let refused = |error: webrtc::error::Error| IceError::Refused(error.to_string());
         let description = description.map_err(refused)?;
         // Before the stack makes its first check: answers to it are checked with these.

@@ -1,6 +1,6 @@
 //! The candidates that an answer announces: our addresses on the shared port, in place of the stack's placeholder.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Addresses announced at most; each costs the peer connectivity checks.
 const MOST_ADDRESSES: usize = 8;
@@ -57,10 +57,52 @@ pub(super) fn lines(addresses: &[IpAddr], port: u16) -> Vec<String> {
     addresses.iter().enumerate().map(line).collect()
 }
 
+/// The same for peers that connect by TCP (RFC 6544 section 4.5): after all that UDP can do. Of its local preference the
+/// upper three bits are for who opens the connection: 2 stands for the other side.
+pub(super) fn over_tcp(addresses: &[IpAddr], port: u16) -> Vec<String> {
+    let line = |(index, address): (usize, &IpAddr)| {
+        let preference = (2_u32 << 13) | (8191 - index as u32);
+        let priority = (90_u32 << 24) | (preference << 8) | 255;
+        format!("candidate:{} 1 tcp {priority} {address} {port} typ host tcptype passive", index + 21)
+    };
+    addresses.iter().enumerate().map(line).collect()
+}
+
+/// The candidate of the address that a STUN server sees. It does not tell which one is behind it, as browsers do not.
+pub(super) fn reflexive(address: SocketAddr) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    let any = if ip.is_ipv6() { "::" } else { "0.0.0.0" };
+    let priority = (100_u32 << 24) | (65_535 << 8) | 255;
+    format!("candidate:41 1 udp {priority} {ip} {port} typ srflx raddr {any} rport 9")
+}
+
+/// The candidates of relays, each with its preference among relays.
+pub(super) fn relayed(relays: &[(SocketAddr, u32)]) -> Vec<String> {
+    let line = |(index, (address, preference)): (usize, &(SocketAddr, u32))| {
+        let (ip, port) = (address.ip(), address.port());
+        let any = if ip.is_ipv6() { "::" } else { "0.0.0.0" };
+        let priority = (preference << 24) | ((65_535 - index as u32) << 8) | 255;
+        format!("candidate:{} 1 udp {priority} {ip} {port} typ relay raddr {any} rport 9", index + 61)
+    };
+    relays.iter().enumerate().map(line).collect()
+}
+
+/// A peer's candidate as one that is checked by a detour, after what is direct.
+pub(super) fn by_way_of(candidate: &str, detour: Ipv4Addr) -> String {
+    let field = |(place, field): (usize, &str)| match place {
+        0 => format!("r{field}"),
+        3 => field.parse::<u32>().map_or_else(|_| field.to_owned(), |priority| (priority & 0x00FF_FFFF).to_string()),
+        4 => detour.to_string(),
+        7 => "host".to_owned(),
+        _ => field.to_owned(),
+    };
+    candidate.split_ascii_whitespace().enumerate().take(8).map(field).collect::<Vec<_>>().join(" ")
+}
+
 /// Replaces the placeholder host candidates of each media section by ours; RTP and RTCP share the one component (RFC 8843
 /// section 9.3).
-pub(super) fn rewrite(answer: &str, addresses: &[IpAddr], port: u16) -> String {
-    let ours: String = lines(addresses, port).iter().map(|line| format!("a={line}\r\n")).collect();
+pub(super) fn rewrite(answer: &str, lines: &[String]) -> String {
+    let ours: String = lines.iter().map(|line| format!("a={line}\r\n")).collect();
     let mut out = String::with_capacity(answer.len() + 512);
     let mut replaced = false;
     for line in answer.lines() {
@@ -91,9 +133,32 @@ mod tests {
         let expected = "a=candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host\r\n\
                         a=candidate:2 1 udp 2130706175 2001:db8::1 5000 typ host\r\n";
         assert_eq!(
-            rewrite(&answer, &addresses, 5000),
+            rewrite(&answer, &lines(&addresses, 5000)),
             format!("v=0\r\nm=audio 9 x 0\r\n{expected}a=mid:0\r\nm=video 9 x 96\r\n{expected}")
         );
+    }
+
+    #[test]
+    fn other_ways_come_after_the_direct_one_in_the_order_of_their_cost() {
+        let address = [IpAddr::from([192, 0, 2, 1])];
+        let relays = [([203, 0, 113, 1], 4000, 2), ([203, 0, 113, 1], 4001, 0)];
+        let relays = relays.map(|(ip, port, preference)| (SocketAddr::from((ip, port)), preference));
+        let all = [lines(&address, 5000), vec![reflexive(relays[0].0)], over_tcp(&address, 5000), relayed(&relays)];
+        let all: Vec<String> = all.into_iter().flatten().collect();
+        let priority = |line: &String| line.split(' ').nth(3).unwrap().parse::<u32>().unwrap();
+        assert!(all.iter().map(priority).is_sorted_by(|a, b| a > b), "{all:#?}");
+        assert!(all[2].ends_with(" 192.0.2.1 5000 typ host tcptype passive"), "{all:#?}");
+        assert!(all[1].ends_with(" 203.0.113.1 4000 typ srflx raddr 0.0.0.0 rport 9"), "{all:#?}");
+        assert!(all[3].ends_with(" 203.0.113.1 4000 typ relay raddr 0.0.0.0 rport 9"), "{all:#?}");
+        let foundation = |line: &String| line.split(' ').next().unwrap().to_owned();
+        assert_eq!(all.iter().map(foundation).collect::<std::collections::HashSet<_>>().len(), all.len());
+    }
+
+    #[test]
+    fn a_candidate_by_a_detour_is_another_one_and_tried_later() {
+        let given = "1 1 udp 2130706431 192.0.2.1 5000 typ srflx raddr 10.0.0.1 rport 9 generation 0";
+        let expected = "r1 1 udp 16777215 240.0.0.3 5000 typ host";
+        assert_eq!(by_way_of(given, Ipv4Addr::new(240, 0, 0, 3)), expected);
     }
 
     #[test]

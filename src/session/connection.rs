@@ -20,6 +20,7 @@ use super::{
     mux::{IceCredentials, Mux},
     narrow::narrow,
     negotiate::{CodecPreferences, NegotiationError},
+    reach::Reach,
     red::{RedCounts, RedSink},
     remote_candidates::RemoteCandidates,
     restart::IceAgent,
@@ -48,6 +49,8 @@ pub struct SessionConfig {
     pub connect_timeout: Duration,
     /// The most that the peer shall send as video, in bit/s; 0 for no limit.
     pub max_bitrate: u32,
+    /// Other ways for peers to reach us than these addresses.
+    pub reach: Option<Arc<Reach>>,
 }
 
 /// Why there is no session.
@@ -56,6 +59,9 @@ pub enum SessionError {
     /// The offer's fault.
     #[error(transparent)]
     Negotiation(#[from] NegotiationError),
+    /// Ours: there is no way by which the peer could reach us now.
+    #[error("no peer can reach this machine now: {0}")]
+    Unreachable(String),
     /// The stack's: what it said of the offer, or of itself.
     #[error("{0}")]
     Stack(String),
@@ -159,7 +165,16 @@ impl Session {
         let agreed = exchange(offer, receives.then_some(&config.codecs), to_send, data.are_wanted())?;
         let Exchange { incoming: tracks, outgoing, sections, data: peer_data } = agreed;
         let mut remote_candidates = RemoteCandidates::new(peer_is_local);
-        let offer = &narrow(&remote_candidates.keep_admitted(offer), &sections)?;
+        let offer = narrow(&remote_candidates.keep_admitted(offer), &sections)?;
+        let reach = config.reach.as_deref();
+        let offer = &match reach {
+            Some(reach) => {
+                reach.gathered().await;
+                reach.obstacle().map_or(Ok(()), |why| Err(SessionError::Unreachable(why)))?;
+                reach.lead(&offer, false)
+            }
+            None => offer,
+        };
         let sender = sends.filter(|_| !outgoing.is_empty()).map(|sends| Sender::new(sends, &outgoing));
         let red = Arc::<RedCounts>::default();
         let sink: Arc<dyn PacketSink> = Arc::new(RedSink::new(make_sink(&tracks), &tracks, red.clone()));
@@ -202,7 +217,7 @@ impl Session {
         }
         let Announced { sdp, candidates } = announce(config, &routes, &sdp, peer_is_local);
         let sdp = transport_everywhere(&bandwidth::limit(&sdp, config.max_bitrate));
-        let ice = IceAgent::new(offer, remote_candidates, routes, candidates);
+        let ice = IceAgent::new(offer, remote_candidates, routes, candidates, config.reach.clone());
         let outlet = sender.map(Sender::into_outlet);
         let ice = IceSide::Answered(ice);
         let parts = Parts {

@@ -29,7 +29,7 @@ pub fn offer(sdp: &str) {
     let sdp = &one_transport(sdp).unwrap_or_else(|_| sdp.to_owned());
     let kept = RemoteCandidates::new(false).keep_admitted(sdp);
     assert!(kept.len() <= sdp.len(), "something was added");
-    let _ = candidates::rewrite(sdp, &[[192, 0, 2, 1].into()], 5000);
+    let _ = candidates::rewrite(sdp, &candidates::lines(&[[192, 0, 2, 1].into()], 5000));
     if let Some(credentials) = IceCredentials::of_description(sdp) {
         let _ = ice::restarted(sdp, credentials.ufrag(), credentials.password(), &[]);
     }

@@ -32,6 +32,7 @@ mod negotiate;
 mod offered;
 mod offerer;
 mod promise;
+mod reach;
 mod reception;
 mod record;
 mod red;
@@ -64,9 +65,13 @@ pub use {
     exchange::{Outgoing, OutgoingFormat, only_receives, takes, wanted_kinds},
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
-    mux::{Mux, MuxError, MuxStats, PortRangeError, PortsInUse, UdpPorts},
+    mux::{
+        Mux, MuxError, MuxStats, PortRangeError, PortsInUse, StunServer, TcpPortError, TurnServer, TurnTransport,
+        UdpPorts,
+    },
     negotiate::{CodecPreferences, NegotiationError, negotiate, negotiate_with_data},
     offerer::Offering,
+    reach::{Reach, ReachConfig, ReachError},
     sender::Sends,
     stats::{LayerStats, SessionStats, TrackStats},
     track::Track,

@@ -57,6 +57,10 @@ impl Offering {
     pub async fn with(config: &SessionConfig, server_is_local: bool, terms: Terms) -> Result<Self, SessionError> {
         let Terms { sends, data } = terms;
         let codecs = &config.codecs;
+        if let Some(reach) = &config.reach {
+            reach.gathered().await;
+            reach.obstacle().map_or(Ok(()), |why| Err(SessionError::Unreachable(why)))?;
+        }
         let receives = sends.as_ref().is_none_or(|sends| sends.receives);
         let receives = receives && !(codecs.video.is_empty() && codecs.audio.is_empty());
         let sends = sends.map(Promise::new).transpose()?;
@@ -152,10 +156,14 @@ impl Offering {
             server_is_local: self.server_is_local,
             ipv6: self.config.mux.is_dual_stack(),
             port: self.config.mux.port(),
+            reach: self.config.reach.clone(),
         };
         let ice = CallerIce::new(&self.sdp, &answer, remote, self.routes.clone(), announcer)
             .ok_or_else(|| SessionError::Stack("the offer has no ICE credentials".into()))?;
-        let description = RTCSessionDescription::answer(answer.clone())?;
+        let description = RTCSessionDescription::answer(match &self.config.reach {
+            Some(reach) => reach.lead(&answer, true),
+            None => answer.clone(),
+        })?;
 
         // The kinds are known, and that is all that the session itself looks at.
         let tracks = choice.first_formats();

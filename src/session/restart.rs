@@ -1,11 +1,14 @@
 //! Tells the stack what the peer's ICE has become: candidates are added, a restart is the old offer with new credentials.
 
+use std::sync::Arc;
+
 use webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit, RTCSessionDescription};
 
 use super::{
     IceChange, IceError, LocalIce, RemoteIce,
     ice::{Generations, Kind, restarted},
     mux::{IceCredentials, MuxHandle},
+    reach::Reach,
     remote_candidates::RemoteCandidates,
 };
 
@@ -16,12 +19,20 @@ pub(super) struct IceAgent {
     remote: RemoteCandidates,
     routes: MuxHandle,
     local_candidates: Vec<String>,
+    reach: Option<Arc<Reach>>,
 }
 
 impl IceAgent {
     /// For a connection that answered this offer, with these candidates.
-    pub(super) fn new(offer: &str, remote: RemoteCandidates, routes: MuxHandle, local_candidates: Vec<String>) -> Self {
-        Self { offer: offer.to_owned(), generations: Generations::of_offer(offer), remote, routes, local_candidates }
+    pub(super) fn new(
+        offer: &str,
+        remote: RemoteCandidates,
+        routes: MuxHandle,
+        local_candidates: Vec<String>,
+        reach: Option<Arc<Reach>>,
+    ) -> Self {
+        let generations = Generations::of_offer(offer);
+        Self { offer: offer.to_owned(), generations, remote, routes, local_candidates, reach }
     }
 
     /// The peer has not been heard for 30 s: only a restart leads back.
@@ -39,7 +50,7 @@ impl IceAgent {
         check(&told)?;
         match kind {
             Kind::Trickle => {
-                for candidate in admitted(&mut self.remote, &told) {
+                for candidate in ways(self.reach.as_deref(), admitted(&mut self.remote, &told), false) {
                     let candidate = RTCIceCandidateInit { candidate, ..RTCIceCandidateInit::default() };
                     if let Err(error) = connection.add_ice_candidate(candidate).await {
                         tracing::debug!(%error, "a trickled candidate was not taken");
@@ -49,7 +60,8 @@ impl IceAgent {
             }
             Kind::Restart { ufrag, password } => {
                 let mut remote = self.remote.restarted();
-                let offer = restarted(&self.offer, &ufrag, &password, &admitted(&mut remote, &told));
+                let candidates = ways(self.reach.as_deref(), admitted(&mut remote, &told), false);
+                let offer = restarted(&self.offer, &ufrag, &password, &candidates);
                 let answer = renegotiate(connection, offer).await.map_err(|e| IceError::Refused(e.to_string()))?;
                 let local = IceCredentials::of_description(&answer)
                     .ok_or_else(|| IceError::Refused("the new answer has no credentials".into()))?;
@@ -90,6 +102,13 @@ pub(super) fn admitted(remote: &mut RemoteCandidates, told: &RemoteIce) -> Vec<S
         .filter(|line| line.strip_prefix("candidate:").is_some_and(|candidate| remote.admits(candidate)))
         .map(str::to_owned)
         .collect()
+}
+
+/// The same by each way that they are checked by.
+pub(super) fn ways(reach: Option<&Reach>, admitted: Vec<String>, calls: bool) -> Vec<String> {
+    let Some(reach) = reach else { return admitted };
+    let ways = |line: &String| reach.ways(line.strip_prefix("candidate:").unwrap_or_default(), calls);
+    admitted.iter().flat_map(ways).map(|candidate| format!("candidate:{candidate}")).collect()
 }
 
 /// Text that is no candidate at all is an error: foundation, component, transport, priority, address, port, "typ" and type

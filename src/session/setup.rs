@@ -20,6 +20,7 @@ use super::{
     connection::{SessionConfig, SessionError},
     data::{self, Channels},
     mux::{IceCredentials, MuxHandle},
+    reach,
 };
 
 /// Gathering is a placeholder on loopback for each family; longer than this means that the machine has no loopback.
@@ -60,8 +61,8 @@ pub(super) fn announce(config: &SessionConfig, routes: &MuxHandle, sdp: &str, pe
         routes.add_credentials(credentials);
     }
     let addresses = candidates::announced(&config.public_addresses, peer_is_local, config.mux.is_dual_stack());
-    let port = config.mux.port();
-    Announced { sdp: candidates::rewrite(sdp, &addresses, port), candidates: candidates::lines(&addresses, port) }
+    let candidates = reach::lines(config.reach.as_deref(), &addresses, config.mux.port());
+    Announced { sdp: candidates::rewrite(sdp, &candidates), candidates }
 }
 
 /// Takes an offer and makes the answer, with its placeholder candidates.

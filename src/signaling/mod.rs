@@ -20,6 +20,7 @@ mod body;
 pub mod client;
 mod connection;
 mod cors;
+mod forwarded;
 mod fragment;
 #[doc(hidden)]
 #[cfg(any(test, fuzzing))]
@@ -56,6 +57,7 @@ pub use answerer::{
     abbreviate,
 };
 pub use auth::{Access, Authorizer, Role};
+pub use forwarded::{BadNetwork, TrustedProxies};
 pub use fragment::{FragmentError, IceCandidate, IceCredentials, IceFragment};
 pub use ice_server::{IceServer, IceServerError};
 pub use monitor::{

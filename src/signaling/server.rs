@@ -23,6 +23,7 @@ use tracing::{debug, error};
 use super::{
     api,
     connection::{Listener, Peer},
+    forwarded,
     limits::Limits,
     metrics::requests::{self, Requests},
     opening::Http1Only,
@@ -127,6 +128,7 @@ fn router(table: Arc<Table>) -> Router {
         .route("/api/v1/signaling.schema.json", get(socket::serve_schema))
         .fallback(whip::serve)
         .layer(middleware::from_fn_with_state(table.clone(), origin::guard))
+        .layer(middleware::from_fn_with_state(table.clone(), forwarded::resolve))
         .layer(middleware::from_fn(requests::count))
         .layer(Extension(Arc::new(Requests::default())))
         .layer(Extension(Arc::new(Limits::default())))

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use super::{
     answerer::OfferAnswerer,
     auth::{Access, Gate, Role, counters::AuthCounters},
+    forwarded::TrustedProxies,
     ice_server::IceServer,
     monitor::{Monitor, Reports},
     origin::AllowedOrigins,
@@ -52,6 +53,7 @@ pub(crate) struct Site {
     /// What the gate has done.
     pub(crate) auth: Arc<AuthCounters>,
     pub(crate) allowed_origins: AllowedOrigins,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) reports: Reports,
     /// `/ws`
     pub(crate) sockets: Sockets,
@@ -83,6 +85,7 @@ impl Site {
         } = config;
         let auth = Arc::<AuthCounters>::default();
         let allowed_origins = access.allowed_origins.clone();
+        let trusted_proxies = access.trusted_proxies.clone();
         let gate = access.gate(registry.clone(), auth.clone())?;
         let links: Vec<_> = ice_servers.iter().filter_map(IceServer::link).collect();
         let whip = Endpoint::new(EndpointParts {
@@ -116,7 +119,8 @@ impl Site {
             ice_servers,
         };
         let sockets = Sockets::new(runtime, sockets);
-        Ok(Self { registry, page, gate, auth, allowed_origins, reports: Reports::new(monitor), sockets, whip, whep })
+        let reports = Reports::new(monitor);
+        Ok(Self { registry, page, gate, auth, allowed_origins, trusted_proxies, reports, sockets, whip, whep })
     }
 
     /// A channel of its own for an offer that names none.

@@ -22,6 +22,13 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+impl TlsFiles {
+    /// Whether a server could use them; what is wrong, and with which file.
+    pub fn check(&self) -> Result<(), String> {
+        load(self).map(drop).map_err(|BadFile { path, what }| format!("{}: {what}", path.display()))
+    }
+}
+
 /// A file that cannot be used.
 #[derive(Debug)]
 pub(crate) struct BadFile {

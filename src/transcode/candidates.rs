@@ -53,7 +53,7 @@ impl Candidates {
     /// For the `encoder` property.
     pub(super) fn of(choice: &str, codec: Codec) -> Result<Self, ChainError> {
         let (allowed, reserve) = match choice {
-            "auto" => (hardware(codec).into_iter().chain(software(codec)).collect(), Vec::new()),
+            "auto" => (all(codec), Vec::new()),
             "hardware" => (hardware(codec), software(codec)),
             "software" => (software(codec), Vec::new()),
             name => {
@@ -121,6 +121,11 @@ impl Candidates {
 /// Whether there is any encoder for a codec that `choice` allows. Whether it works is another question.
 pub(super) fn any(choice: &str, codec: Codec) -> bool {
     Candidates::of(choice, codec).is_ok_and(|candidates| candidates.allowed > 0)
+}
+
+/// All that could be chosen, best first.
+pub(super) fn all(codec: Codec) -> Vec<Candidate> {
+    hardware(codec).into_iter().chain(software(codec)).collect()
 }
 
 /// Ranks do not tell which hardware encoder is better, nor does every one have a rank.

@@ -30,6 +30,7 @@ mod memory;
 mod proof;
 mod slot;
 mod still;
+mod survey;
 mod unit;
 mod video;
 mod watch;
@@ -39,6 +40,7 @@ pub use chain::{Chain, Route, Settings};
 pub use conversation::{Conversation, can_encode};
 pub use factory::{ChainError, make};
 pub use still::{Picture, Shape, Still, StillError};
+pub use survey::{Surveyed, survey};
 
 static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
     gst::DebugCategory::new("rtmpbridge-transcode", gst::DebugColorFlags::empty(), Some("Encoders and decoders"))

@@ -12,7 +12,9 @@ use once_cell::sync::Lazy;
 
 use super::{settings::Settings, stats};
 use crate::{
-    bridge::{Application, Description, Observer, Server, SessionBuilder, SessionChange, properties},
+    bridge::{
+        Application, Description, IceTransportPolicy, Observer, Server, SessionBuilder, SessionChange, properties,
+    },
     channel::ChannelId,
     runtime,
     signaling::{SessionId, abbreviate, client::HttpUrl},
@@ -56,20 +58,25 @@ pub struct WebrtcBridgeBin {
         blurb = "Is asked by POST who may do what; shown without its query")]
     #[property(name = "allowed-origins", get, set, type = gst::Array, member = allowed_origins, nick = "Allowed origins",
         blurb = "Origins of pages that may use the server, beside its own")]
+    #[property(name = "trusted-proxies", get, set, type = gst::Array, member = trusted_proxies, nick = "Trusted proxies",
+        blurb = "Addresses and networks of proxies in front, whose X-Forwarded-For, -Host and -Prefix or Forwarded are believed")]
     #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate, nick = "TLS certificate",
         blurb = "PEM file with the certificate chain, for HTTPS; cert.pem and key.pem of the working directory when unset")]
     #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key, nick = "TLS key",
         blurb = "PEM file with the private key")]
     #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
-        blurb = "STUN server that peers are told of: stun://host:port")]
+        blurb = "STUN server that peers are told of, and that is asked where this machine is seen: stun://host:port")]
     #[property(name = "turn-servers", get = Self::shown_turn_servers, set, type = gst::Array, member = turn_servers, nick = "TURN servers",
-        blurb = "TURN servers that peers are told of: turn(s)://user:password@host:port?transport=udp; shown redacted")]
+        blurb = "TURN servers that peers are told of, and that media is relayed through where nothing else works: turn(s)://user:password@host:port?transport=udp; shown redacted")]
     #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, maximum = 65535, nick = "UDP port",
         blurb = "UDP port for the media of all sessions; 0 picks a free one")]
     #[property(name = "ice-udp-port-range", get, set, type = Option<String>, member = ice_udp_port_range, nick = "UDP port range",
         blurb = "from-to: takes the first free port of these; who sets the same range shares it")]
     #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses, nick = "Public addresses",
         blurb = "IP addresses to announce in place of this machine's")]
+    #[property(name = "ice-tcp", get, set, type = bool, member = ice_tcp, nick = "ICE over TCP",
+        blurb = "Peers may connect by TCP as well, to the port that has the number of the UDP port")]
+    #[property(name = "ice-transport-policy", get, set, type = IceTransportPolicy, member = ice_transport_policy, builder(IceTransportPolicy::All).nick("ICE transport policy").blurb("Which ways media may take"))]
     #[property(name = "video-codecs", get, set, type = gst::Array, member = video_codecs, nick = "Video codecs",
         blurb = "Video codecs in order of preference")]
     #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, nick = "Audio codecs",
@@ -367,5 +374,13 @@ impl Observer for Bus {
             .field("reason", reason.as_str())
             .build();
         let _ = element.post_message(gst::message::Element::builder(structure).src(&element).build());
+    }
+
+    fn problem(&self, why: &str) {
+        let (element, why) = (self.0.clone(), why.to_owned());
+        if let Some(element) = element.upgrade() {
+            // Whoever reads the bus may take his time.
+            element.call_async(move |element| gst::element_warning!(element, gst::ResourceError::OpenRead, ("{why}")));
+        }
     }
 }

@@ -3,10 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
-    bridge::{Description, Observer, ServerConfig, SessionBuilder, properties},
+    bridge::{Description, IceTransportPolicy, Observer, ServerConfig, SessionBuilder, properties, reach},
     channel::ChannelLimits,
     session::CodecPreferences,
-    signaling::{Access, AllowedOrigins, Audience, Authorizer, TlsFiles, client::HttpUrl},
+    signaling::{Access, AllowedOrigins, Audience, Authorizer, TlsFiles, TrustedProxies, client::HttpUrl},
 };
 
 /// The properties as they are set.
@@ -26,6 +26,7 @@ pub(super) struct Settings {
     pub(super) jwks_uri: Option<String>,
     pub(super) auth_url: Option<String>,
     pub(super) allowed_origins: gst::Array,
+    pub(super) trusted_proxies: gst::Array,
     pub(super) tls_certificate: Option<String>,
     pub(super) tls_key: Option<String>,
     pub(super) stun_server: Option<String>,
@@ -33,6 +34,8 @@ pub(super) struct Settings {
     pub(super) ice_udp_port: u32,
     pub(super) ice_udp_port_range: Option<String>,
     pub(super) public_addresses: gst::Array,
+    pub(super) ice_tcp: bool,
+    pub(super) ice_transport_policy: IceTransportPolicy,
     pub(super) video_codecs: gst::Array,
     pub(super) audio_codecs: gst::Array,
     pub(super) max_bitrate: u32,
@@ -58,6 +61,7 @@ impl Default for Settings {
             jwks_uri: None,
             auth_url: None,
             allowed_origins: gst::Array::default(),
+            trusted_proxies: gst::Array::default(),
             tls_certificate: None,
             tls_key: None,
             stun_server: None,
@@ -65,6 +69,8 @@ impl Default for Settings {
             ice_udp_port: 0,
             ice_udp_port_range: None,
             public_addresses: gst::Array::default(),
+            ice_tcp: false,
+            ice_transport_policy: IceTransportPolicy::All,
             video_codecs: properties::codec_names(video),
             audio_codecs: properties::codec_names(audio),
             max_bitrate: 0,
@@ -90,6 +96,7 @@ impl Settings {
         observer: Arc<dyn Observer>,
         authorizer: Option<Arc<dyn Authorizer>>,
     ) -> Result<ServerConfig, String> {
+        let ice_servers = properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?;
         Ok(ServerConfig {
             listen: self.listen.parse().map_err(|error| format!("listen: {error}"))?,
             tls: self.tls(Path::new("."))?,
@@ -102,8 +109,10 @@ impl Settings {
                 auth_url: url("auth-url", &self.auth_url)?,
                 authorizer,
                 allowed_origins: self.origins()?,
+                trusted_proxies: self.proxies()?,
             },
-            ice_servers: properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?,
+            reach: reach::config(&ice_servers, self.ice_tcp, self.ice_transport_policy)?,
+            ice_servers,
             udp_ports: properties::udp_ports(self.ice_udp_port, self.ice_udp_port_range.as_deref())?,
             public_addresses: properties::addresses(&self.public_addresses)?,
             codecs: properties::codecs(&self.video_codecs, &self.audio_codecs)?,
@@ -119,6 +128,13 @@ impl Settings {
             session,
             observer,
         })
+    }
+
+    fn proxies(&self) -> Result<TrustedProxies, String> {
+        let proxies: Vec<String> =
+            properties::strings("trusted-proxies", &self.trusted_proxies).collect::<Result<_, _>>()?;
+        let proxies = proxies.iter().map(String::as_str).filter(|proxy| !proxy.is_empty());
+        TrustedProxies::parse(proxies).map_err(|error| format!("trusted-proxies: {error}"))
     }
 
     fn origins(&self) -> Result<AllowedOrigins, String> {
@@ -183,6 +199,7 @@ mod tests {
         assert!(error(|s| s.ice_udp_port_range = Some("2-1".into())).contains("ice-udp-port-range"));
         assert!(error(|s| s.auth_url = Some("ftp://h?s3cret".into())).starts_with("auth-url: it must begin with http"));
         assert!(error(|s| s.allowed_origins = gst::Array::new(["nonsense"])).starts_with("allowed-origins: "));
+        assert!(error(|s| s.trusted_proxies = gst::Array::new(["nginx"])).starts_with("trusted-proxies: \"nginx\""));
         assert!(error(|s| s.turn_servers = gst::Array::new(["stun://h"])).contains("turn-servers"));
     }
 

@@ -21,7 +21,7 @@ use super::{
     stats, templates,
 };
 use crate::{
-    bridge::{ConnectionState, Peer, properties},
+    bridge::{ConnectionState, IceTransportPolicy, Peer, properties, reach},
     codec::{Codec, MediaKind},
     rtp::{self, data::DataPads},
     runtime,
@@ -42,10 +42,10 @@ pub struct WebrtcEgress {
     #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
         nick = "Bearer token", blurb = "Bearer token that viewers must have, or that is sent to the server; shown redacted")]
     #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
-        blurb = "STUN server that viewers are told of: stun://host:port")]
+        blurb = "STUN server that viewers are told of, and that is asked where this machine is seen: stun://host:port")]
     #[property(name = "turn-servers", get = Self::redacted_turn_servers, set, type = gst::Array, member = turn_servers,
         nick = "TURN servers",
-        blurb = "TURN servers that viewers are told of: turn(s)://user:password@host:port?transport=udp; shown redacted")]
+        blurb = "TURN servers that viewers are told of, and that media is relayed through where nothing else works: turn(s)://user:password@host:port?transport=udp; shown redacted")]
     #[property(name = "video-codecs", get, set, type = gst::Array, member = video_codecs, nick = "Video codecs",
         blurb = "Video codecs in order of preference; the first peer's choice of them holds for all")]
     #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, nick = "Audio codecs",
@@ -56,6 +56,9 @@ pub struct WebrtcEgress {
         nick = "UDP port range", blurb = "from-to: takes the first free port of these; who sets the same range shares it")]
     #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses,
         nick = "Public addresses", blurb = "IP addresses to announce in place of this machine's")]
+    #[property(name = "ice-tcp", get, set, type = bool, member = ice_tcp, nick = "ICE over TCP",
+        blurb = "Peers may connect by TCP as well, to the port that has the number of the UDP port")]
+    #[property(name = "ice-transport-policy", get, set, type = IceTransportPolicy, member = ice_transport_policy, builder(IceTransportPolicy::All).nick("ICE transport policy").blurb("Which ways media may take"))]
     #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate,
         nick = "TLS certificate", blurb = "PEM file with the certificate chain, for wheps://; or with certificates to trust beside the system's, for whips://")]
     #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
@@ -343,12 +346,19 @@ impl WebrtcEgress {
                 Ok(Started { role: Role::in_session(peer, half)?, mux, fanout, messages })
             }
             Sink::Own(connection) => {
-                let ResolvedConnection { role, udp_ports, public_addresses, connect_timeout } = *connection;
+                let ResolvedConnection { role, udp_ports, public_addresses, reach, connect_timeout } = *connection;
                 let mux = Mux::shared(media, udp_ports).map_err(|error| {
                     format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out")
                 })?;
-                let config =
-                    SessionConfig { mux: mux.clone(), codecs, public_addresses, connect_timeout, max_bitrate: 0 };
+                let reach = reach::open(&mux, reach, &*self.obj())?;
+                let config = SessionConfig {
+                    mux: mux.clone(),
+                    codecs,
+                    public_addresses,
+                    connect_timeout,
+                    max_bitrate: 0,
+                    reach,
+                };
                 let (fanout, element) = (new(None), self.obj().downgrade());
                 let (media, watch) = (media.clone(), self.watch());
                 let messages = messages.clone();

@@ -17,7 +17,7 @@ use super::{
     stats,
 };
 use crate::{
-    bridge::{Application, Peer, properties},
+    bridge::{Application, IceTransportPolicy, Peer, properties, reach},
     codec::{Codec, MediaKind},
     rtp::{
         Crossing, announced_caps,
@@ -40,10 +40,10 @@ pub struct WebrtcIngest {
     #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
         nick = "Bearer token", blurb = "Bearer token that publishers must have, or that is sent to the server; shown redacted")]
     #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
-        blurb = "STUN server that publishers are told of: stun://host:port")]
+        blurb = "STUN server that publishers are told of, and that is asked where this machine is seen: stun://host:port")]
     #[property(name = "turn-servers", get = Self::redacted_turn_servers, set, type = gst::Array, member = turn_servers,
         nick = "TURN servers",
-        blurb = "TURN servers that publishers are told of: turn(s)://user:password@host:port?transport=udp; shown redacted")]
+        blurb = "TURN servers that publishers are told of, and that media is relayed through where nothing else works: turn(s)://user:password@host:port?transport=udp; shown redacted")]
     #[property(name = "video-codecs", get, set, type = gst::Array, member = video_codecs, nick = "Video codecs",
         blurb = "Video codecs in order of preference")]
     #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, nick = "Audio codecs",
@@ -57,6 +57,9 @@ pub struct WebrtcIngest {
         nick = "UDP port range", blurb = "from-to: takes the first free port of these; who sets the same range shares it")]
     #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses,
         nick = "Public addresses", blurb = "IP addresses to announce in place of this machine's")]
+    #[property(name = "ice-tcp", get, set, type = bool, member = ice_tcp, nick = "ICE over TCP",
+        blurb = "Peers may connect by TCP as well, to the port that has the number of the UDP port")]
+    #[property(name = "ice-transport-policy", get, set, type = IceTransportPolicy, member = ice_transport_policy, builder(IceTransportPolicy::All).nick("ICE transport policy").blurb("Which ways media may take"))]
     #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate,
         nick = "TLS certificate", blurb = "PEM file with the certificate chain, for whips://; or with certificates to trust beside the system's, for wheps://")]
     #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
@@ -309,19 +312,34 @@ impl WebrtcIngest {
                 (crossing, mux, role)
             }
             Source::Own(connection) => {
-                let ResolvedConnection { role, codecs, udp_ports, public_addresses, max_bitrate, connect_timeout } =
-                    *connection;
+                let ResolvedConnection {
+                    role,
+                    codecs,
+                    udp_ports,
+                    public_addresses,
+                    reach,
+                    max_bitrate,
+                    connect_timeout,
+                } = *connection;
                 let codecs = codecs::receivable(codecs)?;
                 let media = runtime::media().map_err(thread)?;
                 let mux = Mux::shared(media, udp_ports).map_err(|error| {
                     format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out")
                 })?;
+                let reach = reach::open(&mux, reach, &*self.obj())?;
                 let http = runtime::signaling().map_err(thread)?.clone();
                 let crossing = start_crossing()?;
                 let parts = Parts {
                     media: media.clone(),
                     http,
-                    config: SessionConfig { mux: mux.clone(), codecs, public_addresses, connect_timeout, max_bitrate },
+                    config: SessionConfig {
+                        mux: mux.clone(),
+                        codecs,
+                        public_addresses,
+                        connect_timeout,
+                        max_bitrate,
+                        reach,
+                    },
                     crossing: crossing.clone(),
                     eos,
                     element: self.obj().downgrade(),

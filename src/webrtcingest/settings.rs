@@ -6,8 +6,8 @@ use gst::glib;
 
 pub(super) use crate::bridge::ConnectionState;
 use crate::{
-    bridge::{Peer, properties},
-    session::{CodecPreferences, UdpPorts},
+    bridge::{IceTransportPolicy, Peer, properties, reach},
+    session::{CodecPreferences, ReachConfig, UdpPorts},
     signaling::{
         EndpointConfig, EndpointUri, Scheme, TlsFiles, UriError,
         client::{
@@ -47,6 +47,8 @@ pub(super) struct Settings {
     pub(super) ice_udp_port: u32,
     pub(super) ice_udp_port_range: Option<String>,
     pub(super) public_addresses: gst::Array,
+    pub(super) ice_tcp: bool,
+    pub(super) ice_transport_policy: IceTransportPolicy,
     pub(super) tls_certificate: Option<String>,
     pub(super) tls_key: Option<String>,
     pub(super) max_bitrate: u32,
@@ -68,6 +70,8 @@ impl Default for Settings {
             ice_udp_port: 0,
             ice_udp_port_range: None,
             public_addresses: gst::Array::default(),
+            ice_tcp: false,
+            ice_transport_policy: IceTransportPolicy::All,
             tls_certificate: None,
             tls_key: None,
             max_bitrate: 0,
@@ -97,6 +101,7 @@ pub(super) struct ResolvedConnection {
     pub(super) codecs: CodecPreferences,
     pub(super) udp_ports: UdpPorts,
     pub(super) public_addresses: Vec<IpAddr>,
+    pub(super) reach: ReachConfig,
     pub(super) max_bitrate: u32,
     pub(super) connect_timeout: Duration,
 }
@@ -139,13 +144,14 @@ impl Settings {
     fn connection(&self, uri: IngestUri) -> Result<ResolvedConnection, String> {
         // A launch line's empty default means none, where there is nothing that it would open.
         let auth_token = self.auth_token.clone().filter(|token| !token.is_empty());
+        let ice_servers = properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?;
+        let reach = reach::config(&ice_servers, self.ice_tcp, self.ice_transport_policy)?;
         let role = match uri {
             IngestUri::Serve(uri) => {
                 if self.auth_token.is_some() && auth_token.is_none() {
                     return Err("auth-token is empty: set it to what publishers shall show, or leave it out".into());
                 }
                 let tls = self.server_tls(uri.scheme)?;
-                let ice_servers = properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?;
                 let endpoint = EndpointConfig {
                     listen: uri.listen,
                     path: uri.path,
@@ -170,6 +176,7 @@ impl Settings {
             codecs: properties::codecs(&self.video_codecs, &self.audio_codecs)?,
             udp_ports: properties::udp_ports(self.ice_udp_port, self.ice_udp_port_range.as_deref())?,
             public_addresses: properties::addresses(&self.public_addresses)?,
+            reach,
             max_bitrate: self.max_bitrate,
             connect_timeout: Duration::from_millis(self.connect_timeout.into()),
         })

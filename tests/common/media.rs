@@ -45,6 +45,7 @@ impl Media {
             public_addresses: Vec::new(),
             connect_timeout: SOON,
             max_bitrate: 0,
+            reach: None,
         };
         Self { runtime: handle, config, _stop: stop }
     }

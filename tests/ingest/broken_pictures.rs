@@ -132,12 +132,12 @@ impl Sent {
         });
         receiver.set_state(gst::State::Playing).unwrap();
         let keyframes: Arc<dyn KeyframeControl> = Arc::new(NoKeyframes);
-        let mut chain = Chain::start(&bin, &ghost, &self.track(), &keyframes, &Arc::default(), LATENCY).unwrap();
+        let chain = Chain::start(&bin, &ghost, &self.track(), &keyframes, &Arc::default(), LATENCY).unwrap();
         let begun = Instant::now();
         for (due, packets) in (0..).map(|index| PERIOD * index).zip(&pictures) {
             thread::sleep(due.saturating_sub(begun.elapsed()));
             for packet in packets {
-                chain.push(packet, receiver.current_running_time().unwrap()).unwrap();
+                chain.push(packet.clone());
             }
         }
         let mut arrived = Vec::new();

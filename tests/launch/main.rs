@@ -4,8 +4,10 @@
 mod common;
 
 mod bad_settings_are_named;
+mod doctor;
 mod harness;
 mod interrupt_ends_cleanly;
 mod launch_lines;
 mod pipelines_run;
 mod stream_keys_stay_secret;
+mod troubleshooting_is_true;

@@ -94,6 +94,7 @@ fn through_the_outlet() {
         public_addresses: Vec::new(),
         connect_timeout: SOON,
         max_bitrate: 0,
+        reach: None,
     };
     let history = Arc::<History>::default();
     let mut kept = Vec::new();

@@ -12,6 +12,7 @@ mod whip_support;
 
 mod api;
 mod asking_others;
+mod behind_a_proxy;
 mod jwt;
 mod metrics;
 mod origins;

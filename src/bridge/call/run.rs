@@ -79,6 +79,7 @@ async fn on_runtime(url: &str, description: &str) -> Result<(), RunError> {
         public_addresses: Vec::new(),
         connect_timeout: Duration::from_secs(10),
         max_bitrate: 0,
+        reach: None,
     };
     let config = CallConfig {
         socket,

@@ -4,15 +4,17 @@
 //! MESSAGE-INTEGRITY holds; from then on everything from that address is the session's. The peer connection itself sees a
 //! [`socket::VirtualSocket`], given to it by [`runtime::MuxRuntime`] in place of a real one.
 //!
-//! Lock order: `routes`, a session's `peer`, `checks`; a session's queues and its `ssrcs` alone. None is held while the other side's code
+//! Lock order: `routes`, a session's `peer`, `checks`; a relay's `peers`, `detours`; `reflexive`, a session's queues and its `ssrcs` alone. None is held while the other side's code
 //! runs.
 
 mod bucket;
 mod checks;
 mod counters;
 mod credentials;
+mod detour;
 mod flight;
 mod fragments;
+mod framing;
 #[cfg(any(test, fuzzing))]
 pub(in crate::session) mod fuzzing;
 mod path;
@@ -20,10 +22,13 @@ mod peer;
 mod ports;
 mod reader;
 mod records;
+mod reflexive;
+mod relay;
 mod revoked;
 mod routes;
 mod runtime;
 mod socket;
+mod streams;
 mod stun;
 
 use std::{
@@ -37,12 +42,24 @@ use std::{
 use tokio::{net::UdpSocket, runtime::Handle, task::AbortHandle};
 use webrtc::runtime::{Transmit, UdpSockRef, UdpSocketState};
 
-use {checks::PortChecks, counters::Counters, ports::Bound, routes::Routes, socket::Channel};
+use {
+    checks::PortChecks, counters::Counters, detour::Detours, ports::Bound, reflexive::Questions, routes::Routes,
+    socket::Channel,
+};
 pub use {
     counters::MuxStats,
     ports::{PortRangeError, PortsInUse, UdpPorts},
+    reflexive::StunServer,
+    relay::{TurnServer, TurnTransport},
+    streams::TcpPortError,
 };
-pub(super) use {credentials::IceCredentials, runtime::MuxRuntime};
+pub(super) use {
+    credentials::IceCredentials,
+    reflexive::{Mapping, Reflexive},
+    relay::{Relay, RelayState},
+    runtime::MuxRuntime,
+    streams::TcpPort,
+};
 
 /// Why a shared port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +140,8 @@ impl MuxHandle {
 pub struct Mux {
     shared: Arc<Shared>,
     reader: AbortHandle,
+    /// Open while one of the elements on this port wants it.
+    tcp: Mutex<Weak<TcpPort>>,
     /// Disconnected when the reader is gone.
     reader_gone: Mutex<mpsc::Receiver<()>>,
 }
@@ -138,14 +157,16 @@ impl Mux {
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
         let port = io.local_addr()?.port();
         let (routes, checks, counters) = (Mutex::default(), Mutex::default(), Counters::default());
-        let shared = Arc::new(Shared { io, state, port, dual_stack, routes, checks, counters });
+        let (detours, reflexive) = (Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { io, state, port, dual_stack, routes, checks, counters, detours, reflexive });
         let (alive, reader_gone) = mpsc::channel();
         let reading = shared.clone();
         let reader = tokio::spawn(async move {
             reader::read(&reading).await;
             drop((reading, alive));
         });
-        Ok(Self { shared, reader: reader.abort_handle(), reader_gone: Mutex::new(reader_gone) })
+        let tcp = Mutex::default();
+        Ok(Self { shared, reader: reader.abort_handle(), tcp, reader_gone: Mutex::new(reader_gone) })
     }
 
     /// The process's own: everybody who says the same gets the same port. `runtime` reads it.
@@ -181,6 +202,27 @@ impl Mux {
         self.shared.port
     }
 
+    /// Begins to use a TURN server for this port's sessions. Like the two below within the runtime that reads it.
+    pub(super) fn relay(&self, server: TurnServer) -> Relay {
+        Relay::start(&self.shared, server)
+    }
+
+    /// Begins to ask a STUN server how this port is seen.
+    pub(super) fn reflexive(&self, server: StunServer) -> Reflexive {
+        Reflexive::start(&self.shared, server)
+    }
+
+    /// Lets peers connect by TCP as well, to a port of the same number.
+    pub(super) fn tcp(&self) -> Result<Arc<TcpPort>, TcpPortError> {
+        let mut tcp = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = tcp.upgrade() {
+            return Ok(open);
+        }
+        let open = Arc::new(TcpPort::open(&self.shared)?);
+        *tcp = Arc::downgrade(&open);
+        Ok(open)
+    }
+
     /// A snapshot of the counters.
     pub fn stats(&self) -> MuxStats {
         self.shared.counters.snapshot()
@@ -213,6 +255,8 @@ struct Shared {
     routes: Mutex<Routes>,
     checks: Mutex<PortChecks>,
     counters: Counters,
+    detours: Mutex<Detours>,
+    reflexive: Mutex<Questions>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -230,6 +274,14 @@ impl Shared {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn detours(&self) -> std::sync::MutexGuard<'_, Detours> {
+        self.detours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reflexive(&self) -> std::sync::MutexGuard<'_, Questions> {
+        self.reflexive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends one datagram or drops it; a session never waits for the kernel's buffer.
     fn send(&self, destination: SocketAddr, source: Option<IpAddr>, datagram: &[u8]) {
         self.transmit(destination, source, datagram, None);
@@ -237,6 +289,15 @@ impl Shared {
 
     /// Sends one datagram, or several of this size.
     fn transmit(&self, destination: SocketAddr, source: Option<IpAddr>, contents: &[u8], size: Option<usize>) {
+        if detour::is_detour(destination.ip()) {
+            for datagram in contents.chunks(size.unwrap_or(contents.len()).max(1)) {
+                self.counters.sent.fetch_add(1, Relaxed);
+                if !self.detours().send(destination, datagram) {
+                    self.counters.send_dropped.fetch_add(1, Relaxed);
+                }
+            }
+            return;
+        }
         let destination = match destination.ip() {
             IpAddr::V4(v4) if self.dual_stack => SocketAddr::from((v4.to_ipv6_mapped(), destination.port())),
             _ => destination,

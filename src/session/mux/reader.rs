@@ -12,6 +12,7 @@ use webrtc::runtime::{BATCH_SIZE, RecvMeta, UdpSockRef};
 
 use super::{
     Shared,
+    detour::is_detour,
     routes::{News, Route},
     socket::Channel,
 };
@@ -38,6 +39,10 @@ pub(super) async fn read(shared: &Shared) {
             // A dual-stack socket shows IPv4 as IPv6; all that follows wants it as what it is, without a scope.
             let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
             let to = meta.dst_ip.map(|to| to.to_canonical());
+            if is_detour(from.ip()) {
+                shared.counters.forged.fetch_add(1, Relaxed);
+                continue;
+            }
             for datagram in received.chunks(meta.stride.max(1)) {
                 shared.counters.received.fetch_add(1, Relaxed);
                 if let Some(channel) = dispatch(shared, from, to, datagram, now)
@@ -51,6 +56,16 @@ pub(super) async fn read(shared: &Shared) {
             channel.wake();
         }
     }
+}
+
+/// Hands over one datagram that came by a detour; true if it was a session's.
+pub(super) fn deliver(shared: &Shared, from: SocketAddr, datagram: &[u8], now: Instant) -> bool {
+    shared.counters.received.fetch_add(1, Relaxed);
+    let channel = dispatch(shared, from, None, datagram, now);
+    if let Some(channel) = &channel {
+        channel.wake();
+    }
+    channel.is_some()
 }
 
 /// Hands one datagram to its session; returns the session to be woken.
@@ -81,6 +96,8 @@ fn dispatch(
             shared.send(from, to, &answer);
             return None;
         }
+        // An answer of the STUN server is expected from there and from nowhere else.
+        Route::Unknown if shared.reflexive().answered(from, datagram) => return None,
         Route::Unknown => {
             shared.counters.unknown.fetch_add(1, Relaxed);
             return None;

@@ -20,6 +20,7 @@ use crate::{
     channel::{Credential, KeyFit, Registry},
     signaling::{
         client::{Fetcher, HttpUrl},
+        forwarded::TrustedProxies,
         origin::AllowedOrigins,
         problem::Refusal,
     },
@@ -45,6 +46,8 @@ pub struct Access {
     pub authorizer: Option<Arc<dyn Authorizer>>,
     /// Which pages may use the server beside its own.
     pub allowed_origins: AllowedOrigins,
+    /// Proxies whose word on the address of a client is taken.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl fmt::Debug for Access {
@@ -59,6 +62,7 @@ impl fmt::Debug for Access {
             .field("auth_url", &self.auth_url)
             .field("authorizer", &self.authorizer.as_ref().map(|_| "…"))
             .field("allowed_origins", &self.allowed_origins)
+            .field("trusted_proxies", &self.trusted_proxies)
             .finish()
     }
 }

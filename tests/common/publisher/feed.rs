@@ -32,6 +32,9 @@ impl Prepared {
         gst::init().expect("GStreamer");
         let pipeline = gst::parse::launch(description).expect("pipeline");
         let pipeline = pipeline.downcast::<gst::Pipeline>().expect("pipeline");
+        if let Some(stun) = &options.stun {
+            pipeline.by_name("webrtc").expect("webrtcbin").set_property("stun-server", stun);
+        }
         let started = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared::default());
         let feeds = feeds(&pipeline, options, &started, &shared);

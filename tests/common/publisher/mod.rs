@@ -41,6 +41,8 @@ pub struct Options {
     pub setup: Option<&'static str>,
     /// The network that media goes through, if not loopback itself.
     pub path: Option<LossyPath>,
+    /// `stun://host:port`, which is asked as what the publisher is seen.
+    pub stun: Option<String>,
     /// How much longer audio takes from its capture to being sent.
     pub audio_delay: Duration,
 }
@@ -61,6 +63,7 @@ impl Default for Options {
             token: None,
             setup: None,
             path: None,
+            stun: None,
             audio_delay: Duration::ZERO,
         }
     }

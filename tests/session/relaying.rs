@@ -1,0 +1,139 @@
+//! Peers that reach the bridge through a TURN server, and what a STUN server sees of it. The server is coturn.
+
+use crate::common::{
+    SOON, half_open,
+    ingest::Ingest,
+    nat::{again, role},
+    publisher::{Options, Publisher},
+    turn::{PASSWORD, Turn, USER},
+    wait_until,
+};
+use gst::prelude::*;
+
+/// An ingest with these TURN servers, in the syntax of a launch line.
+fn ingest(turn: &[String], more: &str) -> Ingest {
+    let servers: Vec<String> = turn.iter().map(|url| format!("(string)\\\"{url}\\\"")).collect();
+    Ingest::start(&format!("turn-servers=\"<{}>\" {more}", servers.join(",")))
+}
+
+/// The warning that the pipeline is told first.
+fn warning(ingest: &Ingest) -> String {
+    let bus = ingest.pipeline.bus().expect("a bus");
+    wait_until("a warning", SOON, || match bus.pop_filtered(&[gst::MessageType::Warning])?.view() {
+        gst::MessageView::Warning(warning) => Some(format!("{} {:?}", warning.error(), warning.debug())),
+        _ => None,
+    })
+}
+
+fn candidates(answer: &str) -> Vec<&str> {
+    answer.lines().filter(|line| line.starts_with("a=candidate:")).collect()
+}
+
+/// Media comes although no address but the relay's is known.
+fn publishes_by_relay_alone(transport: &str) {
+    let turn = Turn::start();
+    let ingest = ingest(&[turn.url(transport)], "ice-transport-policy=relay");
+    let url = ingest.url();
+    let answer = half_open::post(&url, &[]);
+    assert!(candidates(&answer).iter().all(|line| line.contains(" typ relay ")), "{answer}");
+    assert_eq!(candidates(&answer).len(), 1, "{answer}");
+    let ingest = self::ingest(&[turn.url(transport)], "ice-transport-policy=relay");
+    let publisher = Publisher::start(&ingest.url());
+    wait_until("frames", SOON, || (ingest.frames() > 90).then_some(()));
+    publisher.assert_unharmed();
+    publisher.delete();
+}
+
+#[test]
+fn media_comes_through_a_relay_that_is_reached_by_udp() {
+    publishes_by_relay_alone("udp");
+}
+
+#[test]
+fn media_comes_through_a_relay_that_is_reached_by_tcp() {
+    publishes_by_relay_alone("tcp");
+}
+
+#[test]
+fn media_comes_through_a_relay_that_is_reached_by_tls() {
+    // Its certificate is trusted as one of the system's, for a process of its own.
+    if let Some(url) = role() {
+        let ingest = ingest(&[url], "ice-transport-policy=relay");
+        let publisher = Publisher::start(&ingest.url());
+        wait_until("frames", SOON, || (ingest.frames() > 90).then_some(()));
+        return publisher.delete();
+    }
+    let turn = Turn::start();
+    let mut again = again("relaying::media_comes_through_a_relay_that_is_reached_by_tls", &turn.url("tls"));
+    let trusting = again.env("SSL_CERT_FILE", turn.certificate()).status().expect("the test once more");
+    assert!(trusting.success());
+    let ingest = ingest(&[turn.url("tls")], "");
+    let warning = warning(&ingest);
+    assert!(warning.contains("its certificate or TLS is not accepted"), "{warning}");
+}
+
+#[test]
+fn a_stun_server_and_a_relay_are_candidates_beside_the_own_addresses() {
+    let turn = Turn::start();
+    let ingest = ingest(
+        &[turn.url("udp")],
+        &format!("stun-server={} public-addresses=\"<(string)203.0.113.7>\"", turn.stun_url()),
+    );
+    let answer = half_open::post(&ingest.url(), &[]);
+    let port = ingest.stats().get::<u32>("udp-port").expect("a port");
+    let of_type = |kind: &str| candidates(&answer).into_iter().filter(|line| line.contains(kind)).count();
+    assert_eq!((of_type(" typ host"), of_type(" typ srflx "), of_type(" typ relay ")), (1, 1, 1), "{answer}");
+    // No NAT is between.
+    assert!(answer.contains(&format!(" {port} typ srflx ")), "{answer}");
+}
+
+#[test]
+fn a_wrong_password_is_a_warning_that_does_not_show_it_and_others_connect_all_the_same() {
+    let turn = Turn::start();
+    let ingest = ingest(&[turn.url_for(USER, "wr0ng-s3cr3t", "udp")], "");
+    let warning = warning(&ingest);
+    assert!(warning.contains("refuses the user name or the password"), "{warning}");
+    assert!(warning.contains(&format!(":{}?transport=udp", turn.port)), "{warning}");
+    assert!(!warning.contains("wr0ng-s3cr3t") && !warning.contains(PASSWORD), "{warning}");
+    let publisher = Publisher::start(&ingest.url());
+    wait_until("frames", SOON, || (ingest.frames() > 30).then_some(()));
+    publisher.delete();
+}
+
+#[test]
+fn without_its_relay_a_session_that_may_use_nothing_else_is_refused_with_the_reason() {
+    let turn = Turn::start();
+    let ingest = ingest(&[turn.url_for(USER, "wr0ng-s3cr3t", "udp")], "ice-transport-policy=relay");
+    warning(&ingest);
+    let refused = Publisher::offer(&ingest.url(), Options::default()).err().expect("a refusal");
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert!(refused.body.contains("refuses the user name or the password"), "{}", refused.body);
+    assert!(!refused.body.contains("wr0ng-s3cr3t"), "{}", refused.body);
+}
+
+#[test]
+fn a_turn_server_that_is_dead_harms_nobody_and_is_named() {
+    let mut turn = Turn::start();
+    turn.kill();
+    let ingest = ingest(&[turn.url("udp"), turn.url("tcp")], "");
+    let publisher = Publisher::start(&ingest.url());
+    wait_until("frames", SOON, || (ingest.frames() > 30).then_some(()));
+    let warning = warning(&ingest);
+    assert!(warning.contains("TURN server turn:") && !warning.contains(PASSWORD), "{warning}");
+    publisher.delete();
+}
+
+#[test]
+fn relays_only_without_a_relay_is_an_error_that_says_what_to_write() {
+    gst::init().expect("GStreamer");
+    gstwebrtcbridge::plugin_register_static().expect("the plugin");
+    let element = gst::parse::launch("webrtcingest uri=whip://127.0.0.1:0/whip/live ice-transport-policy=relay");
+    let element = element.expect("the element");
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    assert!(element.set_state(gst::State::Paused).is_err());
+    let message = bus.pop_filtered(&[gst::MessageType::Error]).expect("an error");
+    let _ = element.set_state(gst::State::Null);
+    let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };
+    assert!(error.error().to_string().contains("turn-servers=\"<(string)turn://"), "{}", error.error());
+}
