@@ -16,5 +16,6 @@ mod chromium_publishes;
 mod chromium_simulcast;
 mod chromium_status;
 mod chromium_views;
+mod chromium_watches_by_whep;
 mod firefox_publishes;
 mod firefox_watches;
