@@ -5,6 +5,10 @@ mod common;
 
 use common::cycles::{CLOCK, ONE_HEAP, Serving};
 
+/// More than the heap is raised by when one peer more than ever before is there at once, in KiB. Of 77 MB of heap after 2,100
+/// cycles 17 are in use, as after 600; what is free below its top is not given back. A leak of 2 KiB a cycle is more in 2,500.
+const STEP: usize = 5 * 1024;
+
 #[test]
 #[ignore = "long"]
 fn thousands_of_publishers_leave_nothing_behind() {
@@ -27,8 +31,8 @@ fn thousands_of_publishers_leave_nothing_behind() {
     }
     assert!(last.threads <= threads, "{first:?} {last:?}");
     assert!(last.fds <= first.fds, "{first:?} {last:?}");
-    let growth = last.rss_kib.saturating_sub(halfway.rss_kib) as f64 / halfway.rss_kib as f64;
-    assert!(growth < 0.02, "grew by {:.1} % in the second half: {halfway:?} {last:?}", growth * 100.0);
+    let growth = last.rss_kib.saturating_sub(halfway.rss_kib);
+    assert!(growth < STEP, "grew by {growth} KiB in the second half: {halfway:?} {last:?}");
     let all = last.rss_kib.saturating_sub(first.rss_kib) as f64 / first.rss_kib as f64;
     assert!(all < 0.15, "grew by {:.1} %: {first:?} {last:?}", all * 100.0);
     serving.launch.end_cleanly();

@@ -3,19 +3,34 @@
 
 use crate::common::cycles::{CLOCK, ONE_HEAP, Serving};
 
+/// Publishers in a round.
+const ROUND: usize = 100;
+/// The heap is as high as it had to be when the most peers were there at once, though hardly anything in it is in use any more
+/// (17 of 77 MB after 2,000 publishers). How many were there at once is a matter of the machine's load: one round may raise it,
+/// a leak grows in each.
+const ROUNDS: usize = 4;
+
 #[test]
-fn two_hundred_publishers_leave_nothing_behind() {
+fn hundreds_of_publishers_leave_nothing_behind() {
     let serving = Serving::start(&ONE_HEAP);
     let first = serving.holding();
-    serving.cycle(0, 100);
-    let halfway = serving.settled(usize::MAX);
-    serving.cycle(100, 200);
-    let end = serving.settled(first.threads + CLOCK);
-    eprintln!("before: {first:?}; after 100: {halfway:?}; after 200: {end:?}");
-    assert!(end.threads <= first.threads + CLOCK, "{first:?} {end:?}");
-    assert!(end.fds <= first.fds.max(halfway.fds), "{first:?} {halfway:?} {end:?}");
-    let growth = end.rss_kib.saturating_sub(halfway.rss_kib) as f64 / halfway.rss_kib as f64;
-    assert!(growth < 0.02, "grew by {:.1} % from the 100th to the 200th: {halfway:?} {end:?}", growth * 100.0);
+    let threads = first.threads + CLOCK;
+    serving.cycle(0, ROUND);
+    let mut rounds = vec![serving.settled(threads)];
+    let mut grown = f64::INFINITY;
+    while grown >= 0.02 && rounds.len() <= ROUNDS {
+        let done = ROUND * rounds.len();
+        let before = rounds[rounds.len() - 1];
+        serving.cycle(done, done + ROUND);
+        let after = serving.settled(threads);
+        grown = after.rss_kib.saturating_sub(before.rss_kib) as f64 / before.rss_kib as f64;
+        rounds.push(after);
+    }
+    eprintln!("before: {first:?}; after each round: {rounds:?}");
+    let end = rounds[rounds.len() - 1];
+    assert!(end.threads <= threads, "{first:?} {rounds:?}");
+    assert!(end.fds <= first.fds.max(rounds[0].fds), "{first:?} {rounds:?}");
+    assert!(grown < 0.02, "grew in every round, by {:.1} % in the last: {rounds:?}", grown * 100.0);
     serving.launch.end_cleanly();
 }
 

@@ -95,7 +95,8 @@ impl Show {
         }
         let took_over = std::mem::take(&mut channel.foreign);
         channel.fill = None;
-        let dts = last.map_or(raw, |last| if raw > last { raw } else { last + LEAST_STEP });
+        // Not only behind the last one: closer than FLV can tell, both would have one timestamp.
+        let dts = last.map_or(raw, |last| raw.max(last + LEAST_STEP));
         let pts = stamps.pts.unwrap_or(dts).max(dts);
         let repair = match given {
             None => Some(Repair::Missing),

@@ -210,3 +210,14 @@ fn time_rises_and_what_is_wrong_is_said() {
     assert_eq!(send(Some(99 * MS), Some(90 * MS), 500), (99 * MS, 99 * MS, Some(Repair::Backward)));
     assert_eq!(send(None, None, 500 + 40 * MS), (139 * MS, 139 * MS, Some(Repair::Missing)));
 }
+
+#[test]
+fn units_closer_than_flv_can_tell_have_different_timestamps() {
+    let mut show = Show::new(Policy::default());
+    let mut sent_at = |us: i64| {
+        let stamps = Stamps { dts: Some(us * 1_000), pts: Some(us * 1_000) };
+        let Verdict::Send { dts, pts, .. } = show.unit(Track::Audio, true, stamps, us * 1_000) else { return None };
+        Some((dts / MS, pts / MS))
+    };
+    assert_eq!([1_112_100, 1_112_900, 1_133_433].map(&mut sent_at), [1_112, 1_113, 1_133].map(|ms| Some((ms, ms))));
+}
