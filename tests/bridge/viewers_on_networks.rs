@@ -68,5 +68,6 @@ fn each_viewer_gets_the_layer_that_his_network_carries_and_a_lossy_one_disturbs_
     assert!(lossy.lost() > 10, "{}", lossy.lost());
     wait_until("what was lost", SOON, || losing.stream(H264).missing().is_empty().then_some(()));
     assert!(losing.stream(H264).repaired > 3);
-    (narrow.stop(), lossy.stop());
+    narrow.stop();
+    lossy.stop();
 }

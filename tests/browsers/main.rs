@@ -9,6 +9,7 @@ mod whip_support;
 
 mod chromium_and_a_bridge_server;
 mod chromium_broadcast;
+mod chromium_by_relay;
 mod chromium_echo;
 mod chromium_layers;
 mod chromium_outage;

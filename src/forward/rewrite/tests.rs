@@ -138,7 +138,7 @@ impl Coming {
     /// Every second picture is of the upper layer.
     fn keeps(&self, number: i64) -> bool {
         let picture = (number.div_euclid(3) - self.from.div_euclid(3)) as usize;
-        picture % 2 == 0 || self.upper[picture % self.upper.len()]
+        picture.is_multiple_of(2) || self.upper[picture % self.upper.len()]
     }
 }
 
