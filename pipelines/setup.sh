@@ -13,7 +13,7 @@ BUILD_PACKAGES=(
 PIPELINE_PACKAGES=(
   "gstreamer1.0-tools|gst-launch-1.0 runs the pipelines"
   "gstreamer1.0-plugins-base|app, audio and video conversion, Opus"
-  "gstreamer1.0-plugins-good|RTP jitter buffer and depayloaders, VP8 and VP9"
+  "gstreamer1.0-plugins-good|RTP depayloaders, VP8 and VP9"
   "gstreamer1.0-plugins-bad|rtmp2sink, H.264 and AAC parsers, voaacenc"
   "gstreamer1.0-plugins-ugly|x264enc, the software H.264 encoder"
   "glib-networking|TLS for rtmps://"

@@ -13,49 +13,34 @@ mod checks;
 mod finding;
 mod network;
 
+use clap::Parser;
 use finding::{Finding, Status};
 
-/// What is to be looked at.
-#[derive(Debug, Default)]
+/// Looks at a machine that is to run a bridge, and says what to do.
+#[derive(Debug, Parser)]
 struct Request {
+    /// HOST:PORT that a server is to listen on
+    #[arg(long)]
     listen: Option<String>,
+    /// the UDP port for media
+    #[arg(long)]
     udp_port: Option<u16>,
-    tls: Option<(String, String)>,
+    /// certificate and key, PEM files
+    #[arg(long, num_args = 2, value_names = ["CERTIFICATE", "KEY"])]
+    tls: Option<Vec<String>>,
+    /// stun://HOST:PORT
+    #[arg(long)]
     stun: Option<String>,
+    /// turn(s)://USER:PASSWORD@HOST:PORT?transport=udp|tcp; may be given several times
+    #[arg(long)]
     turn: Vec<String>,
+    /// findings as JSON
+    #[arg(long)]
     json: bool,
 }
 
-impl Request {
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut request = Self::default();
-        while let Some(option) = arguments.next() {
-            let mut value = || arguments.next().ok_or_else(|| format!("{option} needs a value"));
-            match option.as_str() {
-                "--listen" => request.listen = Some(value()?),
-                "--udp-port" => {
-                    let port = value()?;
-                    request.udp_port = Some(port.parse().map_err(|_| format!("--udp-port: \"{port}\" is no port"))?);
-                }
-                "--tls" => request.tls = Some((value()?, value()?)),
-                "--stun" => request.stun = Some(value()?),
-                "--turn" => request.turn.push(value()?),
-                "--json" => request.json = true,
-                other => return Err(format!("\"{other}\" is not known; see the head of examples/doctor/main.rs")),
-            }
-        }
-        Ok(request)
-    }
-}
-
 fn main() -> std::process::ExitCode {
-    let request = match Request::parse(std::env::args().skip(1)) {
-        Ok(request) => request,
-        Err(error) => {
-            eprintln!("doctor: {error}");
-            return 2.into();
-        }
-    };
+    let request = Request::parse();
     let findings = look(&request);
     if request.json {
         println!("{}", finding::json(&findings));
@@ -73,7 +58,9 @@ fn look(request: &Request) -> Vec<Finding> {
     findings.extend(checks::encoders());
     findings.extend(network::ports(request.listen.as_deref(), request.udp_port));
     findings.push(network::buffers());
-    findings.extend(request.tls.as_ref().map(|(certificate, key)| checks::tls(certificate, key)));
+    if let Some([certificate, key]) = request.tls.as_deref() {
+        findings.push(checks::tls(certificate, key));
+    }
     findings.extend(network::servers(request.stun.as_deref(), &request.turn));
     findings
 }

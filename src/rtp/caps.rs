@@ -2,7 +2,7 @@
 
 use crate::{codec::Codec, session::Track};
 
-/// What goes into the jitter buffer.
+/// What goes into the depayloader.
 pub(super) fn rtp(track: &Track) -> gst::Caps {
     let mut caps = gst::Caps::builder("application/x-rtp")
         .field("media", track.kind().as_str())

@@ -1,11 +1,11 @@
-//! Sequence numbers for a jitter buffer that follow on each other, whatever the peer's do. Pure.
+//! Sequence numbers for `reorder` that follow on each other, whatever the peer's do. Pure.
 //!
-//! A jitter buffer that is left alone with a jump takes what comes next as hours late, or waits for thousands of packets.
+//! Left alone with a jump it would take what comes next as hours late, or wait for thousands of packets.
 //! Here a jump is either a stray packet or the beginning of another stream, as in RFC 3550 appendix A.1: one packet may
 //! be wrong, a second that follows on it is not.
 
 /// Beyond so many missing packets a stream begins anew: with a keyframe, which is what would be needed anyway. The
-/// session's retransmissions do not fill such gaps in time, and the jitter buffer keeps a timer for each packet it misses.
+/// session's retransmissions do not fill such gaps in time.
 const MOST_MISSING: u16 = 512;
 
 /// What becomes of a packet.

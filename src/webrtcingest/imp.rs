@@ -49,7 +49,7 @@ pub struct WebrtcIngest {
     #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, nick = "Audio codecs",
         blurb = "Audio codecs in order of preference")]
     #[property(name = "latency", get, set, type = u32, member = latency, default = 200, nick = "Latency",
-        blurb = "Most that the jitter buffer may hold, in ms; in-order packets pass at once")]
+        blurb = "Most that packets wait for a missing one, in ms; in order they pass at once")]
     #[property(name = "on-disconnect", get, set, type = OnDisconnect, member = on_disconnect, builder(OnDisconnect::Auto).nick("On disconnect").blurb("What the end of the stream means"))]
     #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, maximum = 65535, nick = "UDP port",
         blurb = "UDP port for the media of all sessions; 0 picks a free one")]

@@ -7,7 +7,7 @@
 //! | `frames` | guint64 | start | frames pushed downstream |
 //! | `dropped-packets` | guint64 | start | RTP packets dropped here: queue full, not playing, session over, refused downstream |
 //! | `dropped-backlog` | guint64 | start | RTP packets dropped because downstream takes nothing |
-//! | `lost-packets` | guint64 | start | RTP packets that never came, or too late for the jitter buffer |
+//! | `lost-packets` | guint64 | start | RTP packets that never came, or later than `latency` |
 //! | `dropped-unlinked` | guint64 | start | frames dropped because a pad was not linked |
 //! | `dropped-waiting-for-keyframe` | guint64 | start | whole frames dropped while waiting for a keyframe |
 //! | `data-messages` | guint64 | start | messages of data channels pushed downstream |

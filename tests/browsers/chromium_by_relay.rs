@@ -45,7 +45,8 @@ fn chromium_and_a_bridge_that_are_both_forced_to_relay_find_each_other() {
     let servers = format!("turn-servers=\"<(string)\\\"{}\\\">\"", turn.url("tcp"));
     let ingest = Ingest::start(&format!("ice-transport-policy=relay {servers}"));
     let (ours, theirs) = publishes_by_relay(&turn, "udp", &ingest);
-    assert_eq!(ours, "relay");
-    // Ours may be known to it by our check before it has read the answer.
-    assert!(["relay", "prflx"].contains(&theirs.as_str()), "{theirs}");
+    // Either may be known first by a check: peer-reflexive then, though it has nothing but relays to come from.
+    for kind in [ours, theirs] {
+        assert!(["relay", "prflx"].contains(&kind.as_str()), "{kind}");
+    }
 }

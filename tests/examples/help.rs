@@ -2,9 +2,10 @@
 
 use crate::common::example::Example;
 
-const EXAMPLES: [&str; 9] = [
+const EXAMPLES: [&str; 10] = [
     "answerer",
     "audio_effect",
+    "doctor",
     "embed_bin",
     "embed_echo",
     "embed_ingest",

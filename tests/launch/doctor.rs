@@ -1,28 +1,16 @@
 //! The example program that looks at a machine: what it finds, and what it advises.
 
-use std::{
-    net::TcpListener,
-    process::{Command, Output},
-    sync::Once,
-};
+use std::{net::TcpListener, process::Output};
 
 use serde_json::Value;
 
-use crate::common::turn::{Turn, USER};
+use crate::common::{
+    example::Example,
+    turn::{Turn, USER},
+};
 
 fn doctor(arguments: &[&str]) -> Output {
-    static BUILT: Once = Once::new();
-    BUILT.call_once(|| {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        let built = build.args(["build", "--quiet", "--locked", "--workspace", "--example", "doctor"]).status();
-        assert!(built.is_ok_and(|status| status.success()), "the example cannot be built");
-    });
-    // target/PROFILE/deps/launch-…
-    let tests = std::env::current_exe().expect("this program");
-    let profile = tests.ancestors().nth(2).expect("the folder of the profile");
-    Command::new(profile.join("examples/doctor")).args(arguments).output().expect("it runs")
+    Example::command("doctor").args(arguments).output().expect("it runs")
 }
 
 fn findings(arguments: &[&str]) -> (Vec<Value>, bool) {
