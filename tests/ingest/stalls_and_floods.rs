@@ -123,6 +123,23 @@ fn a_downstream_that_stood_still_for_5_s_goes_on_at_a_keyframe_and_has_its_laten
     assert!(fed.crossing.stats().dropped_backlog > 0);
 }
 
+#[test]
+fn what_has_come_goes_out_before_the_end_of_the_stream() {
+    let fed = Fed::start(200);
+    let mut video = Packets::video();
+    send(&fed, VIDEO, video.frame(true, Instant::now()));
+    fed.wait_frames(VIDEO, 1);
+    *fed.outputs[VIDEO].blocked_until.lock().unwrap() = Some(Instant::now() + 500 * MS);
+    for _ in 0..20 {
+        video.timestamp = video.timestamp.wrapping_add(3000);
+        let frame = video.frame(false, Instant::now());
+        send(&fed, VIDEO, frame);
+    }
+    fed.crossing.end_of_stream();
+    fed.wait_frames(VIDEO, 21);
+    assert_eq!(fed.crossing.stats().dropped_packets, 0);
+}
+
 /// Resident memory of this process in MB. Tests run in processes of their own.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("status");
