@@ -1,7 +1,8 @@
 //! Forwarded viewers, measured on a whole server: `cargo bench --bench viewers -- [VIEWERS] [SECONDS] [WHOLE]`.
 //!
 //! The server is a process of its own, so that its CPU time is its own; publisher and viewers are here. Says what a viewer of
-//! 2 Mbit/s costs, how long each took from its offer to its first picture, and whether any of them missed something.
+//! 2 Mbit/s costs, how long each took from its offer to its first picture, how long pictures are on their way, and whether
+//! any of them missed something. What of that was lost on this machine's way, as nobody read it in time, is told beside it.
 //!
 //! A viewer that takes in all that it gets costs more than the server spends on it: `WHOLE` of them do (10 unless told), with
 //! transport-wide reports and repairs; the others count what comes (see `counting`) and report nothing. Two runs, all of them
@@ -23,7 +24,7 @@ use std::{
 use common::{
     SOON,
     peer::{Layer, Peer, Script},
-    viewer::{Viewer, Wants},
+    viewer::{Stream, Viewer, Wants, pictures},
     wait_until, whip,
 };
 use counting::{Counting, Counts};
@@ -74,7 +75,7 @@ fn measure(count: usize, whole: usize, time: Duration) {
     BufReader::new(server.stdout.take().expect("stdout")).read_line(&mut url).expect("its URL");
     let url = url.trim_end();
     let layers = vec![Layer { rid: "f", size: SIZE }];
-    let _publisher = Peer::start(&format!("{url}/whip/show"), Script { layers, sparse: true, ..Script::default() });
+    let publisher = Peer::start(&format!("{url}/whip/show"), Script { layers, sparse: true, ..Script::default() });
     let alone = cpu_per_second(server.id(), time);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
     let mut viewers = Vec::new();
@@ -105,29 +106,82 @@ fn measure(count: usize, whole: usize, time: Duration) {
         let counted: u64 = viewers.iter().map(|(_, counts, _)| counts.video().bytes).sum();
         counted + viewers.iter().take(whole).map(of_whole).sum::<u64>()
     };
-    let (before, began) = (bytes(), Instant::now());
+    let (before, began, dropped) = (bytes(), Instant::now(), dropped_datagrams());
     let busy = cpu_per_second(server.id(), time);
     let elapsed = began.elapsed().as_secs_f64();
     let bytes = bytes() - before;
+    let dropped = dropped_datagrams() - dropped;
+    let sent = publisher.sent_when("f");
+    let on_the_way: Vec<Duration> =
+        viewers.iter().take(whole).flat_map(|(viewer, _, _)| ways(&viewer.stream(H264), &sent, began)).collect();
+    let load = std::fs::read_to_string("/proc/loadavg").expect("the load");
+    let load = load.split(' ').next().expect("a number");
     let lost: i64 = viewers.iter().map(|(_, counts, _)| counts.video().missing()).sum();
     let missing: usize = viewers.iter().take(whole).map(|(viewer, _, _)| viewer.stream(H264).missing().len()).sum();
     let repaired: usize = viewers.iter().take(whole).map(|(viewer, _, _)| viewer.stream(H264).repaired).sum();
-    waits.sort_unstable();
-    let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
+    let (waits, on_the_way) = (Times::new(waits), Times::new(on_the_way));
     println!(
         "{count} viewers, {whole} of them whole, at {:.2} Mbit/s each: {:.2} ms of a core a second each, {:.0} a core; without \
-         viewers {:.1} ms; first picture after {:.0?} (median), {:.0?} (p95), {:.0?} (most); {lost} packets missing where they \
-         are counted, {missing} where they are repaired ({repaired} were)",
+         viewers {:.1} ms; from the offer to the first picture {waits}; pictures on their way {on_the_way}; {lost} packets missing \
+         where they are counted, {missing} where they are repaired ({repaired} were); {dropped} datagrams that nobody on \
+         this machine read in time; load {load}",
         bytes as f64 * 8.0 / elapsed / count as f64 / 1e6,
         (busy - alone) / count as f64 * 1e3,
         count as f64 / (busy - alone),
         alone * 1e3,
-        at(0.5),
-        at(0.95),
-        at(1.0),
     );
     drop(server.stdin.take());
     let _ = server.wait();
+}
+
+/// How long the pictures of a viewer were on their way since then, from the publisher's socket to the last packet's arrival.
+fn ways(stream: &Stream, sent: &[(u64, Instant)], since: Instant) -> Vec<Duration> {
+    let mut arrivals: Vec<(u32, Instant)> = Vec::new();
+    for packet in stream.packets.values().filter(|packet| packet.payload.len() > 2) {
+        match arrivals.last_mut().filter(|(timestamp, _)| *timestamp == packet.timestamp) {
+            Some((_, at)) => *at = packet.at.max(*at),
+            None => arrivals.push((packet.timestamp, packet.at)),
+        }
+    }
+    let pictures = pictures(stream).into_iter().zip(arrivals);
+    let measured = pictures.filter(|(_, (_, at))| *at >= since);
+    // The clip begins anew now and then: it is the last one that was sent before.
+    let way = |(picture, (_, at)): (u64, (u32, Instant))| {
+        let of_it = sent.iter().rev().find(|(other, sent)| *other == picture && *sent <= at);
+        of_it.map(|(_, sent)| at.duration_since(*sent))
+    };
+    measured.filter_map(way).collect()
+}
+
+/// What is told of many times.
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn new(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self(times)
+    }
+}
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = |share: f64| self.0.get((self.0.len().saturating_sub(1) as f64 * share) as usize);
+        match (at(0.5), at(0.95), at(1.0)) {
+            (Some(median), Some(p95), Some(most)) => {
+                write!(f, "{median:.0?} (median), {p95:.0?} (p95), {most:.0?} (most)")
+            }
+            _ => f.write_str("unknown"),
+        }
+    }
+}
+
+/// Datagrams that the kernel dropped as a socket's buffer was full.
+fn dropped_datagrams() -> u64 {
+    let snmp = std::fs::read_to_string("/proc/net/snmp").expect("the kernel's counters");
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, numbers) = (lines.next().expect("names"), lines.next().expect("numbers"));
+    let mut columns = names.split(' ').zip(numbers.split(' '));
+    columns.find(|(name, _)| *name == "RcvbufErrors").and_then(|(_, number)| number.parse().ok()).expect("a counter")
 }
 
 /// The share of a core that a process takes, over some time.
