@@ -27,7 +27,12 @@ const RULES: &[Rule] = &[
     Rule { module: "signaling", ours: &["channel", "page"], never: &["GST", "webrtc", "rtc"] },
     Rule { module: "rtp", ours: &["codec", "backoff", "flv", "session"], never: &["axum", "webrtc", "rtc"] },
     Rule { module: "transcode", ours: &["codec", "backoff", "flv"], never: &["axum", "webrtc", "rtc"] },
-    Rule { module: "rtmp", ours: &["codec", "backoff", "flv"], never: &["axum", "webrtc", "rtc"] },
+    Rule { module: "rtmp_client", ours: &["flv"], never: &["GST", "axum", "webrtc", "rtc"] },
+    Rule {
+        module: "rtmp",
+        ours: &["codec", "backoff", "flv", "rtmp_client", "runtime"],
+        never: &["axum", "webrtc", "rtc"],
+    },
     Rule {
         module: "bridge",
         ours: &["codec", "backoff", "channel", "session", "forward", "signaling", "rtp", "runtime"],

@@ -6,11 +6,14 @@ mod common;
 mod socket_support;
 
 mod endurance;
+mod faults;
 mod lifecycle;
 mod limits;
 mod metrics;
 mod sessions;
+mod soak;
 mod viewers;
 mod viewers_at_the_end;
 mod viewers_on_networks;
+mod webrtcbin_watches;
 mod websocket_to_rtmp;

@@ -11,7 +11,7 @@ use crate::common::{
     publisher::{Options, Publisher, Video},
     recording::Recording,
     server::BridgeServer,
-    wait_until,
+    wait_until, whip,
 };
 use gst::prelude::*;
 
@@ -170,6 +170,27 @@ fn the_same_credential_takes_over_at_once_and_the_rtmp_server_lets_it() {
     });
     second.assert_unharmed();
     drop((first, second));
+}
+
+#[test]
+fn an_offer_of_data_alone_is_refused_where_nobody_takes_it_and_displaces_nobody() {
+    let offer =
+        crate::common::data::offer_data(&crate::common::media::Media::start(), crate::common::data::Listener::new());
+    for session in ["", "videotestsrc is-live=true ! fakesink"] {
+        let server = BridgeServer::start(&[("session", session), ("publish-token", "s3cret")]);
+        let options = Options { token: Some("s3cret".into()), ..Options::default() };
+        let publisher = Publisher::start_with(&server.whip("red"), options);
+        server.wait_state("red", "live");
+        let Err(refused) = whip::post(&server.whip("red"), Some("s3cret"), offer.sdp()) else {
+            panic!("nobody takes data channels")
+        };
+        assert_eq!(refused.status, 422, "{}", refused.body);
+        assert_eq!(server.states("red"), ["starting", "live"], "who was there still is");
+        publisher.assert_unharmed();
+    }
+    let server = BridgeServer::start(&[("session", QUIET)]);
+    let taken = whip::post(&server.whip("red"), None, offer.sdp());
+    assert!(taken.is_ok(), "{taken:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use crate::common::{
     SOON,
+    countered::Countered,
     peer::{Peer, Script},
     publisher::Video,
     server::BridgeServer,
@@ -244,31 +245,35 @@ fn a_player_that_offers_nothing_of_use_gets_an_offer_that_it_can_answer() {
     let _peer = Peer::start(&server.whip("red"), Script::default());
     let vp8_only = Wants { formats: vec![("video/VP8", VP8, "")], ..Wants::default() };
     let viewer = Viewer::new(vp8_only);
-    let url = format!("{}/whep/red", server.url());
-    let mut countered =
-        crate::common::http().post(&url).header("Content-Type", "application/sdp").send(viewer.offer()).expect("POST");
-    assert_eq!(countered.status().as_u16(), 406);
-    let kind = countered.headers().get("content-type").expect("a type").to_str().expect("text").to_owned();
-    assert!(kind.starts_with("application/sdp; valid-until="), "{kind}");
-    let location = countered.headers().get("location").expect("a Location").to_str().expect("text").to_owned();
-    let offer = countered.body_mut().read_to_string().expect("an offer");
-    assert!(offer.contains("H264/90000") && offer.contains("a=sendonly") && !offer.contains("a=recvonly"), "{offer}");
-    let session = format!("{}{location}", server.url());
-    let answering = Viewer::answering(Wants::default(), &offer);
-    let taken = crate::common::http()
-        .patch(&session)
-        .header("Content-Type", "application/sdp")
-        .send(answering.answer())
-        .expect("PATCH");
-    assert_eq!(taken.status().as_u16(), 204);
+    let countered = Countered::post(&format!("{}/whep/red", server.url()), viewer.offer());
+    let answering = Viewer::answering(Wants::default(), &countered.offer);
+    assert_eq!(countered.answer(answering.answer()), 204);
     for (codec, more) in [("H264/90000", 50), ("opus/48000", 20)] {
-        let line = offer.lines().find_map(|line| line.strip_prefix("a=rtpmap:").filter(|line| line.contains(codec)));
-        let number = line.and_then(|line| line.split_once(' ')?.0.parse().ok()).expect("a payload type");
-        wait_media(&answering, number, more);
+        wait_media(&answering, countered.payload_type(codec), more);
     }
-    let again =
-        crate::common::http().patch(&session).header("Content-Type", "application/sdp").send(answering.answer());
-    assert_eq!(again.expect("PATCH").status().as_u16(), 422);
-    assert!(crate::common::http().delete(&session).call().expect("DELETE").status().is_success());
+    assert_eq!(countered.answer(answering.answer()), 422, "there is one answer");
+    assert_eq!(countered.delete(), 200);
+    wait_until("nobody", SOON, || viewers(&server).is_empty().then_some(()));
+}
+
+#[test]
+fn who_ends_a_session_while_his_answer_is_being_taken_has_none() {
+    let server = BridgeServer::start(&[("session", "")]);
+    let _peer = Peer::start(&server.whip("red"), Script::default());
+    let useless = Viewer::new(Wants { formats: vec![("video/VP8", VP8, "")], ..Wants::default() });
+    for round in 0..10 {
+        let countered = Countered::post(&format!("{}/whep/red", server.url()), useless.offer());
+        let answering = Viewer::answering(Wants::default(), &countered.offer);
+        let deleted = std::thread::scope(|scope| {
+            let answered = scope.spawn(|| countered.answer(answering.answer()));
+            // So that it comes before, while and after it is taken.
+            std::thread::sleep(Duration::from_millis(round / 2));
+            let deleted = countered.delete();
+            let status = answered.join().expect("a status");
+            assert!(matches!(status, 204 | 404 | 409 | 410 | 422), "{status}");
+            deleted
+        });
+        assert_eq!(deleted, 200);
+    }
     wait_until("nobody", SOON, || viewers(&server).is_empty().then_some(()));
 }

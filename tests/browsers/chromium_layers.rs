@@ -33,7 +33,12 @@ const BOTH_ENDS: &str = r#"
     });
     window.mode = video.sender.getParameters().encodings[0].scalabilityMode;
     const seen = window.seen = new RTCPeerConnection();
-    seen.addTransceiver('video', { direction: 'recvonly' });
+    const receives = seen.addTransceiver('video', { direction: 'recvonly' });
+    if (DESCRIBED) {
+        const extensions = receives.getHeaderExtensionsToNegotiate();
+        extensions.find(e => e.uri.endsWith('#dependency-descriptor-rtp-header-extension')).direction = 'sendrecv';
+        receives.setHeaderExtensionsToNegotiate(extensions);
+    }
     document.body.innerHTML = '<video id=v autoplay playsinline muted></video>';
     seen.ontrack = e => { v.srcObject = new MediaStream([e.track]); };
     window.resource = await post('/whep/show', seen);
@@ -55,11 +60,24 @@ struct Page {
 
 impl Page {
     fn start(codec: &str, mode: &str) -> Self {
+        Self::start_with(codec, mode, false)
+    }
+
+    /// `is_described`: the viewer takes dependency descriptors as well, which Chromium does not unless it is told to.
+    fn start_with(codec: &str, mode: &str, is_described: bool) -> Self {
         let server = BridgeServer::start(&[("session", "")]);
         let browser = Browser::start();
         browser.open(&format!("{}/?viewer=true", server.url()));
-        browser.eval_async(&BOTH_ENDS.replace("CODEC", codec).replace("MODE", mode));
+        browser.eval_async(
+            &BOTH_ENDS
+                .replace("CODEC", codec)
+                .replace("MODE", mode)
+                .replace("DESCRIBED", if is_described { "true" } else { "false" }),
+        );
         assert_eq!(browser.eval("return window.mode"), mode);
+        let told = browser
+            .eval("return [out, seen].map(pc => pc.currentRemoteDescription.sdp.includes('#dependency-descriptor-'))");
+        assert_eq!(told, json!([codec == "AV1", is_described]), "whose payloads do not tell of layers");
         let page = Self { browser, _server: server };
         wait_until("pictures", PATIENCE, || (page.figure(&page.figures(), "got") > 30.0).then_some(()));
         page
@@ -79,6 +97,10 @@ impl Page {
                 headers: {{ 'Content-Type': 'application/json' }} }})).status"
         ));
         assert!(status.as_u64().is_some_and(|status| (200..300).contains(&status)), "{status}");
+    }
+
+    fn wait_width(&self, wanted: u32) {
+        wait_until(&format!("pictures {wanted} wide"), PATIENCE, || (self.figures()["width"] == wanted).then_some(()));
     }
 
     /// How many of the pictures that are sent are shown, over so many of them.
@@ -111,7 +133,10 @@ impl Page {
 }
 
 fn layers_in_time(codec: &str, mode: &str) {
-    let page = Page::start(codec, mode);
+    thinned_to_a_quarter_and_back(&Page::start(codec, mode));
+}
+
+fn thinned_to_a_quarter_and_back(page: &Page) {
     page.wait_share("all pictures", 0.85..1.2);
     let before = page.figures();
     page.limit(json!({"maxTemporalLayerId": 0}));
@@ -134,22 +159,52 @@ fn vp9_in_three_layers_is_thinned_and_comes_back_without_a_keyframe() {
 }
 
 #[test]
+fn av1_in_two_layers_is_thinned_and_comes_back_without_a_keyframe() {
+    let page = Page::start("AV1", "L1T2");
+    page.wait_share("all pictures", 0.85..1.2);
+    let before = page.figures();
+    page.limit(json!({"maxTemporalLayerId": 0}));
+    page.wait_share("half of them", 0.4..0.65);
+    page.limit(json!({}));
+    page.wait_share("all pictures again", 0.85..1.2);
+    page.assert_clean(&before);
+}
+
+#[test]
+fn av1_in_three_layers_is_thinned_and_comes_back_without_a_keyframe() {
+    layers_in_time("AV1", "L1T3");
+}
+
+#[test]
+fn av1_is_thinned_for_a_viewer_that_reads_what_is_told_of_its_layers() {
+    thinned_to_a_quarter_and_back(&Page::start_with("AV1", "L1T3", true));
+}
+
+#[test]
+fn av1_in_two_sizes_is_shown_in_the_size_that_is_wanted() {
+    // Chromium shows nothing of such a stream without being told of its layers.
+    let page = Page::start_with("AV1", "L2T1", true);
+    page.wait_width(640);
+    page.limit(json!({"maxSpatialLayerId": 0}));
+    page.wait_width(320);
+    page.limit(json!({}));
+    page.wait_width(640);
+}
+
+#[test]
 fn vp9_in_two_sizes_is_shown_in_the_size_that_is_wanted() {
     let page = Page::start("VP9", "L2T3_KEY");
-    let width = |wanted: u32| {
-        wait_until(&format!("pictures {wanted} wide"), PATIENCE, || (page.figures()["width"] == wanted).then_some(()));
-    };
     // A picture of two sizes is counted twice where it is sent.
-    width(640);
+    page.wait_width(640);
     page.wait_share("all pictures", 0.42..0.6);
     let before = page.figures();
     page.limit(json!({"maxSpatialLayerId": 0}));
-    width(320);
+    page.wait_width(320);
     page.wait_share("all pictures, smaller", 0.42..0.6);
     page.limit(json!({"maxSpatialLayerId": 0, "maxTemporalLayerId": 0}));
     page.wait_share("a quarter of them", 0.06..0.18);
     page.limit(json!({}));
-    width(640);
+    page.wait_width(640);
     page.wait_share("all pictures again", 0.42..0.6);
     page.assert_clean(&before);
 }

@@ -11,6 +11,7 @@ use std::{
 
 use crate::common::{
     SOON, bridge::Bridge, browser::Browser, flv::FlvFile, free_udp_port, lossy::LossyPath, nginx::Nginx,
+    server::BridgeServer,
 };
 
 /// Longer than consent lasts (30 s, RFC 7675): only an ICE restart leads back.
@@ -50,6 +51,47 @@ fn a_page_comes_back_after_40_s_without_network_from_another_port() {
     browser.click("#stop");
     browser.wait_state("ended", SOON);
     bridge.launch.end_cleanly();
+}
+
+#[test]
+fn a_broadcast_and_its_viewer_come_back_by_themselves_when_the_server_is_started_anew() {
+    comes_back_after_the_server("");
+}
+
+#[test]
+fn so_they_do_where_publishing_takes_a_token() {
+    comes_back_after_the_server("secret");
+}
+
+fn comes_back_after_the_server(token: &str) {
+    let listen = format!("127.0.0.1:{}", crate::common::free_port());
+    let mut properties = vec![("listen", listen.as_str()), ("session", "")];
+    if !token.is_empty() {
+        properties.push(("publish-token", token));
+    }
+    let server = BridgeServer::start(&properties);
+    let browser = Browser::start();
+    let broadcaster = browser.window();
+    browser.open(&format!("{}/?broadcaster=true&codec=vp8#token={token}", server.url()));
+    browser.wait_state("idle", SOON);
+    browser.click("#start");
+    browser.wait_state("live", SOON);
+    let link = browser.eval("return document.querySelector('#link').value");
+    let viewer = browser.open_window(link.as_str().expect("a link"));
+    let plays = "return document.body.dataset.state === 'live' && document.querySelector('#player').videoWidth > 0";
+    browser.wait_for(plays, SOON);
+
+    drop(server);
+    browser.wait_for("return document.body.dataset.state !== 'live'", SOON);
+    let server = BridgeServer::start(&properties);
+    browser.wait_for(plays, SOON * 2);
+    browser.eval("window.seen = document.querySelector('#player').currentTime");
+    browser.wait_for("return document.querySelector('#player').currentTime > window.seen + 1", SOON);
+    browser.switch_to(&broadcaster);
+    browser.wait_state("live", SOON);
+    assert_eq!(browser.eval("return document.querySelector('#link').value"), link, "the same channel");
+    browser.switch_to(&viewer);
+    drop(server);
 }
 
 /// Makes the page know of the relay only, and the bridge of nothing but what comes from there.

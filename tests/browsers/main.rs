@@ -8,6 +8,7 @@ mod site_support;
 mod whip_support;
 
 mod chromium_and_a_bridge_server;
+mod chromium_blocked_port;
 mod chromium_broadcast;
 mod chromium_by_relay;
 mod chromium_echo;

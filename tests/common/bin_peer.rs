@@ -8,7 +8,7 @@ use gst::prelude::*;
 use super::{
     SOON,
     publisher::sdp::{local_description, set_remote_description},
-    wait_until,
+    wait_until, webrtcbin_may_complain,
 };
 
 /// webrtcbin in a playing pipeline.
@@ -65,6 +65,7 @@ impl BinPeer {
 
     fn start(description: &str) -> Self {
         gst::init().expect("GStreamer");
+        webrtcbin_may_complain();
         let pipeline = match gst::parse::launch(description).expect("a pipeline").downcast::<gst::Pipeline>() {
             Ok(pipeline) => pipeline,
             Err(alone) => {
@@ -83,6 +84,14 @@ impl BinPeer {
         });
         pipeline.set_state(gst::State::Playing).expect("playing");
         Self { pipeline, webrtc, decoded }
+    }
+
+    /// Receives what an offer has to send, and its answer.
+    pub fn answering(offer: &str) -> (Self, String) {
+        let peer = Self::start("webrtcbin name=webrtc bundle-policy=max-bundle");
+        set_remote_description(&peer.webrtc, gst_webrtc::WebRTCSDPType::Offer, offer);
+        let answer = local_description(&peer.webrtc, "answer", true);
+        (peer, answer)
     }
 
     /// Its offer, with candidates.

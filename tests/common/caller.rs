@@ -9,7 +9,7 @@ use gst_webrtc::{WebRTCDataChannel, WebRTCDataChannelState, WebRTCSDPType};
 use super::{
     SOON, http,
     publisher::sdp::{local_description, set_remote_description},
-    wait_until,
+    wait_until, webrtcbin_may_complain,
 };
 
 const FEEDBACK: &str = "rtcp-fb-nack=(boolean)true,rtcp-fb-nack-pli=(boolean)true";
@@ -56,6 +56,7 @@ impl Caller {
     /// Calls the server of a page, with what these elements give and a data channel "chat"; returns once that is open.
     pub fn start(page: &str, audio: Option<&str>, video: Option<&str>) -> Self {
         gst::init().expect("GStreamer");
+        webrtcbin_may_complain();
         let mut text = String::from("webrtcbin name=webrtc bundle-policy=max-bundle ");
         if let Some(audio) = audio {
             text.push_str(&format!(

@@ -118,18 +118,36 @@ pub fn vp8() -> &'static Clip {
     })
 }
 
+/// 20 s of Opus as music has it: no silence, all frequencies, 96 kbit/s, in packets of 20 ms.
+pub fn opus_full() -> &'static Clip {
+    static CLIP: OnceLock<Clip> = OnceLock::new();
+    CLIP.get_or_init(|| {
+        opus_clip(
+            "audiomixer name=mix ! audio/x-raw,rate=48000,channels=2 ! audiobuffersplit output-buffer-duration=1/50 \
+             ! opusenc bitrate=96000 ! appsink name=out sync=false \
+             audiotestsrc num-buffers=1000 samplesperbuffer=960 wave=pink-noise volume=0.1 \
+             ! audio/x-raw,rate=48000,channels=2 ! mix. \
+             audiotestsrc num-buffers=1000 samplesperbuffer=960 wave=sine freq=440 volume=0.3 \
+             ! audio/x-raw,rate=48000,channels=2 ! mix.",
+        )
+    })
+}
+
 /// 20 s of Opus in packets of 20 ms.
 pub fn opus() -> &'static Clip {
     static CLIP: OnceLock<Clip> = OnceLock::new();
     CLIP.get_or_init(|| {
-        let units = collect(
+        opus_clip(
             "audiotestsrc num-buffers=1000 samplesperbuffer=960 wave=ticks ! audio/x-raw,rate=48000,channels=2 \
              ! opusenc bitrate=64000 ! appsink name=out sync=false",
-        );
-        let units = units.into_iter().filter(|u| !u.data.starts_with(b"Opus")).collect();
-        let caps = "audio/x-opus,rate=48000,channels=2,channel-mapping-family=0";
-        Clip { caps: caps.parse().expect("caps"), units }
+        )
     })
+}
+
+fn opus_clip(description: &str) -> Clip {
+    let units = collect(description).into_iter().filter(|u| !u.data.starts_with(b"Opus")).collect();
+    let caps = "audio/x-opus,rate=48000,channels=2,channel-mapping-family=0";
+    Clip { caps: caps.parse().expect("caps"), units }
 }
 
 fn encode(encoder: &str) -> Vec<Unit> {

@@ -220,6 +220,7 @@ impl Packets {
 
     pub fn next(&mut self, marker: bool, payload: Vec<u8>, arrival: Instant) -> RtpPacket {
         let packet = RtpPacket {
+            dependencies: None,
             marker,
             payload_type: if self.track == VIDEO { 96 } else { 0 },
             sequence_number: self.sequence_number,

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ use super::{plugin_dir, signal, target_tmp, wait_exit, wait_listening};
 pub struct Launch {
     child: Child,
     output: Arc<Output>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -41,6 +43,8 @@ impl Launch {
             .env("GST_PLUGIN_PATH", plugin_dir())
             .env("GST_REGISTRY", target_tmp().join("gst-registry.bin"))
             .env("NO_COLOR", "1")
+            // Without tests/run as well: what GLib calls critical is a mistake.
+            .env("G_DEBUG", "fatal-criticals")
             .env("GST_DEBUG_NO_COLOR", "1")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
@@ -49,9 +53,11 @@ impl Launch {
             .spawn()
             .expect("gst-launch-1.0 starts");
         let output = Arc::new(Output::default());
-        output.clone().follow(child.stdout.take().expect("stdout"));
-        output.clone().follow(child.stderr.take().expect("stderr"));
-        Self { child, output }
+        let readers = vec![
+            output.clone().follow(child.stdout.take().expect("stdout")),
+            output.clone().follow(child.stderr.take().expect("stderr")),
+        ];
+        Self { child, output, readers }
     }
 
     /// Waits until the pipeline's HTTP server accepts.
@@ -99,13 +105,16 @@ impl Launch {
         signal(&self.child, "INT");
     }
 
-    /// Waits for its end.
+    /// Waits for its end; from then on all that it has said is in the output.
     pub fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
         let end = Instant::now() + deadline;
         while Instant::now() < end && self.is_running() {
             std::thread::sleep(Duration::from_millis(10));
         }
         assert!(!self.is_running(), "gst-launch-1.0 still runs after {deadline:?}; its output:\n{}", self.output());
+        for reader in self.readers.drain(..) {
+            reader.join().expect("a thread that reads");
+        }
         wait_exit("gst-launch-1.0", &mut self.child, Duration::ZERO)
     }
 
@@ -131,12 +140,12 @@ impl Drop for Launch {
 }
 
 impl Output {
-    fn follow(self: Arc<Self>, stream: impl Read + Send + 'static) {
+    fn follow(self: Arc<Self>, stream: impl Read + Send + 'static) -> JoinHandle<()> {
         std::thread::spawn(move || {
             for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
                 self.lines.lock().expect("lines").push(String::from_utf8_lossy(&line).into_owned());
                 self.grown.notify_all();
             }
-        });
+        })
     }
 }

@@ -84,12 +84,16 @@ impl Nat {
 
     /// Runs this very test again as another process inside, which finds out by [`role`].
     pub fn run_inside(&self, test: &str, role: &str) -> Inside {
-        let program = std::env::current_exe().expect("this program");
-        let mut command = root();
-        command.args(["ip", "netns", "exec", &self.inside]).arg(program);
-        command.args(["--exact", test, "--nocapture"]).env(ROLE, role).stdin(Stdio::null());
-        Inside(command.spawn().expect("the test once more"))
+        run_in(&self.inside, test, role)
     }
+}
+
+fn run_in(namespace: &str, test: &str, role: &str) -> Inside {
+    let program = std::env::current_exe().expect("this program");
+    let mut command = root();
+    command.args(["ip", "netns", "exec", namespace]).arg(program);
+    command.args(["--exact", test, "--nocapture"]).env(ROLE, role).stdin(Stdio::null());
+    Inside(command.spawn().expect("the test once more"))
 }
 
 impl Drop for Nat {
@@ -97,6 +101,67 @@ impl Drop for Nat {
         for namespace in [&self.inside, &self.router] {
             let _ = root().args(["ip", "netns", "del", namespace]).status(); // with its interfaces
         }
+    }
+}
+
+/// A machine that two networks lead to, both from where the test is.
+pub struct TwoLinks {
+    inside: String,
+    outside: [String; 2],
+    /// The test's address in each.
+    pub test_addresses: [String; 2],
+}
+
+impl TwoLinks {
+    /// The second one lets no UDP through until [it does](Self::let_udp_through).
+    pub fn open() -> Self {
+        let id = format!("{:x}", std::process::id() % 0xFFFFF);
+        let (a, b) = (std::process::id() / 100 % 250, std::process::id() % 100 * 2);
+        let networks = [format!("10.{a}.{b}"), format!("10.{a}.{}", b + 1)];
+        let links = Self {
+            inside: format!("wbl{id}"),
+            outside: [format!("wba{id}"), format!("wbb{id}")],
+            test_addresses: networks.each_ref().map(|network| format!("{network}.1")),
+        };
+        let inside = &links.inside;
+        run("ip", &format!("netns add {inside}"), "");
+        run("ip", &format!("-n {inside} link set lo up"), "");
+        for (number, (network, outside)) in networks.iter().zip(&links.outside).enumerate() {
+            for line in [
+                format!("link add eth{number} netns {inside} type veth peer name {outside}"),
+                format!("-n {inside} addr add {network}.2/24 dev eth{number}"),
+                format!("-n {inside} link set eth{number} up"),
+                format!("addr add {network}.1/24 dev {outside}"),
+                format!("link set {outside} up"),
+            ] {
+                run("ip", &line, "");
+            }
+        }
+        let rules = "table ip silent {\nchain out {\ntype filter hook output priority 0\n\
+                     oifname \"eth1\" meta l4proto udp drop\n}\n}\n";
+        run("ip", &format!("netns exec {inside} nft -f -"), rules);
+        links
+    }
+
+    /// The second network is as good as the first.
+    pub fn let_udp_through(&self) {
+        run("ip", &format!("netns exec {} nft delete table ip silent", self.inside), "");
+    }
+
+    /// The first network is gone, for both ends.
+    pub fn first_goes_down(&self) {
+        run("ip", &format!("link set {} down", self.outside[0]), "");
+    }
+
+    /// As [`Nat::run_inside`].
+    pub fn run_inside(&self, test: &str, role: &str) -> Inside {
+        run_in(&self.inside, test, role)
+    }
+}
+
+impl Drop for TwoLinks {
+    fn drop(&mut self) {
+        let _ = root().args(["ip", "netns", "del", &self.inside]).status(); // with its interfaces
     }
 }
 
@@ -110,6 +175,20 @@ pub fn again(test: &str, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", test, "--nocapture"]).env(ROLE, role).stdin(Stdio::null());
     command
+}
+
+/// The same in a network of its own, where there is but a loopback interface, which is down.
+pub fn again_alone(test: &str, role: &str) -> Command {
+    let mut command = root();
+    command.args(["unshare", "--net"]).arg(std::env::current_exe().expect("this program"));
+    command.args(["--exact", test, "--nocapture"]).env(ROLE, role).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command as root, which makes networks.
+pub fn as_root(line: &str) {
+    let (program, arguments) = line.split_once(' ').expect("a program and its arguments");
+    run(program, arguments, "");
 }
 
 /// A process inside; it ends with this.

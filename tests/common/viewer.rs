@@ -123,7 +123,11 @@ pub fn pictures(stream: &Stream) -> Vec<u64> {
                 nal.extend_from_slice(&payload[2..]);
                 nals.push(nal);
             }
-            28 => nals.last_mut().expect("the beginning of a unit").extend_from_slice(&payload[2..]),
+            // Without the beginning, which is still missing, it is no picture that was sent.
+            28 => match nals.last_mut() {
+                Some(nal) => nal.extend_from_slice(&payload[2..]),
+                None => nals.push(payload.to_vec()),
+            },
             _ => nals.push(payload.to_vec()),
         }
     }
@@ -209,6 +213,11 @@ impl Viewer {
     /// Asks for a keyframe of a stream that has come.
     pub fn request_keyframe(&self, payload_type: u8) {
         self.lock().plis.push_back(payload_type);
+    }
+
+    /// Ends the connection as a page does that is closed: by DTLS's close_notify, and no other word.
+    pub fn hang_up(&self) {
+        self.runtime.block_on(self.connection.close()).expect("the end");
     }
 
     fn lock(&self) -> MutexGuard<'_, Heard> {

@@ -91,6 +91,7 @@ fn encode(sound: &[[i16; 2]], channels: usize, encoder: &str) -> Vec<RtpPacket> 
         let buffer = sample.buffer_owned().unwrap();
         let rtp = gst_rtp::RTPBuffer::from_buffer_readable(&buffer).unwrap();
         packets.push(RtpPacket {
+            dependencies: None,
             marker: rtp.is_marker(),
             payload_type: 111,
             sequence_number: rtp.seq(),

@@ -217,6 +217,7 @@ impl Av1Payloader {
         let packets = payloads.into_iter().enumerate().map(|(index, payload)| {
             self.sequence_number = self.sequence_number.wrapping_add(1);
             RtpPacket {
+                dependencies: None,
                 marker: index + 1 == count,
                 payload_type: 96,
                 sequence_number: self.sequence_number,
@@ -234,6 +235,7 @@ pub(super) fn rtp_packet(buffer: &gst::BufferRef) -> RtpPacket {
     let owned = buffer.copy();
     let rtp = gst_rtp::RTPBuffer::from_buffer_readable(&owned).unwrap();
     RtpPacket {
+        dependencies: None,
         marker: rtp.is_marker(),
         payload_type: rtp.payload_type(),
         sequence_number: rtp.seq(),

@@ -8,6 +8,7 @@ mod doctor;
 mod harness;
 mod interrupt_ends_cleanly;
 mod launch_lines;
+mod packaging;
 mod pipelines_run;
 mod stream_keys_stay_secret;
 mod troubleshooting_is_true;

@@ -44,6 +44,28 @@ fn secrets_are_masked() {
 }
 
 #[test]
+fn what_a_peer_is_reached_by_has_keys_and_turn_servers_are_secret() {
+    for name in
+        ["whip-to-rtmp", "whep-to-rtmp", "multi-destination", "bridge-server", "broadcast", "echo", "testsrc-to-whep"]
+    {
+        let line = dry_run(&[&[name][..], needed(name)].concat());
+        for property in ["turn-servers=", "stun-server=", "ice-tcp=", "ice-transport-policy="] {
+            assert!(!line.contains(property), "{name}: {line}");
+        }
+        let keys = ["STUN_SERVER=stun://s:1", "TURN_SERVERS=turn://me:hush@h:1?transport=udp", "ICE_TCP=true"];
+        let line = dry_run(&[&[name][..], &keys, &["ICE_TRANSPORT_POLICY=all"], needed(name)].concat());
+        assert!(line.contains(" turn-servers=<(string)\"<TURN_SERVERS>\"> ") && !line.contains("hush"), "{line}");
+        assert!(line.contains(" stun-server=stun://s:1 ") && line.contains(" ice-tcp=true"), "{line}");
+        assert!(line.contains(" ice-transport-policy=all "), "{line}");
+    }
+}
+
+/// The keys without which a pipeline is not run.
+fn needed(name: &str) -> &'static [&'static str] {
+    if name == "whep-to-rtmp" { &["WHEP_URL=whep://h/whep/x"] } else { &[] }
+}
+
+#[test]
 fn several_destinations_are_one_value_in_quotes() {
     let line = dry_run(&["multi-destination", "RTMP_URL=rtmp://h/live/hush", "RTMP_URL_2=rtmp://g/live/hush"]);
     assert!(line.contains("location=\"<RTMP_URL> <RTMP_URL_2>") && !line.contains("hush"), "{line}");

@@ -11,7 +11,7 @@ fn sources(folder: &Path, text: &mut String) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let source = fs::read_to_string(&path).expect("a source");
             // What tests say is not said to users.
-            let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+            let source = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
             let mut continued = false;
             for line in source.lines() {
                 text.push_str(if continued { line.trim_start() } else { line });

@@ -172,6 +172,7 @@ fn what_only_sends_answers_whoever_only_receives() {
     wait_until("the sending half", SOON, || (fake.ready.load(SeqCst) == 1).then_some(()));
     let payload = Bytes::from_static(&[0xFC, 1, 2]);
     let sound = OutgoingPacket {
+        dependencies: None,
         number: 0,
         timestamp: 77,
         marker: false,

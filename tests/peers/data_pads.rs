@@ -11,7 +11,7 @@ use crate::common::{
     data::pair,
     publisher::sdp::{local_description, set_remote_description},
     server::BridgeServer,
-    wait_until, whip,
+    wait_until, webrtcbin_may_complain, whip,
 };
 use gst::{glib, prelude::*};
 use gst_webrtc::{WebRTCDataChannel, WebRTCDataChannelState};
@@ -47,6 +47,7 @@ fn listen(channel: &WebRTCDataChannel, heard: &Heard) {
 impl Bin {
     /// Posts an offer of a channel, and waits until that is open.
     fn start(url: &str, options: Option<gst::Structure>) -> Self {
+        webrtcbin_may_complain();
         let pipeline = gst::Pipeline::new();
         let webrtc = gst::ElementFactory::make("webrtcbin").build().expect("webrtcbin");
         webrtc.set_property_from_str("bundle-policy", "max-bundle");

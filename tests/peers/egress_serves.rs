@@ -11,10 +11,12 @@ use std::{
 
 use crate::common::{
     SOON,
+    countered::Countered,
     egress::{Egress, pictures, units},
     flv::hash_slices,
+    ingest::Ingest,
     lossy::{Direction, LossyPath},
-    viewer::{Stream, Wants},
+    viewer::{Stream, Viewer, Wants},
     wait_until,
 };
 use gst::prelude::*;
@@ -165,13 +167,50 @@ fn the_first_viewer_decides_on_the_codec_and_who_cannot_take_it_is_told_what_the
     let (also, other) = egress.view(Wants::default());
     wait_until("VP8 for one that takes more", SOON, || (also.count(VP8) > 20).then_some(()));
     let h264 = ("video/H264", H264, "packetization-mode=1;profile-level-id=42e01f");
-    let Err(refused) = egress.try_view(only(h264), None) else { panic!("an answer without video") };
-    assert!(refused.body.contains("H264") && refused.body.contains("VP8"), "{}", refused.body);
+    let countered = Countered::post(&egress.url(), Viewer::new(only(h264)).offer());
+    assert!(countered.offer.contains("VP8/90000") && !countered.offer.contains("H264"), "{}", countered.offer);
+    let answering = Viewer::answering(Wants::default(), &countered.offer);
+    assert_eq!(countered.answer(answering.answer()), 204);
+    wait_until("VP8 for one that has it all the same", SOON, || {
+        (answering.count(countered.payload_type("VP8/90000")) > 20).then_some(())
+    });
+    assert_eq!(countered.delete(), 200);
     resource.delete();
     other.delete();
     wait_until("nobody", SOON, || (egress.state() == "new").then_some(()));
     let (another, _) = egress.view(only(h264));
     wait_until("H.264 for the next first one", SOON, || (another.count(H264) > 20).then_some(()));
+    assert_eq!(egress.error(), None);
+}
+
+#[test]
+fn who_offers_nothing_of_use_may_choose_from_all_that_can_be_made_and_his_choice_holds_for_all() {
+    let egress = Egress::start("video-codecs=<H264,VP8,VP9>", &format!("{VIDEO} ! out.video_0 {SOUND}"));
+    let useless = Viewer::new(only(("video/H265", 104, "profile-id=1;tier-flag=0;level-id=93")));
+    let counter = || Countered::post(&egress.url(), useless.offer());
+    let [first, late] = [counter(), counter()];
+    for codec in ["H264/90000", "VP8/90000", "VP9/90000", "opus/48000"] {
+        assert!(first.offer.contains(codec), "{codec}: {}", first.offer);
+    }
+    let takes = |format, countered: &Countered| Viewer::answering(only(format), &countered.offer);
+    let answering = takes(("video/VP8", VP8, ""), &first);
+    assert_eq!(first.answer(answering.answer()), 204);
+    for (codec, more) in [("VP8/90000", 20), ("opus/48000", 20)] {
+        let number = first.payload_type(codec);
+        wait_until(codec, SOON, || (answering.count(number) > more).then_some(()));
+    }
+    assert_eq!(egress.track("video_0").get::<&str>("codec"), Ok("VP8"));
+    // What was offered before that is not to be had any more.
+    let other = takes(("video/H264", H264, "packetization-mode=1;profile-level-id=42e01f"), &late);
+    assert_eq!(late.answer(other.answer()), 422);
+    assert_eq!(egress.stats().get::<u32>("viewers"), Ok(1));
+    assert_eq!(first.delete(), 200);
+    wait_until("nobody", SOON, || (egress.state() == "new").then_some(()));
+    let again = counter();
+    let next = takes(("video/H264", H264, "packetization-mode=1;profile-level-id=42e01f"), &again);
+    assert_eq!(again.answer(next.answer()), 204);
+    let number = again.payload_type("H264/90000");
+    wait_until("H.264 for the next first one", SOON, || (next.count(number) > 20).then_some(()));
     assert_eq!(egress.error(), None);
 }
 
@@ -269,6 +308,39 @@ fn no_pipeline_waits_for_it_in_async() {
         let mut query = gst::query::Latency::new();
         (live.element.query(&mut query) && query.result().0).then_some(())
     });
+}
+
+#[test]
+fn who_changes_the_uri_of_an_element_at_work_is_told_that_it_is_too_late() {
+    let egress = Egress::start("", &format!("{VIDEO} ! out.video_0"));
+    let ingest = Ingest::start("");
+    let both = [
+        (&egress.pipeline, "out", "whep://127.0.0.1:0/whep/other"),
+        (&ingest.pipeline, "in", "whip://127.0.0.1:0/whip/other"),
+    ];
+    for (pipeline, name, uri) in both {
+        let element = pipeline.by_name(name).expect("the element");
+        let flags = element.find_property("uri").expect("a property").flags().bits();
+        assert_ne!(flags & gst::ffi::GST_PARAM_MUTABLE_READY as u32, 0, "{name}");
+        element.set_property("uri", uri);
+        let bus = pipeline.bus().expect("a bus");
+        let warning = wait_until("a warning", SOON, || match bus.pop_filtered(&[gst::MessageType::Warning])?.view() {
+            gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
+            _ => None,
+        });
+        assert!(warning.contains("uri") && warning.contains("next start"), "{warning}");
+        let handler = element.dynamic_cast::<gst::URIHandler>().expect("an URI handler");
+        let refused = handler.set_uri(uri).unwrap_err();
+        assert!(refused.matches(gst::URIError::BadState), "{refused}");
+        // As it was said.
+        pipeline.set_state(gst::State::Ready).expect("stopped");
+        pipeline.set_state(gst::State::Playing).expect("playing again");
+        let element = pipeline.by_name(name).expect("the element");
+        wait_until("the other path", SOON, || {
+            let url = element.property::<gst::Structure>("stats").get::<String>("url").ok()?;
+            url.ends_with("/other").then_some(())
+        });
+    }
 }
 
 #[test]

@@ -10,7 +10,16 @@ use std::{
 
 use axum::http::Method;
 
-use crate::common::{SOON, egress::Egress, ingest::Ingest, lossy::LossyPath, wait_until, whip_front::WhipFront};
+use crate::common::{
+    SOON,
+    egress::Egress,
+    ingest::Ingest,
+    lossy::LossyPath,
+    turn::{PASSWORD, Turn, USER},
+    wait_until,
+    whip_front::WhipFront,
+};
+use gst::prelude::*;
 
 const SOURCES: &str = "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=180,framerate=15/1 \
     ! out.video_0 audiotestsrc is-live=true ! out.audio_0";
@@ -142,6 +151,36 @@ fn links_to_ice_servers_and_to_what_is_not_known_disturb_nothing() {
     let push = server.push("");
     server.wait_frames(30);
     assert_eq!(push.error(), None);
+}
+
+#[test]
+fn relays_that_the_server_names_are_used_by_the_session_that_it_names_them_for() {
+    let turn = Turn::start();
+    let server = Server::start();
+    server.front.link(&format!(
+        "<{}>; rel=\"ice-server\"; username=\"{USER}\"; credential=\"{PASSWORD}\"; credential-type=\"password\"",
+        turn.uri("udp")
+    ));
+    let push = server.push("");
+    server.wait_frames(30);
+    // The relay may send to the server, which hears of it in turn.
+    wait_until("a way by the relay", SOON, || {
+        turn.log().contains("CREATE_PERMISSION processed, success").then_some(())
+    });
+    let patch = wait_until("the relay's candidate", SOON, || server.front.seen(Method::PATCH).into_iter().next());
+    assert!(patch.body.contains(" typ relay "), "{}", patch.body);
+    let offer = server.front.seen(Method::POST).remove(0).body;
+    assert!(!offer.contains(" typ relay "), "{offer}");
+    assert_eq!((push.error(), count(&push, "sessions")), (None, 1));
+    // The next offer has it from the start.
+    let (session, _) =
+        server.front.seen(Method::POST).split_first().map(|(first, rest)| (first.at, rest.len())).expect("one");
+    server.ingest.pipeline.set_state(gst::State::Ready).expect("stopped");
+    server.ingest.pipeline.set_state(gst::State::Playing).expect("playing again");
+    let again = wait_until("another offer", SOON, || {
+        server.front.seen(Method::POST).into_iter().rfind(|post| post.at > session)
+    });
+    assert!(again.body.contains(" typ relay "), "{}", again.body);
 }
 
 #[test]

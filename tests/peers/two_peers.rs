@@ -403,3 +403,131 @@ fn a_signaling_server_by_tls_is_met_if_its_certificate_is_trusted_and_not_otherw
     trusting.wait_frames(30);
     drop(sender);
 }
+
+/// Stands before a server, and can lose all who have come through it.
+struct Way {
+    address: std::net::SocketAddr,
+    streams: Arc<std::sync::Mutex<Vec<std::net::TcpStream>>>,
+}
+
+impl Way {
+    fn to(server: std::net::SocketAddr) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (address, streams) =
+            (listener.local_addr().expect("an address"), Arc::<std::sync::Mutex<Vec<_>>>::default());
+        let known = streams.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) =
+                    (client.expect("a client"), std::net::TcpStream::connect(server).expect("the server"));
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (mut from, mut to) = (from.try_clone().expect("a copy"), to.try_clone().expect("a copy"));
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+                known.lock().expect("lock").extend([client, server]);
+            }
+        });
+        Self { address, streams }
+    }
+
+    /// Without a word, as when a network changes.
+    fn cut(&self) {
+        for stream in self.streams.lock().expect("lock").drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+/// One who sends and one who receives, by these URLs; the one who sends is first.
+fn sender_and_receiver(sender: &str, receiver: &str) -> (Ends, Ends) {
+    crate::common::server::register();
+    let first = Ends::start(&format!(
+        "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! webrtcegress name=out uri={sender} ice-udp-port={}",
+        crate::common::free_udp_port()
+    ));
+    first.wait_state("waiting");
+    let sink = "fakesink sync=false async=false";
+    let second = Ends::start(&format!("webrtcingest name=in uri={receiver} in.video_0 ! {sink}"));
+    first.wait_state("live");
+    second.wait_state("live");
+    (first, second)
+}
+
+fn wait_more_frames(receiver: &Ends, more: u64) {
+    let frames = || receiver.stats("in").get::<u64>("frames").unwrap_or_default();
+    let enough = frames() + more;
+    wait_until("frames", SOON, || (frames() >= enough).then_some(()));
+}
+
+/// One connection was enough for both.
+fn assert_the_first_connection(sender: &Ends, receiver: &Ends) {
+    let (sent, received) = (sender.stats("out"), receiver.stats("in"));
+    assert_eq!(
+        (sent.get::<u64>("viewers-total"), received.get::<u64>("sessions")),
+        (Ok(1), Ok(1)),
+        "{sent} {received}"
+    );
+}
+
+#[test]
+fn media_goes_on_while_the_signaling_server_is_restarted() {
+    crate::common::server::register();
+    let listen = format!("127.0.0.1:{}", crate::common::free_port());
+    let server = BridgeServer::start(&[("session", ""), ("listen", &listen)]);
+    let url = format!("\"ws://{listen}/ws?channel=blue\"");
+    let (sender, receiver) = sender_and_receiver(&url, &url);
+    wait_more_frames(&receiver, 20);
+    drop(server);
+    [&sender, &receiver].iter().for_each(|end| end.wait_state("retrying"));
+    wait_more_frames(&receiver, 60);
+    let _server = BridgeServer::start(&[("session", ""), ("listen", &listen)]);
+    [&sender, &receiver].iter().for_each(|end| end.wait_state("live"));
+    wait_more_frames(&receiver, 60);
+    assert_the_first_connection(&sender, &receiver);
+    // They find each other again when it is over after all.
+    let Ends(gone) = &sender;
+    gone.set_state(gst::State::Null).expect("stopped");
+    gone.set_state(gst::State::Playing).expect("playing again");
+    wait_until("another connection", SOON, || {
+        receiver.stats("in").get::<u64>("sessions").is_ok_and(|sessions| sessions > 1).then_some(())
+    });
+    wait_more_frames(&receiver, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_goes_on_when_one_of_them_is_lost_to_the_server() {
+    let site = site();
+    let (direct, way) = (url(&site), Way::to(site.addr().to_string().parse().expect("an address")));
+    apart(move || {
+        let (sender, receiver) = sender_and_receiver(&direct, &format!("\"ws://{}/ws?channel=blue\"", way.address));
+        wait_more_frames(&receiver, 20);
+        way.cut();
+        receiver.wait_state("retrying");
+        receiver.wait_state("live");
+        wait_more_frames(&receiver, 60);
+        assert_the_first_connection(&sender, &receiver);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_is_not_answered_is_not_waited_for_without_end() {
+    let site = site();
+    let player = player(&site, "connect-timeout=3000").await;
+    let waiting = player.clone();
+    apart(move || waiting.wait_state("waiting")).await;
+    let (mut client, _) = site.joined("blue", "peer").await;
+    client.hear_type("offer").await;
+    let offer = client.hear_type("offer").await;
+    let reason = player.clone();
+    assert_eq!(apart(move || reason.wait_state("retrying")).await, "the other peer has not answered our offer");
+    // This one is answered.
+    let (peer, sdp) = (offer["from"].clone(), description(&offer, &offer["from"]));
+    let (publisher, answer) = apart(move || Publisher::answer(&sdp, Options::default())).await;
+    client.send(json!({"type": "answer", "to": peer, "sdp": answer})).await;
+    frames(&player, 20).await;
+    drop(publisher);
+}

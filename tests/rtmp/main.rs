@@ -6,6 +6,8 @@ mod fakes;
 mod receiver;
 #[path = "../rtmp_support/mod.rs"]
 mod rtmp_support;
+#[path = "../rtmp_support/stage.rs"]
+mod stage;
 #[path = "../rtmp_support/tls_front.rs"]
 mod tls_front;
 
@@ -18,7 +20,9 @@ mod destinations_come_and_go;
 mod encoders;
 mod enhanced;
 mod failures;
+mod faults_are_told;
 mod gaps;
+mod hostile_servers;
 mod presets;
 mod rtmp_server_restarts;
 mod rtmps;

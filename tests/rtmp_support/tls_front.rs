@@ -49,8 +49,19 @@ impl Authority {
 impl TlsFront {
     /// Before `upstream`, with a certificate for `name`: self-signed, or signed by an authority.
     pub(crate) fn start(upstream: u16, name: &str, authority: Option<&Authority>) -> Self {
+        Self::start_with(upstream, rcgen::CertificateParams::new([name.to_owned()]).unwrap(), authority)
+    }
+
+    /// With a certificate for localhost that nobody should take any more.
+    pub(crate) fn expired(upstream: u16) -> Self {
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2024, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2024, 4, 1);
+        Self::start_with(upstream, params, None)
+    }
+
+    fn start_with(upstream: u16, params: rcgen::CertificateParams, authority: Option<&Authority>) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
         let certificate = match authority {
             Some(authority) => params.signed_by(&key, &authority.issuer).unwrap(),
             None => params.self_signed(&key).unwrap(),

@@ -10,12 +10,12 @@ use crate::common::{
     ingest::Ingest,
     lossy::{Direction, LossyPath},
     media::Media,
-    peer::Script,
+    peer::{Peer, Script},
     publisher::{Options, Publisher},
     viewer::Wants,
     wait_until,
 };
-use gstwebrtcbridge::forward::Source;
+use gstwebrtcbridge::{forward::Source, session::ConnectionState};
 
 /// RFC 7675 section 5.1.
 const CONSENT: Duration = Duration::from_secs(30);
@@ -117,5 +117,90 @@ fn media_stops_at_once_for_a_viewer_that_has_gone_by_its_own_word() {
     wait_until("some time", SOON, || (start.elapsed() >= SILENCE).then_some(()));
     let seen = seen.lock().expect("lock");
     assert!(seen.sent.iter().all(|at| *at - start < socket_is_empty), "{} packets came after the end", seen.sent.len());
+    path.stop();
+}
+
+/// Success and error responses of STUN.
+fn is_answer(datagram: &[u8]) -> bool {
+    matches!(datagram, [0x01, 0x01 | 0x11, ..])
+}
+
+#[test]
+fn a_publisher_whose_media_and_checks_come_but_that_answers_no_check_is_ended_and_one_that_answers_is_not() {
+    let (ingest, answering) = (Ingest::start(""), Ingest::start(""));
+    let seen = Arc::<Mutex<Seen>>::default();
+    let looking = seen.clone();
+    let path = LossyPath::new(move |direction, datagram| {
+        let mut seen = looking.lock().expect("lock");
+        let is_stun = datagram.first().is_some_and(|first| *first < 4);
+        if direction == Direction::ToPublisher && seen.cut.is_some() && !is_stun {
+            seen.sent.push(Instant::now());
+        }
+        seen.cut.is_some() && direction == Direction::ToBridge && is_answer(datagram)
+    });
+    // It checks on its own every 2 s, which is enough for the stack to count it as there.
+    let publisher = Peer::start(&ingest.url(), Script { path: Some(path.clone()), ..Script::default() });
+    let other = Publisher::start(&answering.url());
+    for ingest in [&ingest, &answering] {
+        wait_until("frames", SOON, || (ingest.frames() > 30).then_some(()));
+    }
+    let (cut, frames) = (Instant::now(), ingest.frames());
+    seen.lock().expect("lock").cut = Some(cut);
+    let reason = wait_until("the end", CONSENT + SILENCE * 3, || ingest.has_ended());
+    let ended = Instant::now();
+    assert!(reason.contains("the connection was lost"), "{reason}");
+    assert!(ended - cut >= CONSENT - SILENCE, "an answer is good for 30 s, and not for {:?}", ended - cut);
+    assert!(ingest.frames() > frames + 500, "its media came all the time");
+    wait_until("some time", SOON, || (ended.elapsed() >= SILENCE).then_some(()));
+    let seen = seen.lock().expect("lock");
+    let late = seen.sent.iter().filter(|at| **at > ended + Duration::from_millis(500)).count();
+    assert_eq!(late, 0, "so many were sent after the end");
+    drop(seen);
+    assert_eq!((answering.state().as_str(), answering.has_ended()), ("connected", None));
+    other.delete();
+    publisher.vanish();
+    path.stop();
+}
+
+#[test]
+fn media_stops_at_once_for_a_viewer_that_ends_dtls_and_not_where_somebody_else_says_so() {
+    const ALERT: u8 = 21;
+    let media = Media::start();
+    let source = Arc::new(Source::new(&media.runtime));
+    let (_peer, _session) = media.publish(&source, Script::default());
+    let seen = Arc::<Mutex<Seen>>::default();
+    let looking = seen.clone();
+    let path = LossyPath::new(move |direction, datagram| {
+        let mut seen = looking.lock().expect("lock");
+        match direction {
+            Direction::ToBridge if datagram.first() == Some(&ALERT) => _ = seen.cut.get_or_insert(Instant::now()),
+            Direction::ToPublisher if seen.cut.is_some() && matches!(datagram.first(), Some(128..=191)) => {
+                seen.sent.push(Instant::now());
+            }
+            _ => {}
+        }
+        false
+    });
+    let watched = media.view(&source, Wants { path: Some(path.clone()), ..Wants::default() });
+    let packets = || watched.viewer.stream(102).packets.len();
+    wait_until("media", SOON, || (packets() > 30).then_some(()));
+    // close_notify, in the clear and as if it were under keys.
+    for epoch in [0, 1] {
+        for number in 0..20 {
+            path.forge(&[ALERT, 254, 253, 0, epoch, 0, 0, 0, 0, 9, number, 0, 2, 1, 0]);
+        }
+    }
+    let before = packets();
+    wait_until("media after a forged end", SOON, || (packets() > before + 60).then_some(()));
+
+    watched.viewer.hang_up();
+    let mut states = watched.answered.session.states();
+    wait_until("the end", SOON, || (*states.borrow_and_update() == ConnectionState::Closed).then_some(()));
+    let start = Instant::now();
+    wait_until("some time", SOON, || (start.elapsed() >= SILENCE).then_some(()));
+    let seen = seen.lock().expect("lock");
+    let cut = seen.cut.expect("a goodbye");
+    let late = seen.sent.iter().filter(|at| **at > cut + Duration::from_millis(500)).count();
+    assert_eq!(late, 0, "so many packets came half a second after the goodbye and later");
     path.stop();
 }

@@ -140,3 +140,16 @@ fn garbage_on_the_media_port_is_ignored() {
     publisher.delete();
     bridge.launch.end_cleanly();
 }
+
+/// The stack adds to the length of a congestion report in 16 bits; what it looks at before is that the report is all there,
+/// which it cannot be: a datagram has at most 65,507 bytes.
+#[test]
+fn a_report_that_claims_to_be_larger_than_any_datagram_is_refused_before_anybody_adds_to_its_length() {
+    for (size, kind) in [12, 24, 65_507].into_iter().flat_map(|size| (0..32_u8).map(move |kind| (size, kind))) {
+        for packet_type in 200..=207 {
+            let mut report = vec![0x80 | kind, packet_type, 0xFF, 0xFF];
+            report.resize(size, 1);
+            assert!(rtc::rtcp::packet::unmarshal(&mut &report[..]).is_err(), "{packet_type}/{kind} of {size} bytes");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use gst::prelude::*;
 
 use crate::common::{
     SOON,
-    nat::{Inside, Nat, role},
+    nat::{Inside, Nat, TwoLinks, role},
     publisher::{Options, Publisher},
     turn::Turn,
     wait_until,
@@ -158,4 +158,47 @@ fn with_a_symmetric_nat_before_each_media_goes_through_the_relay() {
         assert!(publisher.is_running() && bridge.is_running(), "one of them has ended");
         turn.log().lines().any(|line| line.contains("usage") && line.contains("sp=")).then_some(())
     });
+}
+
+/// Inside: pushes there until it is ended.
+fn push(url: &str) {
+    gst::init().expect("GStreamer");
+    gstwebrtcbridge::plugin_register_static().expect("the plugin");
+    let description = format!(
+        "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=15/1 ! out.video_0 \
+         audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=2 ! out.audio_0 \
+         webrtcegress name=out auth-token=t uri={url}"
+    );
+    let pipeline = gst::parse::launch(&description).expect("a pipeline");
+    pipeline.set_state(gst::State::Playing).expect("playing");
+    std::thread::sleep(Duration::from_secs(300)); // the test ends it before
+    let _ = pipeline.set_state(gst::State::Null);
+}
+
+#[test]
+fn media_goes_on_by_the_other_interface_when_one_goes_down() {
+    if let Some(url) = role() {
+        return push(&url);
+    }
+    let links = TwoLinks::open();
+    let [first, second] = &links.test_addresses;
+    let bridge = Served::start("0.0.0.0:0", &format!("public-addresses=\"<(string){first},(string){second}>\""));
+    let port = wait_until("the URL", SOON, || {
+        let url = bridge.stats::<Option<String>>("url")?;
+        Some(url.rsplit(':').next()?.split('/').next()?.to_owned())
+    });
+    // Offers and answers take the one that stays, and name both.
+    let url = format!("whip://{second}:{port}/whip/live");
+    let mut pushing = links.run_inside("nat::media_goes_on_by_the_other_interface_when_one_goes_down", &url);
+    bridge.wait_for_frames(90);
+    links.let_udp_through();
+    links.first_goes_down();
+    // What was on its way has come by then; what comes after the loss was noticed comes by the other one.
+    wait_until("the loss", SOON, || {
+        let state = bridge.0.by_name("in").expect("the element").property_value("connection-state");
+        let state = state.serialize().expect("a state");
+        (state != "connected").then_some(())
+    });
+    bridge.wait_for_frames(90);
+    assert!(pushing.is_running());
 }

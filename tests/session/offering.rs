@@ -109,7 +109,16 @@ impl Feed {
             self.sent.push(payload.clone());
             let (starts_keyframe, stored) = (number == 0, self.history.store(payload.clone()));
             let marker = number + 1 == first + packets;
-            OutgoingPacket { number, timestamp, marker, starts_keyframe, payload, stored, renumbered: None }
+            OutgoingPacket {
+                dependencies: None,
+                number,
+                timestamp,
+                marker,
+                starts_keyframe,
+                payload,
+                stored,
+                renumbered: None,
+            }
         });
         let pictures: Vec<_> = pictures.collect();
         self.outlet.send(0, pictures);
@@ -118,6 +127,7 @@ impl Feed {
         self.outlet.send(
             1,
             [OutgoingPacket {
+                dependencies: None,
                 number: first,
                 timestamp,
                 marker: false,
@@ -269,6 +279,7 @@ fn the_answer_picks_the_format_and_what_it_does_not_take_is_not_sent() {
     outlet.send(
         1,
         [OutgoingPacket {
+            dependencies: None,
             number,
             timestamp,
             marker: true,

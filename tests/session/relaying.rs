@@ -1,8 +1,12 @@
 //! Peers that reach the bridge through a TURN server, and what a STUN server sees of it. The server is coturn.
+#![allow(clippy::print_stderr)] // the figures that are measured on the way
+
+use std::sync::{Arc, Mutex};
 
 use crate::common::{
     SOON, half_open,
     ingest::Ingest,
+    lossy::LossyPath,
     nat::{again, role},
     publisher::{Options, Publisher},
     turn::{PASSWORD, Turn, USER},
@@ -70,6 +74,49 @@ fn media_comes_through_a_relay_that_is_reached_by_tls() {
     let ingest = ingest(&[turn.url("tls")], "");
     let warning = warning(&ingest);
     assert!(warning.contains("its certificate or TLS is not accepted"), "{warning}");
+}
+
+/// What goes between the bridge and its TURN server.
+#[derive(Clone, Copy, Debug, Default)]
+struct Relayed {
+    channel: usize,
+    channel_bytes: usize,
+    /// Since the first datagram of a channel.
+    indications: usize,
+}
+
+#[test]
+fn media_by_a_relay_comes_by_a_channel_with_four_bytes_more_than_it_has() {
+    let turn = Turn::start();
+    let relayed = Arc::<Mutex<Relayed>>::default();
+    let counting = relayed.clone();
+    let path = LossyPath::new(move |_, datagram| {
+        let mut relayed = counting.lock().expect("lock");
+        match datagram {
+            [0x40..=0x4F, _, l0, l1, ..] => {
+                let data = usize::from(u16::from_be_bytes([*l0, *l1]));
+                assert_eq!(datagram.len(), 4 + data);
+                relayed.channel += 1;
+                relayed.channel_bytes += datagram.len();
+            }
+            // Send and Data indications.
+            [0x00, 0x16 | 0x17, ..] if relayed.channel > 0 => relayed.indications += 1,
+            _ => {}
+        }
+        false
+    });
+    let server = turn.url("udp");
+    let address = server.rsplit('@').next().and_then(|rest| rest.split('?').next()).expect("an address");
+    let front = path.before(address.parse().expect("an address"));
+    let ingest = ingest(&[server.replace(address, &front.to_string())], "ice-transport-policy=relay");
+    let publisher = Publisher::start(&ingest.url());
+    wait_until("media by a channel", SOON * 2, || (relayed.lock().expect("lock").channel > 1000).then_some(()));
+    publisher.assert_unharmed();
+    publisher.delete();
+    let Relayed { channel, channel_bytes, indications } = *relayed.lock().expect("lock");
+    eprintln!("{channel} datagrams in {channel_bytes} bytes; as indications {} more", channel * 32);
+    assert!(indications < channel / 20, "{indications} indications beside {channel} datagrams of a channel");
+    path.stop();
 }
 
 #[test]

@@ -81,6 +81,7 @@ impl Pair {
             let payload = Bytes::from(payload);
             self.sent.push(payload.clone());
             let packet = OutgoingPacket {
+                dependencies: None,
                 number: self.number,
                 timestamp,
                 marker: index + 1 == packets,
@@ -130,6 +131,7 @@ fn what_is_handed_over_arrives_in_the_viewers_own_terms() {
     pair.outlet.set_clock(1, ClockPoint { rtp_time: 960, at: now });
     pair.pictures(30, 7);
     let audio = OutgoingPacket {
+        dependencies: None,
         number: 5,
         timestamp: 77,
         marker: false,

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::auth_support::Bridge;
-use crate::whip_support::{Response, exchange, offer};
-use gstwebrtcbridge::signaling::{Access, TrustedProxies};
+use crate::whip_support::{RUNTIME, Response, Served, config, exchange, offer};
+use gstwebrtcbridge::signaling::{Access, EndpointConfig, TrustedProxies, mount};
 
 const SDP: (&str, &str) = ("Content-Type", "application/sdp");
 
@@ -77,18 +77,77 @@ fn a_page_of_the_name_that_the_proxy_is_called_by_is_an_own_one() {
     assert_eq!(response.header("access-control-allow-origin"), Some("https://live.example.net"));
 }
 
-/// nginx with the configuration of docs/public-server.md; it ends with this.
-struct Nginx {
+/// An endpoint of one element.
+fn element_behind(proxies: &[&str]) -> Served {
+    let trusted_proxies = TrustedProxies::parse(proxies.iter().copied()).unwrap();
+    Served::from_config(EndpointConfig { trusted_proxies, ..config("/whip/a", 0) })
+}
+
+fn last_client(served: &Served) -> String {
+    served.answerer.offers.lock().unwrap().last().expect("an offer").1.ip().to_string()
+}
+
+#[test]
+fn an_element_of_its_own_believes_the_proxies_that_it_names_and_no_others() {
+    let through = [SDP, ("X-Forwarded-For", "192.0.2.7"), ("X-Forwarded-Prefix", "/studio")];
+    let trusting = element_behind(&["127.0.0.1"]);
+    let location = trusting.request("POST", "/whip/a", &through, &offer(1)).location();
+    assert!(location.starts_with("/studio/whip/a/"), "{location}");
+    assert_eq!(last_client(&trusting), "192.0.2.7");
+    let strange = element_behind(&["10.0.0.0/8"]);
+    let location = strange.request("POST", "/whip/a", &through, &offer(1)).location();
+    assert!(location.starts_with("/whip/a/"), "{location}");
+    assert_eq!(last_client(&strange), "0.0.0.0", "nobody of this machine");
+}
+
+#[test]
+fn what_one_element_believes_holds_for_no_other_one_on_the_same_port() {
+    let strict = element_behind(&[]);
+    let trusted_proxies = TrustedProxies::parse(["127.0.0.1"]).unwrap();
+    let beside = EndpointConfig { trusted_proxies, ..config("/whip/b", strict.addr().port()) };
+    let _beside = mount(RUNTIME.handle(), beside, std::sync::Arc::new(strict.answerer.clone())).unwrap();
+    let through = [SDP, ("X-Forwarded-For", "192.0.2.7")];
+    for (path, client) in [("/whip/a", "0.0.0.0"), ("/whip/b", "192.0.2.7"), ("/whip/%61", "0.0.0.0")] {
+        assert_eq!(strict.request("POST", path, &through, &offer(1)).status, 201, "{path}");
+        assert_eq!(last_client(&strict), client, "{path}");
+    }
+}
+
+/// A proxy with the configuration of docs/public-server.md; it ends with this.
+struct Proxy {
     child: std::process::Child,
     address: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
-impl Nginx {
-    fn before(bridge: &Bridge) -> Self {
-        let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/public-server.md")).unwrap();
-        let block = document.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the recipe");
-        let block = block.replace("127.0.0.1:8080", &bridge.addr().to_string());
+/// The recipe of this kind, for this bridge.
+fn recipe(kind: &str, bridge: &Bridge) -> String {
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/public-server.md")).unwrap();
+    let begin = format!("```{kind}\n");
+    let block = document.split(&begin).nth(1).and_then(|rest| rest.split("```").next()).expect("the recipe");
+    block.replace("127.0.0.1:8080", &bridge.addr().to_string())
+}
+
+impl Proxy {
+    fn caddy(bridge: &Bridge) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // Without a certificate, which it would ask for on the internet.
+        let site = recipe("caddy", bridge).replace("live.example.net", &format!("http://:{}", address.port()));
+        let path = folder.path();
+        std::fs::write(path.join("Caddyfile"), format!("{{\n admin off\n}}\n{site}")).unwrap();
+        let child = Command::new("caddy")
+            .args(["run", "--adapter", "caddyfile", "--config"])
+            .arg(path.join("Caddyfile"))
+            .env("HOME", path)
+            .stderr(std::fs::File::create(path.join("log")).unwrap())
+            .spawn()
+            .expect("caddy runs (Debian package caddy)");
+        Self { child, address, _folder: folder }.listening()
+    }
+
+    fn nginx(bridge: &Bridge) -> Self {
+        let block = recipe("nginx", bridge);
         let (location, map) = block.split_once("map ").expect("both parts");
         let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -101,13 +160,16 @@ impl Nginx {
         );
         std::fs::write(folder.path().join("conf"), configuration).unwrap();
         let child = Command::new("nginx").arg("-c").arg(folder.path().join("conf")).spawn().expect("nginx runs");
-        let nginx = Self { child, address, _folder: folder };
+        Self { child, address, _folder: folder }.listening()
+    }
+
+    fn listening(self) -> Self {
         let until = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < until, "nginx does not listen");
+        while TcpStream::connect(self.address).is_err() {
+            assert!(Instant::now() < until, "the proxy does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
-        nginx
+        self
     }
 
     fn post(&self, path: &str, headers: &str) -> Response {
@@ -123,7 +185,7 @@ impl Nginx {
     }
 }
 
-impl Drop for Nginx {
+impl Drop for Proxy {
     fn drop(&mut self) {
         // Its workers end with it when it is asked to, and not when it is killed.
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
@@ -138,11 +200,28 @@ fn nginx_as_the_documentation_has_it_tells_the_client_and_the_path() {
         publish_token: Some("s3cret".into()),
         ..Access::default()
     });
-    let nginx = Nginx::before(&bridge);
+    let nginx = Proxy::nginx(&bridge);
     let forged = "Authorization: Bearer s3cret\r\nOrigin: https://live.example.net\r\nX-Forwarded-For: 192.0.2.66\r\n\
                   Forwarded: for=192.0.2.67\r\nX-Forwarded-Prefix: /elsewhere\r\nX-Forwarded-Host: evil.example\r\n";
     let response = nginx.post("/bridge/whip/a", forged);
     assert!(response.location().starts_with("/bridge/whip/a/"), "{}", response.location());
+    let offers = bridge.answerer.offers.lock().unwrap();
+    assert_eq!(offers.last().expect("an offer").1.ip().to_string(), "127.0.0.1", "who really asked");
+}
+
+#[test]
+fn caddy_as_the_documentation_has_it_tells_the_client_and_the_name() {
+    let bridge = Bridge::new(Access {
+        trusted_proxies: TrustedProxies::parse(["127.0.0.1"]).unwrap(),
+        publish_token: Some("s3cret".into()),
+        ..Access::default()
+    });
+    let caddy = Proxy::caddy(&bridge);
+    let forged = "Authorization: Bearer s3cret\r\nOrigin: https://live.example.net\r\nX-Forwarded-For: 192.0.2.66\r\n\
+                  Forwarded: for=192.0.2.67\r\nX-Forwarded-Prefix: /elsewhere\r\nX-Forwarded-Host: evil.example\r\n";
+    let response = caddy.post("/whip/a", forged);
+    assert!(response.location().starts_with("/whip/a/"), "{} {}", response.status, response.body);
+    assert_eq!(response.header("access-control-allow-origin"), Some("https://live.example.net"), "its own name");
     let offers = bridge.answerer.offers.lock().unwrap();
     assert_eq!(offers.last().expect("an offer").1.ip().to_string(), "127.0.0.1", "who really asked");
 }

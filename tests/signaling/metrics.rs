@@ -63,6 +63,8 @@ fn every_family_has_type_help_and_unit_and_its_number() {
         ("webrtcbridge_track_frames_per_second", video, 30.0),
         ("webrtcbridge_track_waiting_for_keyframe", video, 1.0),
         ("webrtcbridge_destination_sent_bytes_total", &format!("{stage},destination=0"), 4_000_000.0),
+        ("webrtcbridge_destination_failures_total", &format!("{stage},destination=0,reason=lost"), 1.0),
+        ("webrtcbridge_accept_failures_total", "", 0.0),
         ("webrtcbridge_destination_lag_seconds", &format!("{stage},destination=0"), 0.04),
         ("webrtcbridge_destination_state", &format!("{stage},destination=0,state=live"), 1.0),
         ("webrtcbridge_destination_state", &format!("{stage},destination=1,state=retrying"), 1.0),

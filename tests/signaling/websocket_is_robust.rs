@@ -196,7 +196,7 @@ async fn connections_that_break_off_leave_nothing_behind() {
         let (gone, id) = site.joined("room", "peer").await;
         assert_eq!(ann.hear().await["peer"], id.as_str());
         drop(gone);
-        assert_eq!(ann.hear().await, json!({"type": "peer-left", "peer": id}));
+        assert_eq!(ann.hear().await, json!({"type": "peer-left", "peer": id, "lost": true}));
     }
     // As full as a channel may be: the ones before are not counted.
     let mut all = Vec::new();

@@ -64,7 +64,7 @@ async fn a_peer_that_leaves_or_vanishes_is_told_to_the_others() {
     assert_eq!(bob.ask(json!({"type": "leave"})).await["reason"], "left");
     assert_eq!(ann.hear().await, json!({"type": "peer-left", "peer": bob_id}));
     drop(eve); // without a goodbye
-    assert_eq!(ann.hear().await, json!({"type": "peer-left", "peer": eve_id}));
+    assert_eq!(ann.hear().await, json!({"type": "peer-left", "peer": eve_id, "lost": true}));
     assert_eq!(bob.refused(json!({"type": "leave"})).await.0, "not-joined");
     bob.ask(join("room", "peer")).await;
 }
@@ -218,6 +218,19 @@ async fn each_role_needs_its_token_and_each_way_to_show_it_works() {
         assert_eq!(publisher.ask(create.clone()).await["type"], "created");
         assert_eq!(publisher.ask(join("room", "peer")).await["type"], "joined");
     }
+}
+
+#[tokio::test]
+async fn where_only_publishing_takes_a_token_everybody_sees_what_is_live() {
+    let access = Access { publish_token: Some("pub".into()), ..Access::default() };
+    let site = Site::with(Arc::new(Fake::default()), access, Duration::from_secs(3600));
+    for path in ["/ws", "/ws?token=wrong", "/ws?token=pub"] {
+        let mut anybody = site.client_at(path).await.unwrap();
+        assert_eq!(anybody.ask(json!({"type": "list"})).await["type"], "channels", "{path}");
+    }
+    let mut stranger = site.client().await;
+    assert_eq!(stranger.refused(json!({"type": "create"})).await.0, "unauthorized");
+    assert_eq!(stranger.refused(join("room", "peer")).await.0, "unauthorized", "who relays sends, too");
 }
 
 #[tokio::test]

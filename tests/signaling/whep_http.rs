@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::TcpStream,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use crate::site_support::Numbers;
@@ -18,7 +19,7 @@ use gstwebrtcbridge::{
         VideoLayer, Viewing, mount_site, mount_viewers,
     },
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 // --- a stand-in for viewers' connections ---
 
@@ -30,6 +31,10 @@ struct Theatre {
     program: Arc<watch::Sender<Program>>,
     limits: Arc<Mutex<Vec<LayerLimits>>>,
     answers: Arc<Mutex<Vec<String>>>,
+    /// An answer waits for this before it is taken, if there is one.
+    curtain: Arc<Mutex<Option<Arc<Notify>>>>,
+    /// What has happened to sessions, in order.
+    events: Arc<Mutex<Vec<&'static str>>>,
 }
 
 #[async_trait]
@@ -55,7 +60,9 @@ struct Seat(Theatre);
 
 #[async_trait]
 impl SignaledSession for Seat {
-    async fn close(&self) {}
+    async fn close(&self) {
+        self.0.events.lock().unwrap().push("closed");
+    }
 
     async fn update_ice(&self, _: IceFragment) -> Result<IceUpdated, IceRefused> {
         Ok(IceUpdated::Trickled)
@@ -73,7 +80,13 @@ impl SignaledSession for Seat {
 #[async_trait]
 impl Viewing for Seat {
     async fn answered(&self, sdp: &str) -> Result<(), AnswerError> {
+        self.0.events.lock().unwrap().push("answering");
+        let curtain = self.0.curtain.lock().unwrap().take();
+        if let Some(curtain) = curtain {
+            curtain.notified().await;
+        }
         self.0.answers.lock().unwrap().push(sdp.to_owned());
+        self.0.events.lock().unwrap().push("answered");
         Ok(())
     }
 
@@ -240,6 +253,65 @@ fn an_offer_that_cannot_be_answered_may_be_countered() {
     assert_eq!(patch("application/sdp", &view()).status, 204);
     assert_eq!(*site.theatre.answers.lock().unwrap(), [view()]);
     assert_eq!(site.request("DELETE", location, &[], "").status, 200);
+}
+
+/// A session with an offer of ours, and what lets it take an answer.
+fn waiting(site: &Site) -> (String, Arc<Notify>) {
+    *site.theatre.refuse.lock().unwrap() = Some(AnswerError::Unacceptable("no codec in common".into()));
+    *site.theatre.counters.lock().unwrap() = true;
+    let curtain = Arc::new(Notify::new());
+    *site.theatre.curtain.lock().unwrap() = Some(curtain.clone());
+    let countered = site.post("/whep/live");
+    assert_eq!(countered.status, 406);
+    (countered.header("location").unwrap().to_owned(), curtain)
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < TIMEOUT, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn wait_for(site: &Site, event: &str) {
+    until(event, || site.theatre.events.lock().unwrap().contains(&event));
+}
+
+#[test]
+fn a_session_that_is_deleted_while_its_answer_is_being_taken_is_closed_after_that() {
+    let site = Site::new(Access::default(), 0);
+    let (location, curtain) = waiting(&site);
+    std::thread::scope(|scope| {
+        let answered = scope.spawn(|| {
+            let sdp = [("Content-Type", "application/sdp")];
+            site.request("PATCH", &location, &sdp, &view()).status
+        });
+        wait_for(&site, "answering");
+        let deleted = scope.spawn(|| site.request("DELETE", &location, &[], "").status);
+        until("the end of its URL", || site.request("GET", &location, &[], "").status == 404);
+        curtain.notify_one();
+        assert_eq!((answered.join().unwrap(), deleted.join().unwrap()), (204, 200));
+    });
+    assert_eq!(*site.theatre.events.lock().unwrap(), ["answering", "answered", "closed"]);
+}
+
+#[test]
+fn an_answer_is_taken_although_who_sent_it_does_not_wait() {
+    let site = Site::new(Access::default(), 0);
+    let (location, curtain) = waiting(&site);
+    let mut stream = TcpStream::connect(site.mount.local_addr()).unwrap();
+    let body = view();
+    let head = format!("PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\n");
+    write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    wait_for(&site, "answering");
+    drop(stream);
+    // The end of its connection is seen meanwhile.
+    for _ in 0..20 {
+        assert_eq!(site.request("GET", &location, &[], "").status, 204);
+    }
+    curtain.notify_one();
+    wait_for(&site, "answered");
 }
 
 // --- a session ---

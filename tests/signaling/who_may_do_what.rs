@@ -164,6 +164,31 @@ fn every_token_gets_at_every_path_what_the_table_says() {
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
+/// Those of a bridge server that are not in the API's document, and have their own tests: what is the same for everybody.
+const FOR_EVERYBODY: [&str; 2] = ["/", "/api/v1/signaling.schema.json"];
+
+#[test]
+fn every_path_of_the_document_has_its_rows_or_is_for_everybody() {
+    let bridge = Bridge::new(Access::default());
+    let document: serde_json::Value =
+        serde_json::from_str(&bridge.request("GET", "/api/v1/openapi.json", &[], "").body).unwrap();
+    let mut missing = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
+            let is_it = |row: &str| {
+                let (path, row): (Vec<_>, Vec<_>) = (path.split('/').collect(), row.split('/').collect());
+                path.len() == row.len() && path.iter().zip(&row).all(|(path, row)| path.starts_with('{') || path == row)
+            };
+            let has_row = TABLE.iter().any(|(_, known, row, _)| *known == method && is_it(row));
+            // A WebSocket's roles are in websocket_relays, by message.
+            if !has_row && path != "/ws" && !FOR_EVERYBODY.contains(&path.as_str()) {
+                missing.push(format!("{method} {path}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no row for {missing:#?}");
+}
+
 #[test]
 fn an_endpoint_with_an_empty_token_lets_nobody_in() {
     for set in [

@@ -167,6 +167,8 @@ pub fn session(channel: &str, id: &str) -> SessionReport {
                 dropped: 0,
                 reconnects: 1,
                 lag_seconds: 0.04,
+                failures: [("lost".to_owned(), 1)].into(),
+                last_failure: Some("the server closed the connection".into()),
             },
             DestinationReport {
                 index: 1,

@@ -19,7 +19,7 @@ use gstwebrtcbridge::{
     channel::Credential,
     signaling::{
         Answer, AnswerError, EndpointConfig, IceCredentials, IceFragment, IceRefused, IceUpdated, ListenAddress, Mount,
-        MountError, Offer, OfferAnswerer, SessionLease, SignaledSession, TlsFiles, mount,
+        MountError, Offer, OfferAnswerer, SessionLease, SignaledSession, TlsFiles, TrustedProxies, mount,
     },
 };
 use tokio::runtime::Runtime;
@@ -157,7 +157,15 @@ impl Served {
 
 pub fn config(path: &str, port: u16) -> EndpointConfig {
     let listen = ListenAddress { host: "127.0.0.1".into(), port };
-    EndpointConfig { listen, path: path.into(), tls: None, auth_token: None, authorizer: None, ice_servers: Vec::new() }
+    EndpointConfig {
+        listen,
+        path: path.into(),
+        tls: None,
+        auth_token: None,
+        authorizer: None,
+        ice_servers: Vec::new(),
+        trusted_proxies: TrustedProxies::default(),
+    }
 }
 
 /// Writes all, then reads to the end; an early refusal may cut either short.

@@ -23,6 +23,7 @@ impl Chromium {
         let port = free_port();
         let mut driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
+            .env_remove("G_DEBUG") // its own criticals are its own business
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

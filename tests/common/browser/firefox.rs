@@ -39,6 +39,7 @@ impl Firefox {
             .arg(profile.path())
             // Nothing of it outside of the profile.
             .env("HOME", profile.path())
+            .env_remove("G_DEBUG") // GTK's criticals are its own business
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

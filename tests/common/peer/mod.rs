@@ -13,7 +13,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rtc::{ice::mdns::MulticastDnsMode, interceptor::Slot, rtp};
@@ -156,6 +156,13 @@ impl Peer {
     /// Hashes of the slices of every access unit of a layer that was sent so far (H.264 only).
     pub fn sent(&self, rid: &str) -> Vec<u64> {
         self.sender().video(rid).sent.clone()
+    }
+
+    /// The same with the time at which each was sent.
+    pub fn sent_when(&self, rid: &str) -> Vec<(u64, Instant)> {
+        let mut sender = self.sender();
+        let stream = sender.video(rid);
+        stream.sent.iter().copied().zip(stream.sent_at.iter().copied()).collect()
     }
 
     /// Starts or stops a layer, as a browser does when `active` is set or bandwidth changes.

@@ -129,6 +129,7 @@ pub(super) fn streams(script: &Script) -> Vec<Stream> {
         jump: false,
         history: Default::default(),
         sent: Vec::new(),
+        sent_at: Vec::new(),
         packets: 0,
         reports_sent: 0,
     };

@@ -66,6 +66,8 @@ pub(super) struct Stream {
     pub(super) jump: bool,
     pub(super) history: VecDeque<rtp::Packet>,
     pub(super) sent: Vec<u64>,
+    /// When, for each of these.
+    pub(super) sent_at: Vec<Instant>,
     pub(super) packets: u32,
     pub(super) reports_sent: u32,
 }
@@ -103,7 +105,7 @@ impl Sender {
         out.extend(self.extra.drain(..).map(Packet::Rtp));
         for stream in &mut self.streams {
             while started + stream.interval * stream.due <= now {
-                let packets = stream.unit(&self.extensions);
+                let packets = stream.unit(now, &self.extensions);
                 for packet in packets {
                     let number = packet.header.sequence_number;
                     out.push(Packet::Rtp(packet));
@@ -158,7 +160,7 @@ impl Sender {
 
 impl Stream {
     /// The packets of the next unit; its time passes whether it is sent or not.
-    fn unit(&mut self, extensions: &Extensions) -> Vec<rtp::Packet> {
+    fn unit(&mut self, now: Instant, extensions: &Extensions) -> Vec<rtp::Packet> {
         let units = &self.clip.units;
         let ticks = self.interval.as_nanos() as u64 * u64::from(self.due) * u64::from(self.clock_rate) / 1_000_000_000;
         let timestamp = self.time_base.wrapping_add(ticks as u32);
@@ -175,6 +177,7 @@ impl Stream {
         let unit = &units[self.next % units.len()];
         self.next += 1;
         self.sent.push(unit.slices);
+        self.sent_at.push(now);
         let payloads = self.payloader.payload(MTU, &Bytes::from_static(&unit.data)).expect("payloads");
         let last = payloads.len() - 1;
         let packets: Vec<rtp::Packet> = payloads

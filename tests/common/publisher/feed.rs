@@ -14,7 +14,7 @@ use super::{
     super::{
         SOON,
         clip::{self, Clip},
-        wait_until,
+        wait_until, webrtcbin_may_complain,
     },
     Options, Publisher, Shared, Video,
 };
@@ -30,6 +30,7 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn new(description: &str, options: &Options) -> Self {
         gst::init().expect("GStreamer");
+        webrtcbin_may_complain();
         let pipeline = gst::parse::launch(description).expect("pipeline");
         let pipeline = pipeline.downcast::<gst::Pipeline>().expect("pipeline");
         if let Some(stun) = &options.stun {
@@ -53,7 +54,7 @@ impl Prepared {
             let (pipeline, shared) = (pipeline.clone(), shared.clone());
             std::thread::spawn(move || pump(&pipeline, feeds, &started, &shared))
         };
-        Publisher { pipeline, resource: Default::default(), options, shared, pump: Some(pump) }
+        Publisher { pipeline, resource: Default::default(), options, shared, pump: Some(pump), posted: Instant::now() }
     }
 }
 
@@ -86,15 +87,15 @@ fn feeds(pipeline: &gst::Pipeline, options: &Options, started: &Arc<AtomicBool>,
         });
     };
     if let Some(video) = options.video {
-        let clip = match video {
+        let clip = options.clips.video.unwrap_or_else(|| match video {
             Video::H264 => clip::h264(),
             Video::Vp8 => clip::vp8(),
             Video::H265 => clip::h265(),
-        };
+        });
         feed("video", "video_rtp", clip, Duration::from_nanos(1_000_000_000 / clip::FPS), true);
     }
     if options.audio {
-        feed("audio", "audio_rtp", clip::opus(), Duration::from_millis(20), false);
+        feed("audio", "audio_rtp", options.clips.audio.unwrap_or_else(clip::opus), Duration::from_millis(20), false);
     }
     for (i, feed) in feeds.iter().enumerate() {
         let transceiver: gst_webrtc::WebRTCRTPTransceiver = pipeline
@@ -192,7 +193,7 @@ impl Feed {
             }
         }
         if self.video {
-            shared.sent.lock().expect("sent").push(unit.slices);
+            shared.sent.lock().expect("sent").push((Instant::now(), unit.slices));
         }
         let _ = self.source.push_buffer(buffer);
         self.next += 1;

@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gst::prelude::*;
@@ -24,6 +24,7 @@ use self::{
 pub use super::whip::Refused;
 use super::{
     SOON,
+    clip::Clip,
     lossy::LossyPath,
     wait_until,
     whip::{self, Resource},
@@ -45,6 +46,21 @@ pub struct Options {
     pub stun: Option<String>,
     /// How much longer audio takes from its capture to being sent.
     pub audio_delay: Duration,
+    /// What is sent in place of the usual clips, in the same codecs.
+    pub clips: Clips,
+}
+
+/// Clips to send; the usual ones where there is none.
+#[derive(Clone, Copy, Default)]
+pub struct Clips {
+    pub video: Option<&'static Clip>,
+    pub audio: Option<&'static Clip>,
+}
+
+impl std::fmt::Debug for Clips {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.video.is_some(), self.audio.is_some())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +81,7 @@ impl Default for Options {
             path: None,
             stun: None,
             audio_delay: Duration::ZERO,
+            clips: Clips::default(),
         }
     }
 }
@@ -76,6 +93,8 @@ pub struct Publisher {
     options: Options,
     shared: Arc<Shared>,
     pump: Option<JoinHandle<()>>,
+    /// When its offer was posted.
+    posted: Instant,
 }
 
 #[derive(Default)]
@@ -83,7 +102,7 @@ struct Shared {
     stop: AtomicBool,
     jump: AtomicBool,
     keyframe_requests: std::sync::atomic::AtomicUsize,
-    sent: Mutex<Vec<u64>>,
+    sent: Mutex<Vec<(Instant, u64)>>,
     error: Mutex<Option<String>>,
 }
 
@@ -103,6 +122,7 @@ impl Publisher {
     /// Makes an offer and posts it.
     pub fn offer(url: &str, options: Options) -> Result<Self, Refused> {
         let (mut publisher, offer) = Self::describe(options);
+        publisher.posted = Instant::now();
         match whip::post(url, publisher.options.token.as_deref(), &offer) {
             Ok((resource, answer)) => {
                 publisher.resource = resource;
@@ -176,7 +196,17 @@ impl Publisher {
 
     /// Hashes of the slices of every access unit sent so far.
     pub fn sent(&self) -> Vec<u64> {
+        self.shared.sent.lock().expect("sent").iter().map(|(_, slices)| *slices).collect()
+    }
+
+    /// The same, with when each was handed over.
+    pub fn sent_at(&self) -> Vec<(Instant, u64)> {
         self.shared.sent.lock().expect("sent").clone()
+    }
+
+    /// When its offer was posted.
+    pub fn posted(&self) -> Instant {
+        self.posted
     }
 
     /// How many keyframes it was asked for.
@@ -218,7 +248,9 @@ impl Drop for Publisher {
         let webrtc = self.pipeline.by_name("webrtc").and_downcast::<gst::Bin>().expect("webrtcbin");
         for element in webrtc.iterate_all_by_element_factory_name("nicesink").into_iter().flatten() {
             let pad = element.static_pad("sink").expect("pad");
-            pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, |_, _| gst::PadProbeReturn::Drop);
+            // Not `Drop`: by the bindings' doing, GStreamer 1.22 has nothing left to drop at a sink pad, and calls that critical.
+            let types = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+            pad.add_probe(types, |_, _| gst::PadProbeReturn::Handled);
         }
         self.stop();
     }

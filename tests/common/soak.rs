@@ -1,0 +1,276 @@
+//! Eight streams at a bridge server with churn and faults, for as long as is wanted: one of them stays and must be perfect, the
+//! others come and go in every way there is, one of two RTMP servers dies, freezes and comes back, and strangers send what
+//! they like. Meanwhile memory, files and threads are watched, and a watchdog shows where all threads stand when nothing moves.
+#![allow(clippy::print_stderr)] // the figures that are measured on the way
+
+use std::{
+    net::UdpSocket,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use super::{
+    SOON,
+    cycles::{Holding, ONE_HEAP},
+    half_open, http,
+    lossy::LossyPath,
+    peer::{Peer, Script},
+    stand::{Show, Stand, value},
+    wait_until,
+};
+
+/// Beside the one that stays.
+const GUESTS: u64 = 7;
+/// The stay of a guest, at least and at most.
+const STAY: [u64; 2] = [4, 20];
+/// Between two faults.
+const FAULT_EVERY: Duration = Duration::from_secs(5);
+/// Nothing moved for so long: a deadlock. A loaded machine has pauses of a few seconds.
+const STUCK: Duration = Duration::from_secs(20);
+/// Of memory: by how much the least of the last third may be above the least of the second, in KiB. How many guests are there at
+/// once, those who vanished among them, is a matter of chance; each takes less than 1 MB.
+const MOST_GROWTH: usize = 8 << 10;
+
+/// What happened.
+#[derive(Debug, Default)]
+struct Tally {
+    came: AtomicUsize,
+    left: AtomicUsize,
+    vanished: AtomicUsize,
+    wandered: AtomicUsize,
+    faults: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+/// Runs it all, and judges.
+pub fn run(length: Duration) {
+    let mut stand = Stand::start(&ONE_HEAP);
+    let began = Instant::now();
+    let before = holding(stand.launch.pid());
+    let show = Show::start(&stand.whip("steady"), &stand.nginx, "steady");
+    let (over, tally) = (AtomicBool::new(false), Tally::default());
+    let end = began + length;
+    let urls: Vec<String> = (0..GUESTS).map(|number| stand.whip(&format!("guest{number}"))).collect();
+    let samples = std::thread::scope(|scope| {
+        let _over = Over(&over); // also when this panics: nobody else would know
+        for (number, url) in urls.iter().enumerate() {
+            let (over, tally) = (&over, &tally);
+            scope.spawn(move || guest(number as u64, url, over, tally));
+        }
+        let (mut samples, mut next_fault, mut moved) = (Vec::new(), Instant::now() + FAULT_EVERY, Moved::default());
+        while Instant::now() < end {
+            sleep(Duration::from_secs(1)); // it is a watch over time
+            moved.look(&stand);
+            samples.push(holding(stand.launch.pid()));
+            if Instant::now() > next_fault {
+                fault(tally.faults.fetch_add(1, Relaxed), &mut stand);
+                next_fault = Instant::now() + FAULT_EVERY;
+            }
+            if samples.len() % 60 == 0 {
+                eprintln!("after {:.0?}: {:?} {tally:?}", began.elapsed(), samples[samples.len() - 1]);
+            }
+            forget_recordings(&stand);
+        }
+        samples
+    });
+    eprintln!("{tally:?}");
+    show.goes_on(&stand.nginx);
+    let errors = stand.launch.errors();
+    assert!(errors.is_empty(), "{errors:#?}");
+    let metrics = stand.metrics();
+    show.assert_perfect(&stand.nginx);
+    show.end();
+    wait_until("all sessions to be gone", 2 * SOON, || {
+        stand.status()["sessions"].as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+    let failed = value(&metrics, "webrtcbridge_sessions_ended_total", &["reason=\"failed\""]);
+    eprintln!("before {before:?}, samples {:?}, sessions failed {failed:?}", thirds(&samples));
+    stand.launch.end_cleanly();
+    assert!(tally.came.load(SeqCst) >= GUESTS as usize && tally.faults.load(SeqCst) > 3, "{tally:?}");
+    let [_, second, third] = thirds(&samples);
+    assert!(third.rss_kib < second.rss_kib + MOST_GROWTH, "memory grew: {second:?} became {third:?}");
+    assert!(third.fds <= second.fds + 8, "files grew: {second:?} became {third:?}");
+    assert!(third.threads <= second.threads + 8, "threads grew: {second:?} became {third:?}");
+}
+
+/// Tells the guests that it is over.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// The least of each third: what is held with the fewest there.
+fn thirds(samples: &[Holding]) -> [Holding; 3] {
+    let third = samples.len() / 3;
+    [0, 1, 2].map(|number| {
+        let samples = &samples[number * third..(number + 1) * third];
+        let least = |of: fn(&Holding) -> usize| samples.iter().map(of).min().expect("samples");
+        Holding { threads: least(|s| s.threads), fds: least(|s| s.fds), rss_kib: least(|s| s.rss_kib) }
+    })
+}
+
+pub fn holding(pid: u32) -> Holding {
+    let count = |what: &str| std::fs::read_dir(format!("/proc/{pid}/{what}")).expect(what).count();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    let rss_kib = rss.trim().trim_end_matches(" kB").parse().expect("a number");
+    Holding { threads: count("task"), fds: count("fd"), rss_kib }
+}
+
+/// Comes and goes until it is over.
+fn guest(seed: u64, url: &str, over: &AtomicBool, tally: &Tally) {
+    let mut random = dice(seed);
+    while !over.load(SeqCst) {
+        let down = Arc::new(AtomicBool::new(false));
+        let loses = down.clone();
+        let path = LossyPath::new(move |_, _| loses.load(SeqCst));
+        let script = if random().is_multiple_of(3) { Script::obs() } else { Script::default() };
+        let script = Script { path: Some(path.clone()), candidates: false, ..script };
+        let peer = match Peer::offer(url, script) {
+            Ok(peer) => peer,
+            // The one before is not given up yet, or offers of strangers take the places.
+            Err(refused) if matches!(refused.status, 409 | 429 | 503) => {
+                tally.refused.fetch_add(1, Relaxed);
+                sleep(Duration::from_millis(300));
+                continue;
+            }
+            Err(refused) => panic!("{} {}", refused.status, refused.body),
+        };
+        peer.wait_connected(SOON);
+        tally.came.fetch_add(1, Relaxed);
+        let until = Instant::now() + Duration::from_secs(STAY[0] + random() % (STAY[1] - STAY[0]));
+        while Instant::now() < until && !over.load(SeqCst) {
+            sleep(Duration::from_millis(200));
+        }
+        match random() % 4 {
+            0 | 1 => {
+                tally.left.fetch_add(1, Relaxed);
+                peer.delete();
+            }
+            2 => {
+                tally.vanished.fetch_add(1, Relaxed);
+                peer.vanish();
+            }
+            _ => {
+                // Its network is gone for 3 s, and it is back on another port.
+                tally.wandered.fetch_add(1, Relaxed);
+                down.store(true, SeqCst);
+                sleep(Duration::from_secs(3));
+                path.rebind();
+                down.store(false, SeqCst);
+                sleep(Duration::from_secs(3));
+                peer.delete();
+            }
+        }
+        path.stop();
+    }
+}
+
+/// Faults take turns.
+fn fault(number: usize, stand: &mut Stand) {
+    match number % 6 {
+        0 => stand.troubled.stop(),
+        1 => stand.troubled.restart(),
+        2 => stand.troubled.freeze(true),
+        3 => stand.troubled.freeze(false),
+        4 => {
+            // Offers that nobody stands behind, and what is none.
+            for stranger in 0..10 {
+                for body in [half_open::offer(&[]), "v=0\r\nnonsense".repeat(100), "\0".repeat(70_000)] {
+                    let url = stand.whip(&format!("stranger{stranger}"));
+                    let _ = http().post(url).content_type("application/sdp").send(body);
+                }
+            }
+        }
+        _ => {
+            let metrics = stand.metrics();
+            let ports = metrics.lines().filter_map(|line| line.split_once("udp_received_datagrams_total{port=\""));
+            let port: u16 = ports.filter_map(|(_, rest)| rest.split('"').next()?.parse().ok()).next().expect("a port");
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            let mut random = dice(number as u64);
+            for _ in 0..2000 {
+                let datagram: Vec<u8> = (0..random() % 300).map(|_| random() as u8).collect();
+                let _ = socket.send_to(&datagram, ("127.0.0.1", port));
+            }
+        }
+    }
+}
+
+/// Notices when nothing moves.
+struct Moved {
+    frames: u64,
+    at: Instant,
+}
+
+impl Default for Moved {
+    fn default() -> Self {
+        Self { frames: 0, at: Instant::now() }
+    }
+}
+
+impl Moved {
+    /// The show's frames have to reach its server, and the API has to answer.
+    fn look(&mut self, stand: &Stand) {
+        let url = format!("{}/api/v1/status", stand.url());
+        let status = http().get(url).call().ok().and_then(|mut answer| answer.body_mut().read_to_string().ok());
+        let frames = status.and_then(|status| {
+            let status: serde_json::Value = serde_json::from_str(&status).ok()?;
+            let session = status["sessions"].as_array()?.iter().find(|session| session["channel"] == "steady")?;
+            session["destinations"][0]["frames"].as_u64()
+        });
+        if let Some(frames) = frames.filter(|frames| *frames > self.frames) {
+            *self = Self { frames, at: Instant::now() };
+        }
+        if self.at.elapsed() > STUCK {
+            panic!("nothing has moved for {STUCK:?} ({frames:?} frames); all threads:\n{}", stacks(stand.launch.pid()));
+        }
+    }
+}
+
+/// Where all threads of a process stand; by the kernel's account where there is no gdb.
+pub fn stacks(pid: u32) -> String {
+    let gdb = Command::new("gdb").args(["-batch", "-p", &pid.to_string(), "-ex", "thread apply all bt 25"]).output();
+    match gdb {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        _ => {
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            let read = |task: &std::fs::DirEntry, what: &str| {
+                std::fs::read_to_string(task.path().join(what)).unwrap_or_default().trim().to_owned()
+            };
+            tasks
+                .map(|task| format!("{} {} {}\n", read(&task, "comm"), read(&task, "wchan"), read(&task, "syscall")))
+                .collect()
+        }
+    }
+}
+
+/// Guests' recordings are of no use: an hour of them would fill a disk.
+fn forget_recordings(stand: &Stand) {
+    for file in stand.nginx.all_recordings() {
+        if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("guest")) {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// xorshift64*: the same numbers for the same seed.
+fn dice(seed: u64) -> impl FnMut() -> u64 {
+    let mut random = 0x9E37_79B9_7F4A_7C15 ^ (seed + 1).wrapping_mul(0xD134_2543_DE82_EF95);
+    move || {
+        random ^= random >> 12;
+        random ^= random << 25;
+        random ^= random >> 27;
+        random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33
+    }
+}
