@@ -41,6 +41,8 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ms(ms: u64) -> Duration {
@@ -79,5 +81,37 @@ mod tests {
     fn hundreds_of_attempts_do_not_overflow() {
         let mut backoff = Backoff::new(ms(500), ms(5000));
         assert!((0..500).all(|_| backoff.next_delay(1.0) <= ms(5000)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_set_and_rolled_a_delay_is_between_the_least_and_the_cap(
+            min in 0..100_000_u64,
+            max in 0..1_000_000_u64,
+            rolls in prop::collection::vec(-1.0..2.0_f64, 1..60),
+        ) {
+            let (least, cap) = (ms(min).max(FLOOR), ms(max).max(ms(min)).max(FLOOR));
+            let mut backoff = Backoff::new(ms(min), ms(max));
+            for roll in rolls {
+                let delay = backoff.next_delay(roll);
+                prop_assert!(delay >= least.mul_f64(1.0 - JITTER - 1e-9) && delay <= cap, "{delay:?} of {least:?} to {cap:?}");
+            }
+        }
+
+        #[test]
+        fn without_jitter_no_delay_is_shorter_than_the_one_before_and_the_first_comes_again_after_a_reset(
+            min in 0..100_000_u64,
+            max in 0..1_000_000_u64,
+            attempts in 1..200_usize,
+        ) {
+            let mut backoff = Backoff::new(ms(min), ms(max));
+            let delays: Vec<_> = (0..attempts).map(|_| backoff.next_delay(0.5)).collect();
+            prop_assert!(delays.is_sorted(), "{:?}", delays);
+            prop_assert!(delays.windows(2).all(|pair| pair[1] <= pair[0] * 2));
+            backoff.reset();
+            prop_assert_eq!(backoff.next_delay(0.5), delays[0]);
+        }
     }
 }

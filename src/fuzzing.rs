@@ -4,7 +4,7 @@
 //! The tests know nothing of coverage. They find what a few changes of real input bring about, in seconds and without
 //! another build; how to fuzz for longer says `fuzz/Cargo.toml`.
 
-use crate::{session, signaling};
+use crate::{codec, forward, rtmp_client, session, signaling};
 
 /// An offer, as it comes by WHIP.
 pub fn offer(body: &[u8]) {
@@ -47,9 +47,45 @@ pub fn handshake(datagram: &[u8]) {
     session::fuzzing::handshake(datagram);
 }
 
+/// Media of a publisher, on its way to a viewer.
+pub fn rewrite(packets: &[u8]) {
+    forward::fuzzing::rewrite(packets);
+}
+
+/// A request's path and headers.
+pub fn headers(text: &[u8]) {
+    if let Ok(text) = str::from_utf8(text) {
+        signaling::fuzzing::headers(text);
+    }
+}
+
+/// A URL, of whatever kind.
+pub fn url(text: &[u8]) {
+    if let Ok(text) = str::from_utf8(text) {
+        signaling::fuzzing::url(text);
+    }
+}
+
 /// Packets of redundant audio.
 pub fn red(packets: &[u8]) {
     session::fuzzing::red(packets);
+}
+
+/// What an RTMP server sends to a publisher.
+pub fn rtmp(bytes: &[u8]) {
+    rtmp_client::fuzzing::server(bytes);
+}
+
+/// A dependency descriptor, behind a keyframe's with two layers in time.
+pub fn dependency(descriptor: &[u8]) {
+    const KEYFRAME: &[u8] = &[0xC0, 0x12, 0x34, 0x80, 0x01, 0x1E, 0xA8, 0x40];
+    let known = codec::DependencyDescriptor::parse(&KEYFRAME.into(), None).map(|key| key.structure);
+    let Some(told) = codec::DependencyDescriptor::parse(&descriptor.to_vec().into(), known.as_ref()) else { return };
+    for active in [None, Some(0), Some(told.structure.all())] {
+        let again = codec::DependencyDescriptor::parse(&told.retold(7, active), known.as_ref());
+        let again = again.map(|again| (again.frame, again.layer, again.active));
+        assert_eq!(again, Some((7, told.layer, active.or(told.active))), "{told:?}");
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +219,41 @@ mod tests {
     #[test]
     fn redundant_audio_like_real_one_does_no_harm() {
         run("fuzz/seeds/red", red);
+    }
+
+    #[test]
+    fn rtmp_servers_like_real_ones_do_no_harm() {
+        run("fuzz/seeds/rtmp", rtmp);
+    }
+
+    #[test]
+    fn dependency_descriptors_like_real_ones_do_no_harm() {
+        run("fuzz/seeds/dependency", dependency);
+    }
+
+    #[test]
+    fn media_like_real_one_is_told_anew_without_a_number_twice() {
+        run("fuzz/seeds/rewrite", rewrite);
+    }
+
+    #[test]
+    fn paths_and_headers_like_real_ones_do_no_harm() {
+        run("fuzz/seeds/headers", headers);
+    }
+
+    #[test]
+    fn urls_like_real_ones_are_read_or_refused_and_keep_their_secrets() {
+        run("fuzz/seeds/url", url);
+    }
+
+    #[cfg(feature = "plugin")]
+    #[test]
+    fn destinations_like_real_ones_keep_their_secrets() {
+        run("fuzz/seeds/location", |text| {
+            if let Ok(text) = str::from_utf8(text) {
+                crate::rtmp::fuzzing::location(text);
+            }
+        });
     }
 
     #[cfg(feature = "plugin")]

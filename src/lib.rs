@@ -18,7 +18,7 @@
 //!                        │
 //!                       flv              access units and frames become FLV tags
 //!                        │
-//!                       rtmp             destinations: gate, inner pipeline, reconnect ══TCP══▶ RTMP servers
+//!                       rtmp             destinations: gate, connection, reconnect ══TCP══▶ RTMP servers
 //! ```
 //!
 //! And out again, without or with GStreamer:
@@ -31,7 +31,7 @@
 //! A bridge server (`webrtcbridgebin`, [`WebRtcServer`]) is this for many publishers: `bridge` runs a pipeline of its own for
 //! each, whose `webrtcingest` takes the connection that the server has answered, under a name that `channel` keeps.
 //!
-//! The upper half (`codec`, `channel`, `signaling`, `session`, `flv`, `backoff`) knows nothing of GStreamer and builds with
+//! The upper half (`codec`, `channel`, `signaling`, `session`, `flv`, `rtmp_client`, `backoff`) knows nothing of GStreamer and builds with
 //! `--no-default-features`. Start reading at [`webrtcingest`], [`webrtcegress`] or [`rtmpbridgesink`]; `docs/architecture.md` is the one
 //! page for people who change things.
 
@@ -41,6 +41,7 @@ pub mod channel;
 pub mod codec;
 pub mod flv;
 pub mod forward;
+pub mod rtmp_client;
 pub mod session;
 pub mod signaling;
 

@@ -4,6 +4,7 @@
 //! business ([`Calls`]), what the server is asked while it is there is in `upkeep`; when to try again is `reconnect`'s
 //! decision, what the user is told `notices`'.
 
+mod learned;
 mod reconnect;
 mod upkeep;
 
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use tokio::{runtime::Handle, sync::watch};
 use tracing::debug;
 
+pub(crate) use self::learned::Learned;
 use self::{
     reconnect::{Next, Outcome, Reconnect},
     upkeep::{Request, Upkeep},
@@ -188,10 +190,10 @@ impl Client {
         self.stop.send_replace(true);
     }
 
-    /// Waits a moment for the server to be told.
+    /// Waits a moment for the session's end, and for the server to be told.
     pub(crate) fn wait(&self) {
         let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        let _: Result<(), _> = gone.recv_timeout(GOODBYE);
+        let _: Result<(), _> = gone.recv_timeout(2 * GOODBYE);
     }
 }
 
@@ -304,8 +306,9 @@ impl Task {
     /// Ends a session here and at the server.
     async fn hang_up(&self, session: Session, resource: Resource) {
         self.shared.set_current(None);
-        let closing = self.parts.media.spawn(async move { session.close(EndReason::Shutdown).await });
-        let (_, ()) = tokio::join!(closing, goodbye(&resource));
+        // First here: what was said last by data channels would be cut off by the server's end of it.
+        let _ = self.parts.media.spawn(async move { session.close(EndReason::Shutdown).await }).await;
+        goodbye(&resource).await;
     }
 }
 

@@ -15,6 +15,7 @@ pub struct Description {
     text: String,
     warnings: Vec<String>,
     sends: bool,
+    receives: bool,
 }
 
 /// What is wrong with a description. The text shows it without the values of its properties, which may be secret.
@@ -53,12 +54,17 @@ impl Description {
                 "{first} and {second} both want to send to the publisher; use one webrtcegress, with a pad for each track"
             )));
         }
-        Ok(Self { text: text.to_owned(), warnings, sends: !senders.is_empty() })
+        Ok(Self { text: text.to_owned(), warnings, sends: !senders.is_empty(), receives: !receivers.is_empty() })
     }
 
     /// Whether it has something to send to its peer.
     pub(super) fn sends(&self) -> bool {
         self.sends
+    }
+
+    /// Whether anything in it takes the session's connection, with the data channels that there are.
+    pub(super) fn takes_the_connection(&self) -> bool {
+        self.sends || self.receives
     }
 
     /// A description as it may be shown: without the values of its properties.

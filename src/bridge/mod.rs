@@ -44,7 +44,7 @@ mod words;
 
 pub(crate) use {
     application::Application,
-    calling::{AttemptError, Calls, Client, Counts as ClientCounts, Parts as ClientParts, Stop, goodbye},
+    calling::{AttemptError, Calls, Client, Counts as ClientCounts, Learned, Parts as ClientParts, Stop, goodbye},
     notices::Notices,
     server::Server,
     signaled::{Signaled, ours, told},

@@ -154,7 +154,15 @@ fn of_destination((index, stats): (usize, &gst::Structure)) -> DestinationReport
         dropped: count("dropped"),
         reconnects: count("reconnects"),
         lag_seconds: f64::from(stats.get::<u32>("lag").unwrap_or(0)) / 1000.0,
+        failures: stats
+            .get::<gst::Structure>("failures")
+            .map_or_else(|_| Default::default(), |failures| counts(&failures)),
+        last_failure: stats.get("last-failure").ok(),
     }
+}
+
+fn counts(structure: &gst::StructureRef) -> BTreeMap<String, u64> {
+    structure.iter().filter_map(|(name, count)| Some((name.to_string(), count.get().ok()?))).collect()
 }
 
 fn of_port(port: u16, stats: MuxStats) -> PortReport {

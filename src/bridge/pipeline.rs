@@ -27,6 +27,8 @@ pub(super) enum Event {
     Ended,
     /// An element failed; what it said, without what may be secret.
     Failed(String),
+    /// An element has a warning, a failed destination for example; in its words, likewise.
+    Warned(String),
     /// Latencies have changed.
     Latency,
 }
@@ -127,7 +129,10 @@ fn listen(pipeline: &gst::Pipeline) -> mpsc::Receiver<Event> {
         bus.set_sync_handler(move |_, message| {
             let event = match message.view() {
                 gst::MessageView::Eos(_) => Some(Event::Ended),
-                gst::MessageView::Error(error) => Some(Event::Failed(explain(error))),
+                gst::MessageView::Error(error) => Some(Event::Failed(explain(error.src(), &error.error()))),
+                gst::MessageView::Warning(warning) if tell.capacity() > EVENTS / 2 => {
+                    Some(Event::Warned(explain(warning.src(), &warning.error())))
+                }
                 // Of several one is as good as all; there must be room for what matters.
                 gst::MessageView::Latency(_) if tell.capacity() > EVENTS / 2 => Some(Event::Latency),
                 _ => None,
@@ -142,9 +147,9 @@ fn listen(pipeline: &gst::Pipeline) -> mpsc::Receiver<Event> {
 }
 
 /// Never the debug text, which may hold whole launch lines.
-fn explain(error: &gst::message::Error) -> String {
-    let name = error.src().map(|source| source.name()).unwrap_or_default();
-    format!("{name}: {}", without_addresses(error.error().message()))
+fn explain(source: Option<&gst::Object>, error: &gst::glib::Error) -> String {
+    let name = source.map(|source| source.name()).unwrap_or_default();
+    format!("{name}: {}", without_addresses(error.message()))
 }
 
 /// The statistics of the pipeline's elements that have any: the element's name, its kind, and the structure.

@@ -8,8 +8,12 @@ use crate::{
     codec::{Codec, MediaKind},
     rtp,
     session::{CodecPreferences, UdpPorts},
-    signaling::{IceServer, TlsFiles},
+    signaling::{IceServer, TlsFiles, TrustedProxies},
 };
+
+/// What is said when `uri` is set of an element that is started.
+pub(crate) const URI_IN_USE: &str =
+    "uri can be changed in NULL and READY only: what is set now is used from the next start on";
 
 /// The STUN server and the TURN servers that peers are told of.
 pub(crate) fn ice_servers(stun: Option<&str>, turn: &gst::Array) -> Result<Vec<IceServer>, String> {
@@ -18,14 +22,20 @@ pub(crate) fn ice_servers(stun: Option<&str>, turn: &gst::Array) -> Result<Vec<I
     if let Some(stun) = stun.filter(|stun| !stun.is_empty()) {
         servers.push(ice_server("stun-server", stun, &["stun"])?);
     }
-    for turn in strings("turn-servers", turn) {
-        servers.push(ice_server("turn-servers", &turn?, &["turn", "turns"])?);
+    let turn = strings("turn-servers", turn).collect::<Result<Vec<_>, _>>()?;
+    for (index, turn) in turn.iter().flat_map(|turn| IceServer::several(turn)).enumerate() {
+        // Its text may be nothing but a password that lacks the rest, and is not shown then.
+        servers.push(ice_server(&format!("turn-servers, number {}", index + 1), turn, &["turn", "turns"])?);
     }
     Ok(servers)
 }
 
 fn ice_server(property: &str, text: &str, schemes: &[&str]) -> Result<IceServer, String> {
-    let shown = IceServer::redacted(text);
+    // A STUN server has no password, so that all of what is wrong can be shown.
+    let shown = match schemes {
+        ["stun"] if !text.contains('@') => text.to_owned(),
+        _ => IceServer::redacted(text),
+    };
     if !schemes.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://"))) {
         return Err(format!("{property}: \"{shown}\" must begin with {}://", schemes.join(":// or ")));
     }
@@ -46,6 +56,13 @@ pub(crate) fn strings<'a>(
     array
         .iter()
         .map(move |value| value.get::<String>().map_err(|_| format!("{property} holds something that is no string")))
+}
+
+/// Proxies that are believed who the client is.
+pub(crate) fn trusted_proxies(array: &gst::Array) -> Result<TrustedProxies, String> {
+    let proxies: Vec<String> = strings("trusted-proxies", array).collect::<Result<_, _>>()?;
+    let proxies = proxies.iter().map(String::as_str).filter(|proxy| !proxy.is_empty());
+    TrustedProxies::parse(proxies).map_err(|error| format!("trusted-proxies: {error}"))
 }
 
 /// The codecs of both kinds.

@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    admission::Place,
+    admission::{self, Place},
     hearing::{Discard, Heard, Hearing},
     peer::Peer,
     pipeline::{Event, SessionPipeline, Timing},
@@ -32,7 +32,7 @@ use crate::{
     channel::{ChannelId, Claim, Displaced, PublishError, PublisherLease, SILENCE},
     forward::Publication,
     session::{
-        DataSink, EndReason, PacketSink, Sends, Session, SessionError, Terms, Track, data::Unheard,
+        DataSink, EndReason, PacketSink, Sends, Session, SessionError, Terms, Track, data::Unheard, negotiate,
         negotiate_with_data, only_receives,
     },
     signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, SignaledSession, abbreviate},
@@ -85,6 +85,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
     let incoming = incoming(shared, &offer.sdp, offer.both_ways)?;
     let orders = shared.orders.subscribe();
     let timing = shared.timing()?;
+    admission::room_for_files()?;
     let place = shared.admission.admit(offer.remote.ip())?;
     let channel = offer.channel.clone().unwrap_or_else(ChannelId::random);
     let names = Names { channel: channel.to_string(), session: offer.id.to_string() };
@@ -130,9 +131,11 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
 
 /// What an offer brings; or why it cannot be answered.
 pub(super) fn incoming(shared: &Shared, sdp: &str, both_ways: bool) -> Result<Vec<Track>, AnswerError> {
-    match negotiate_with_data(sdp, &shared.config.session.codecs) {
+    let (codecs, builder) = (&shared.config.session.codecs, &shared.config.builder);
+    let read = if builder.may_have_data() { negotiate_with_data } else { negotiate };
+    match read(sdp, codecs) {
         Ok(incoming) => Ok(incoming),
-        Err(_) if both_ways && shared.config.builder.may_send() && only_receives(sdp) => Ok(Vec::new()),
+        Err(_) if both_ways && builder.may_send() && only_receives(sdp) => Ok(Vec::new()),
         Err(error) => Err(SessionError::from(error).into()),
     }
 }
@@ -313,6 +316,7 @@ impl Running {
                 event = next(&mut self.pipeline) => match event {
                     Event::Ended => return Over::PipelineEnded,
                     Event::Failed(why) => return Over::PipelineFailed(why),
+                    Event::Warned(why) => self.log_warning(&why),
                     Event::Latency => self.with_pipeline(SessionPipeline::recalculate_latency).await.unwrap_or(()),
                 },
                 why = self.lease.displaced() => return Over::Displaced(why),
@@ -333,6 +337,12 @@ impl Running {
         .await;
     }
 
+    /// Its bus is nobody's but ours: what is in trouble, a destination for example, is in the log or nowhere.
+    fn log_warning(&self, why: &str) {
+        let entry = &self.member.entry;
+        warn!(session = abbreviate(entry.id.as_str()), channel = %entry.channel, why, "a session has a warning");
+    }
+
     /// Brings the stream to its end, so that servers hear of it; not longer than there is time, or until the next wants the
     /// channel.
     async fn say_goodbye(&mut self, over: &Over) {
@@ -348,6 +358,7 @@ impl Running {
             tokio::select! {
                 event = next(&mut self.pipeline) => match event {
                     Event::Ended | Event::Failed(_) => return,
+                    Event::Warned(why) => self.log_warning(&why),
                     Event::Latency => {}
                 },
                 why = self.lease.displaced(), if !matches!(over, Over::Displaced(_)) => {

@@ -46,6 +46,11 @@ pub trait SessionBuilder: Send + Sync + 'static {
     fn may_send(&self) -> bool {
         true
     }
+
+    /// Whether its pipelines may have to do with data channels. Offers of nothing else are refused without a pipeline if not.
+    fn may_have_data(&self) -> bool {
+        true
+    }
 }
 
 impl<F> SessionBuilder for F
@@ -64,6 +69,10 @@ impl SessionBuilder for Description {
 
     fn may_send(&self) -> bool {
         self.sends()
+    }
+
+    fn may_have_data(&self) -> bool {
+        self.takes_the_connection()
     }
 }
 

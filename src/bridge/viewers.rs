@@ -8,6 +8,9 @@
 //!
 //! How many there may be is known where they have their seats (`signaling`); that they are counted for their channel too.
 
+mod attendance;
+mod url;
+
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
@@ -22,26 +25,36 @@ use tokio::{
     runtime::Handle,
     sync::{broadcast::error::RecvError, watch},
 };
-use tracing::info;
 
+use self::{
+    attendance::{Attendance, Member, STOPPED, video_section},
+    url::{Invited, Told, ViewerSession},
+};
 use super::{
-    admission::{Admission, Place},
+    admission::{self, Admission, Place},
     signaled::Signaled,
 };
 use crate::{
     channel::{Change, ChannelId, Registry},
-    forward::{self, Invitation, Source, Viewer, ViewerChange, WatchError, Watching, invite, watch as answer_viewer},
-    session::{ConnectionState, DataSink, EndReason, SendStats, Session, SessionConfig},
-    signaling::{
-        Answer, AnswerError, COUNTER_OFFER, IceFragment, IceRefused, IceUpdated, LayerLimits, Offer, OfferAnswerer,
-        Program, Sent, SessionId, SessionLease, SignaledSession, VideoLayer, Viewing, abbreviate,
-    },
+    forward::{Source, WatchError, Watching, invite, watch as answer_viewer},
+    session::{ConnectionState, DataSink, EndReason, Outgoing, SendStats, Session, SessionConfig, Track},
+    signaling::{Answer, AnswerError, COUNTER_OFFER, Offer, OfferAnswerer, Sent, SessionId},
 };
 
 /// Where viewers' media comes from.
 pub trait Sources: Send + Sync + 'static {
     /// What is to be watched on a channel, or at the one endpoint that there is.
     fn source(&self, channel: Option<&ChannelId>) -> Result<Arc<Source>, AnswerError>;
+
+    /// What somebody may choose from whom we make an offer; `None`: what the source has.
+    fn choices(&self) -> Option<Vec<Outgoing>> {
+        None
+    }
+
+    /// This was chosen. What is returned is held until the viewer is there; `None` if it cannot be had any more.
+    fn chosen(&self, _taken: &[Track]) -> Option<Box<dyn Send>> {
+        Some(Box::new(()))
+    }
 }
 
 /// Who talks with viewers by data channels.
@@ -108,16 +121,10 @@ pub struct ViewerView {
     pub sent: Option<SendStats>,
 }
 
-/// The reasons that viewers are told.
-const CHANGED: &str = "changed";
-const LOST: &str = "lost";
-/// The channel, or the server.
-const STOPPED: &str = "stopped";
-
 impl Viewers {
     /// Nobody yet.
     pub fn new(config: ViewersConfig, sources: Arc<dyn Sources>) -> Self {
-        let admission = Admission::new(usize::MAX);
+        let admission = Admission::of_viewers();
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -228,7 +235,8 @@ impl OfferAnswerer for Viewers {
         let (config, watched) = (self.shared.config.session.clone(), newcomer.source.clone());
         let is_local = remote.ip().to_canonical().is_loopback();
         let ear = self.shared.config.data.as_ref().map(|data| data.ear(&id));
-        let inviting = async move { Box::pin(invite(&watched, &config, is_local, ear)).await };
+        let choices = self.shared.sources.choices();
+        let inviting = async move { Box::pin(invite(&watched, &config, is_local, ear, choices)).await };
         let invitation = self.shared.on_media(inviting).await.ok()?.ok()?;
         let sdp = invitation.sdp().to_owned();
         let invited = Arc::new(Mutex::new(Some(Invited { newcomer, invitation, lease })));
@@ -250,6 +258,7 @@ impl Viewers {
             return Err(closed());
         }
         let source = shared.sources.source(offer.channel.as_ref())?;
+        admission::room_for_files()?;
         let place = shared.admission.admit(offer.remote.ip())?;
         let (id, channel) = (offer.id.clone(), offer.channel.clone());
         Ok((Newcomer { shared: shared.clone(), id, channel, source, place }, offer))
@@ -308,139 +317,13 @@ impl Newcomer {
     }
 }
 
-/// What passes between a viewer's task and his session's URL.
-#[derive(Default)]
-struct Told {
-    program: watch::Sender<Program>,
-    limits: watch::Sender<LayerLimits>,
-    ended: Arc<OnceLock<&'static str>>,
-}
-
-/// Somebody who may answer an offer of ours.
-struct Invited {
-    newcomer: Newcomer,
-    invitation: Invitation,
-    lease: SessionLease,
-}
-
 impl From<WatchError> for AnswerError {
     fn from(error: WatchError) -> Self {
         match error {
             WatchError::NotLive => Self::NotLive,
+            WatchError::Changed => Self::Unacceptable(error.to_string()),
             WatchError::Session(error) => error.into(),
         }
-    }
-}
-
-/// Where the video stands in a description.
-fn video_section(sdp: &str) -> usize {
-    sdp.lines().filter(|line| line.starts_with("m=")).position(|line| line.starts_with("m=video")).unwrap_or(0)
-}
-
-/// A viewer's task, with all that is its own.
-struct Attendance {
-    // Dropped in this order: who has ended is not counted any more.
-    viewer: Viewer,
-    session: Session,
-    source: Arc<Source>,
-    place: Place,
-    program: watch::Sender<Program>,
-    video_section: usize,
-    limits: watch::Receiver<LayerLimits>,
-    ending: watch::Receiver<Option<&'static str>>,
-    ended: Arc<OnceLock<&'static str>>,
-    member: Member,
-}
-
-impl Attendance {
-    async fn attend(mut self) {
-        let reason = self.until_over().await;
-        self.ended.get_or_init(|| reason);
-        let is_renewable = matches!(reason, CHANGED | STOPPED);
-        self.program.send_modify(|program| program.reconnect = is_renewable);
-        let Self { viewer, session, member, place, .. } = self;
-        drop(viewer);
-        info!(session = abbreviate(member.entry.id.as_str()), reason, "viewer is gone");
-        session.close(EndReason::Shutdown).await;
-        drop(place);
-        drop(member);
-    }
-
-    async fn until_over(&mut self) -> &'static str {
-        let (mut states, mut changes) = (self.session.states(), self.viewer.changes());
-        let mut on = self.source.program();
-        loop {
-            match *states.borrow_and_update() {
-                ConnectionState::Connected => self.place.connected(),
-                state if state.is_over() => return LOST,
-                _ => {}
-            }
-            if *changes.borrow_and_update() == ViewerChange::Renegotiate {
-                return CHANGED;
-            }
-            if let Some(reason) = *self.ending.borrow_and_update() {
-                return reason;
-            }
-            on.borrow_and_update();
-            self.tell();
-            self.member.shared.count.send_modify(|_| ());
-            tokio::select! {
-                changed = states.changed() => if changed.is_err() { return LOST },
-                Ok(()) = changes.changed() => {}
-                Ok(()) = on.changed() => {}
-                Ok(()) = self.ending.changed() => {}
-                Ok(()) = self.limits.changed() => {
-                    let LayerLimits { layer, temporal, width, height } = *self.limits.borrow_and_update();
-                    self.viewer.limit_layers(forward::LayerLimits { layer, temporal, width, height });
-                }
-            }
-        }
-    }
-
-    /// Says what is on.
-    fn tell(&self) {
-        let now = self.source.program().borrow().clone();
-        let layer =
-            |layer: forward::VideoLayer| VideoLayer { index: layer.index, size: layer.size, bitrate: layer.bitrate };
-        let program = Program {
-            is_active: now.is_live,
-            layers: now.layers.into_iter().map(layer).collect(),
-            video_section: self.video_section,
-            reconnect: false,
-        };
-        self.program.send_if_modified(|told| {
-            let is_news = *told != program;
-            *told = program;
-            is_news
-        });
-    }
-}
-
-/// A viewer's membership, which ends when it is dropped.
-struct Member {
-    shared: Arc<Shared>,
-    number: u64,
-    entry: Arc<Entry>,
-}
-
-impl Member {
-    fn enter(shared: &Arc<Shared>, entry: Entry) -> Self {
-        let number = shared.started.fetch_add(1, Relaxed);
-        let entry = Arc::new(entry);
-        shared.present().insert(number, entry.clone());
-        shared.count.send_modify(|count| *count += 1);
-        Self { shared: shared.clone(), number, entry }
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        let mut present = self.shared.present();
-        let entry = present.remove(&self.number);
-        self.entry.add_to(&mut self.shared.gone());
-        drop(present);
-        self.shared.count.send_modify(|count| *count -= 1);
-        drop(entry);
     }
 }
 
@@ -482,71 +365,6 @@ impl Entry {
             connection: self.session.state(),
             sent: self.session.outlet().map(|outlet| outlet.stats()),
         }
-    }
-}
-
-/// The session as its URL sees it.
-struct ViewerSession {
-    id: SessionId,
-    told: Told,
-    /// Once there is one.
-    signaled: OnceLock<Signaled>,
-    /// Until there is.
-    invited: Option<Arc<Mutex<Option<Invited>>>>,
-}
-
-#[async_trait]
-impl SignaledSession for ViewerSession {
-    async fn close(&self) {
-        if let Some(invited) = &self.invited {
-            drop(lock(invited).take());
-        }
-        if let Some(signaled) = self.signaled.get() {
-            signaled.close().await;
-        }
-    }
-
-    async fn update_ice(&self, fragment: IceFragment) -> Result<IceUpdated, IceRefused> {
-        match self.signaled.get() {
-            Some(signaled) => signaled.update_ice(fragment).await,
-            None => Err(IceRefused::Unacceptable("our offer has not been answered yet".into())),
-        }
-    }
-
-    fn ice_session_tag(&self) -> String {
-        // As it will be.
-        self.signaled.get().map_or_else(|| Signaled::first_tag(&self.id), Signaled::ice_session_tag)
-    }
-
-    fn end_reason(&self) -> Option<&'static str> {
-        self.told.ended.get().copied()
-    }
-
-    fn viewing(&self) -> Option<&dyn Viewing> {
-        Some(self)
-    }
-}
-
-#[async_trait]
-impl Viewing for ViewerSession {
-    async fn answered(&self, sdp: &str) -> Result<(), AnswerError> {
-        let invited = self.invited.as_ref().and_then(|invited| lock(invited).take());
-        let Some(Invited { newcomer, invitation, lease }) = invited else {
-            return Err(AnswerError::Unacceptable("no offer of ours waits for an answer".into()));
-        };
-        let (shared, sdp) = (newcomer.shared.clone(), sdp.to_owned());
-        let answering = async move { Box::pin(invitation.answered(&sdp, lease)).await };
-        let signaled = newcomer.attend(shared.on_media(answering).await??, &self.told).await?;
-        let _ = self.signaled.set(signaled); // there is one answer
-        Ok(())
-    }
-
-    fn program(&self) -> watch::Receiver<Program> {
-        self.told.program.subscribe()
-    }
-
-    fn limit_layers(&self, limits: LayerLimits) {
-        self.told.limits.send_replace(limits);
     }
 }
 

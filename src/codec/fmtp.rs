@@ -75,6 +75,7 @@ pub(super) fn fit(codec: Codec, ours: &str, offered: &str) -> Option<u8> {
             let modes = match (mode(ours).as_str(), mode(offered).as_str()) {
                 (ours, offered) if ours == offered => 0,
                 ("0", "1") => 1, // mode 1 has single units as well (RFC 6184 section 6.3)
+                _ if parameter(offered, "packetization-mode").is_none() => UNSAID,
                 _ => return None,
             };
             Some(modes + 2 * h264_profile_fit(ours, offered))
@@ -85,6 +86,10 @@ pub(super) fn fit(codec: Codec, ours: &str, offered: &str) -> Option<u8> {
         Codec::Vp8 | Codec::Opus | Codec::Pcmu | Codec::Pcma => Some(0),
     }
 }
+
+/// Who names no packetization mode would want single units by the letter (RFC 6184 section 8.1), and has only not thought
+/// of it: browsers name both, gst-plugins-rs' whepclientsrc neither, and takes fragments. Worse than what anybody has named.
+const UNSAID: u8 = 8;
 
 /// 0 for the same profile, 1 for one that contains ours, 2 for another. That is no reason to send nothing: a browser names
 /// what its encoder makes, and its decoder takes more (Firefox names constrained baseline only, and plays High).
@@ -177,6 +182,9 @@ mod tests {
         assert!(fit(baseline, (1, "640c1f")) < fit((1, "640c1f"), (1, "42e01f")), "downwards only if need be");
         assert_eq!(fit(baseline, (0, "42e01f")), None, "it cannot put fragments together");
         assert_eq!(fit((0, "42e01f"), (1, "42e01f")), Some(1));
+        let unsaid = super::fit(Codec::H264, &h264(1, "42e01f"), "");
+        assert!(unsaid.is_some() && unsaid > fit(baseline, (1, "f4001f")));
+        assert!(super::fit(Codec::H264, &h264(1, "42e01f"), "profile-level-id=42e016").is_some());
         assert_eq!(super::fit(Codec::Vp9, "", "profile-id=2"), None);
         assert_eq!(super::fit(Codec::Vp9, "profile-id=0", ""), Some(0));
         assert_eq!(super::fit(Codec::Opus, "stereo=1", "minptime=10"), Some(0));

@@ -3,8 +3,8 @@
 //! Data only, with the format parameters of each codec in `fmtp`; negotiation is the session's business, elements that
 //! handle a codec are the stages'.
 
+mod dependency;
 mod fmtp;
-
 mod keyframe;
 mod picture;
 mod picture_size;
@@ -14,9 +14,10 @@ mod vp9;
 use std::{fmt, str::FromStr};
 
 pub use {
+    dependency::{DEPENDENCY_DESCRIPTOR_URI, DependencyDescriptor, LayerStructure},
     keyframe::starts_keyframe,
     picture::{LayerPlace, PictureInfo, Renumbered},
-    picture_size::picture_size,
+    picture_size::{layer_sizes, picture_size},
 };
 
 /// Audio or video.

@@ -12,7 +12,7 @@ use super::{
 /// What a packet tells of its picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PictureInfo {
-    /// The picture's number, and whether it has 15 bits.
+    /// The picture's number, and whether it has 15 bits or more.
     pub picture: Option<(u16, bool)>,
     /// The running number of pictures of the lowest temporal layer (TL0PICIDX).
     pub layer_zero: Option<u8>,
@@ -39,7 +39,8 @@ pub struct LayerPlace {
 }
 
 impl PictureInfo {
-    /// Reads what a packet of this codec tells; `None` for nothing.
+    /// Reads what a packet's payload of this codec tells; `None` for nothing. AV1's payload does not: its
+    /// [`DependencyDescriptor`](super::DependencyDescriptor) does.
     pub fn parse(codec: Codec, payload: &[u8]) -> Option<Self> {
         match codec {
             Codec::Vp8 => Vp8Descriptor::parse(payload).map(Self::from),

@@ -12,6 +12,14 @@ pub fn picture_size(codec: Codec, payload: &[u8]) -> Option<(u16, u16)> {
     }
 }
 
+/// The sizes of a stream's own layers (SVC), the smallest first, where the first payload of a keyframe tells.
+pub fn layer_sizes(codec: Codec, payload: &[u8]) -> Vec<(u16, u16)> {
+    match codec {
+        Codec::Vp9 => Vp9Descriptor::parse(payload).map(|descriptor| descriptor.sizes(payload)).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
 /// RFC 6386 section 9.1: tag, start code, 14 bits of width and of height.
 fn vp8(frame: &[u8]) -> Option<(u16, u16)> {
     match frame {
@@ -176,6 +184,15 @@ mod tests {
     fn vp8_has_it_behind_its_start_code() {
         let payload = [0x10, 0x10, 0, 0, 0x9D, 0x01, 0x2A, 0x80, 0x02, 0x68, 0x01];
         assert_eq!(picture_size(Codec::Vp8, &payload), Some((640, 360)));
+    }
+
+    #[test]
+    fn vp9_tells_the_size_of_each_layer() {
+        // Two layers with sizes.
+        let payload = [0x8A, 0x01, 0x30, 0x01, 0x40, 0x00, 0xB4, 0x02, 0x80, 0x01, 0x68, 0x82];
+        assert_eq!(layer_sizes(Codec::Vp9, &payload), [(320, 180), (640, 360)]);
+        assert_eq!(picture_size(Codec::Vp9, &payload), Some((640, 360)));
+        assert!(layer_sizes(Codec::Vp9, &payload[..10]).is_empty() && layer_sizes(Codec::Vp8, &payload).is_empty());
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Vp9Descriptor {
 struct Places {
     picture: Option<usize>,
     layer_zero: Option<usize>,
+    /// The first layer's size, and how many there are.
+    sizes: Option<(usize, usize)>,
 }
 
 impl Vp9Descriptor {
@@ -75,14 +77,28 @@ impl Vp9Descriptor {
         if has(0x02) {
             let structure = *take(1)?.1.first()?;
             if structure & 0x10 != 0 {
-                for _ in 0..=structure >> 5 {
-                    let &[w1, w2, h1, h2] = take(4)?.1 else { return None };
+                let count = usize::from(structure >> 5) + 1;
+                for _ in 0..count {
+                    let (place, size) = take(4)?;
+                    let &[w1, w2, h1, h2] = size else { return None };
                     descriptor.size = Some((u16::from_be_bytes([w1, w2]), u16::from_be_bytes([h1, h2])));
+                    descriptor.places.sizes.get_or_insert((place, count));
                 }
             }
         }
         descriptor.length = at;
         Some(descriptor)
+    }
+
+    /// The sizes of all spatial layers in this payload, the smallest first; empty where it does not tell.
+    pub(super) fn sizes(&self, payload: &[u8]) -> Vec<(u16, u16)> {
+        let Some((place, count)) = self.places.sizes else { return Vec::new() };
+        let sizes = payload.get(place..place + 4 * count).unwrap_or_default();
+        let size = |size: &[u8]| match size {
+            &[w1, w2, h1, h2] => Some((u16::from_be_bytes([w1, w2]), u16::from_be_bytes([h1, h2]))),
+            _ => None,
+        };
+        sizes.chunks_exact(4).filter_map(size).collect()
     }
 
     /// Whether there is nothing behind it.

@@ -1,40 +1,56 @@
-//! The few AMF0 values that onMetaData needs (section E.4.4, SCRIPTDATAVALUE).
+//! The few AMF0 values that onMetaData (section E.4.4, SCRIPTDATAVALUE) and RTMP's commands need.
 
 use bytes::{BufMut as _, BytesMut};
 
 /// Writes a string value: type 2, length, bytes. What is longer than 16 bit can say is cut.
-pub(super) fn put_string(out: &mut BytesMut, value: &str) {
+pub(crate) fn put_string(out: &mut BytesMut, value: &str) {
     out.put_u8(2);
     put_key(out, value);
 }
 
 /// Writes a number value: type 0, IEEE 754 double.
-pub(super) fn put_number(out: &mut BytesMut, value: f64) {
+pub(crate) fn put_number(out: &mut BytesMut, value: f64) {
     out.put_u8(0);
     out.put_f64(value);
 }
 
 /// Writes a boolean value: type 1.
-pub(super) fn put_boolean(out: &mut BytesMut, value: bool) {
+pub(crate) fn put_boolean(out: &mut BytesMut, value: bool) {
     out.put_u8(1);
     out.put_u8(u8::from(value));
 }
 
 /// Begins an ECMA array of about `len` entries: type 8. Entries are a key and a value each.
-pub(super) fn begin_array(out: &mut BytesMut, len: u32) {
+pub(crate) fn begin_array(out: &mut BytesMut, len: u32) {
     out.put_u8(8);
     out.put_u32(len);
 }
 
+/// Begins an object: type 3. Entries and end are those of an array.
+pub(crate) fn begin_object(out: &mut BytesMut) {
+    out.put_u8(3);
+}
+
+/// Begins a strict array of `len` values without names: type 10.
+pub(crate) fn begin_strict_array(out: &mut BytesMut, len: u32) {
+    out.put_u8(10);
+    out.put_u32(len);
+}
+
+/// Writes null: type 5.
+pub(crate) fn put_null(out: &mut BytesMut) {
+    out.put_u8(5);
+}
+
 /// Writes an entry's name: length and bytes, without a type.
-pub(super) fn put_key(out: &mut BytesMut, key: &str) {
+pub(crate) fn put_key(out: &mut BytesMut, key: &str) {
     let bytes = &key.as_bytes()[..key.len().min(usize::from(u16::MAX))];
     out.put_u16(bytes.len() as u16);
     out.extend_from_slice(bytes);
 }
 
 /// Ends an array: an empty name and the end marker (SCRIPTDATAOBJECTEND).
-pub(super) fn end_array(out: &mut BytesMut) {
+pub(crate) fn end_array(out: &mut BytesMut) {
     out.extend_from_slice(&[0, 0, 9]);
 }
 

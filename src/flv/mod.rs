@@ -4,7 +4,7 @@
 //! tags, which every server takes; H.265, AV1, VP9 and Opus in those of enhanced RTMP v1 and v2, with the decoder
 //! configurations that GStreamer's caps do not bring. Nothing here keeps time or decides what is sent; `rtmp` does.
 
-mod amf0;
+pub(crate) mod amf0;
 mod audio;
 mod av1;
 mod codec;

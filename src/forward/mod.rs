@@ -12,8 +12,14 @@
 //! numbered in `rewrite` and `numbering`; all are pure. How packets are paced, repeated and reported is the session's business.
 
 mod clock;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+#[doc(hidden)]
+pub mod measured;
 mod numbering;
 mod program;
+mod recent;
+mod retell;
 mod rewrite;
 mod select;
 mod source;

@@ -132,7 +132,8 @@ impl Rewrite {
         let (mut picture, mut layer_zero, mut renumbered) = (0, 0, None);
         if let Some(info) = packet.info {
             let shift = piece.picture.wrapping_sub(pictures);
-            picture = info.picture.map_or(0, |(picture, _)| picture).wrapping_add(shift) & 0x7FFF;
+            // As many bits of it count as the payload has.
+            picture = info.picture.map_or(0, |(picture, _)| picture).wrapping_add(shift);
             layer_zero = info.layer_zero.unwrap_or(0).wrapping_add(piece.layer_zero);
             if info.picture.is_some() && (shift, piece.layer_zero) != (0, 0) && !is_void {
                 renumbered = Some(Renumbered { codec: self.codec, picture, layer_zero });

@@ -1,10 +1,14 @@
 //! The shell around [`State`](super::state): sessions hand over, one task on the media runtime does the rest, a batch at a
 //! time.
 
+mod crowd;
+mod joining;
+mod publication;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -20,16 +24,23 @@ use super::{
     select::LayerLimits,
     state::{Action, State},
 };
-use crate::codec::MediaKind;
-use crate::session::{
-    Answered, ConnectionState, EndReason, KeyframeControl, Outgoing, Outlet, PacketSink, RtpPacket, SendEvents,
-    SenderReport, Session, Track,
+use crate::{
+    codec::MediaKind,
+    session::{KeyframeControl, Outlet, PacketSink, RtpPacket, SenderReport, Track},
+};
+
+use self::crowd::{Counted, is_crowd};
+pub use self::{
+    joining::{Joining, Viewer},
+    publication::Publication,
 };
 
 /// Packets that wait for the task at most: a second of 20 Mbit/s. It runs where they come from, so that hardly any do.
 const MOST_WAITING: usize = 4096;
 /// Layers are decided anew although nothing comes.
 const TICK: Duration = Duration::from_millis(200);
+/// So long sound waits at most, in a crowd, for something to go out with.
+const SOUND_WAITS: Duration = Duration::from_millis(40);
 /// Who gets which layer is looked at no more often: all viewers are, and packets come several hundred times a second.
 const DECIDE: Duration = Duration::from_millis(20);
 /// What is on is looked at no more often.
@@ -61,13 +72,30 @@ type Control = Arc<OnceLock<Arc<dyn KeyframeControl>>>;
 struct Place {
     outlet: Outlet,
     change: watch::Sender<ViewerChange>,
+    _counted: Counted,
 }
 
 enum Event {
-    Rtp { publication: u64, track: usize, packet: RtpPacket, layered: bool },
-    Report { publication: u64, track: usize, report: SenderReport },
-    Ready { viewer: u64 },
-    Wants { viewer: u64, slot: usize },
+    /// `waits`: it is sound beside pictures, and may wait for others.
+    Rtp {
+        publication: u64,
+        track: usize,
+        packet: RtpPacket,
+        layered: bool,
+        waits: bool,
+    },
+    Report {
+        publication: u64,
+        track: usize,
+        report: SenderReport,
+    },
+    Ready {
+        viewer: u64,
+    },
+    Wants {
+        viewer: u64,
+        slot: usize,
+    },
 }
 
 /// What a viewer's session has to do.
@@ -124,7 +152,11 @@ impl Source {
             }
         }
         self.inner.survey(Instant::now());
-        Arc::new(Publication { id, source: Arc::downgrade(&self.inner), control, also })
+        let audible = match tracks.iter().any(|track| track.kind() == MediaKind::Video) {
+            true => tracks.iter().filter(|track| track.kind() == MediaKind::Audio).map(|track| track.index).collect(),
+            false => Vec::new(),
+        };
+        Arc::new(Publication { id, source: Arc::downgrade(&self.inner), control, audible, also })
     }
 
     /// What a viewer can get, now or from the last publisher.
@@ -170,195 +202,6 @@ impl Drop for Source {
     }
 }
 
-/// A publisher's session, as its [`PacketSink`].
-pub struct Publication {
-    id: u64,
-    source: Weak<Inner>,
-    control: Control,
-    also: Option<Arc<dyn PacketSink>>,
-}
-
-impl Publication {
-    /// The session is there: it is asked for keyframes.
-    pub fn begin(&self, control: Arc<dyn KeyframeControl>) {
-        let _ = self.control.set(control);
-    }
-
-    fn push(&self, event: Event) {
-        if let Some(source) = self.source.upgrade() {
-            source.push(event);
-        }
-    }
-
-    fn set_live(&self, is_live: bool) {
-        if let Some(source) = self.source.upgrade() {
-            lock(&source.state).set_live(self.id, is_live);
-            source.survey(Instant::now());
-        }
-    }
-}
-
-/// Whoever has it is the publisher's session.
-impl Drop for Publication {
-    fn drop(&mut self) {
-        self.set_live(false);
-    }
-}
-
-impl PacketSink for Publication {
-    fn rtp(&self, track: usize, packet: RtpPacket) {
-        if let Some(also) = &self.also {
-            also.rtp(track, packet.clone());
-        }
-        self.push(Event::Rtp { publication: self.id, track, packet, layered: false });
-    }
-
-    fn layer_rtp(&self, track: usize, packet: &RtpPacket) {
-        self.push(Event::Rtp { publication: self.id, track, packet: packet.clone(), layered: true });
-    }
-
-    fn sender_report(&self, track: usize, report: SenderReport) {
-        if let Some(also) = &self.also {
-            also.sender_report(track, report);
-        }
-        self.push(Event::Report { publication: self.id, track, report });
-    }
-
-    fn layer_report(&self, track: usize, report: SenderReport) {
-        self.push(Event::Report { publication: self.id, track, report });
-    }
-
-    fn state_changed(&self, state: ConnectionState) {
-        if let Some(also) = &self.also {
-            also.state_changed(state);
-        }
-    }
-
-    fn ended(&self, reason: EndReason) {
-        self.set_live(false);
-        if let Some(also) = &self.also {
-            also.ended(reason);
-        }
-    }
-
-    fn resumed(&self) {
-        self.set_live(true);
-        if let Some(also) = &self.also {
-            also.resumed();
-        }
-    }
-}
-
-/// A viewer whose session is just being made.
-pub struct Joining {
-    id: u64,
-    source: Weak<Inner>,
-    tracks: Vec<Outgoing>,
-    wants: Vec<MediaKind>,
-}
-
-impl Joining {
-    /// It wants media of these kinds, now or once there is some.
-    pub(super) fn wanting(self, kinds: Vec<MediaKind>) -> Self {
-        Self { wants: kinds, ..self }
-    }
-
-    /// What there is for it; empty before the first publisher.
-    pub fn tracks(&self) -> &[Outgoing] {
-        &self.tracks
-    }
-
-    /// Who hears what its session wants.
-    pub fn events(&self) -> Arc<dyn SendEvents> {
-        Arc::new(Wishes { viewer: self.id, source: self.source.clone() })
-    }
-
-    /// The session is there: from its connection on it gets what it has agreed to. `None` if it takes nothing, or the source
-    /// is gone.
-    pub fn begin(self, answered: &Answered) -> Option<Viewer> {
-        self.begin_with(answered.outlet.as_ref(), &answered.outgoing)
-    }
-
-    /// The same for a session that we have offered.
-    pub fn begin_session(self, session: &Session) -> Option<Viewer> {
-        self.begin_with(session.outlet(), session.outgoing())
-    }
-
-    fn begin_with(self, outlet: Option<&Outlet>, outgoing: &[Track]) -> Option<Viewer> {
-        let (source, outlet) = (self.source.upgrade()?, outlet?.clone());
-        let (change, changes) = watch::channel(ViewerChange::None);
-        let mut state = lock(&source.state);
-        for track in outgoing {
-            if let Some(slot) = state.slots.get(track.index) {
-                outlet.keep_in(track.index, slot.history.clone());
-            }
-        }
-        state.join(self.id, outgoing);
-        let is_there = |kind: &MediaKind| self.tracks.iter().any(|track| track.kind == *kind);
-        state.lacks(self.id, self.wants.into_iter().filter(|kind| !is_there(kind)).collect());
-        if !state.fits(self.id) {
-            change.send_replace(ViewerChange::Renegotiate);
-        }
-        drop(state);
-        let is_ready = outlet.is_ready();
-        lock(&source.outlets).insert(self.id, Place { outlet, change });
-        if is_ready {
-            source.push(Event::Ready { viewer: self.id });
-        }
-        Some(Viewer { id: self.id, source: self.source, changes })
-    }
-}
-
-/// A viewer; it gets nothing more once this is dropped.
-pub struct Viewer {
-    id: u64,
-    source: Weak<Inner>,
-    changes: watch::Receiver<ViewerChange>,
-}
-
-impl Viewer {
-    /// What it wants at most.
-    pub fn limit_layers(&self, limits: LayerLimits) {
-        if let Some(source) = self.source.upgrade() {
-            lock(&source.state).limit(self.id, limits);
-        }
-    }
-
-    /// What its session has to do.
-    pub fn changes(&self) -> watch::Receiver<ViewerChange> {
-        self.changes.clone()
-    }
-}
-
-impl Drop for Viewer {
-    fn drop(&mut self) {
-        if let Some(source) = self.source.upgrade() {
-            lock(&source.state).leave(self.id);
-            lock(&source.outlets).remove(&self.id);
-        }
-    }
-}
-
-/// Passes on what a viewer's session wants.
-struct Wishes {
-    viewer: u64,
-    source: Weak<Inner>,
-}
-
-impl SendEvents for Wishes {
-    fn ready(&self) {
-        if let Some(source) = self.source.upgrade() {
-            source.push(Event::Ready { viewer: self.viewer });
-        }
-    }
-
-    fn keyframe_wanted(&self, track: usize) {
-        if let Some(source) = self.source.upgrade() {
-            source.push(Event::Wants { viewer: self.viewer, slot: track });
-        }
-    }
-}
-
 impl Inner {
     fn push(&self, event: Event) {
         let mut queue = lock(&self.queue);
@@ -366,9 +209,13 @@ impl Inner {
             self.overflowed.fetch_add(1, Relaxed);
             return;
         }
+        // One alone waits; with the second it goes out.
+        let rests = matches!(event, Event::Rtp { waits: true, .. }) && queue.is_empty() && is_crowd();
         queue.push_back(event);
         drop(queue);
-        self.notify.notify_one();
+        if !rests {
+            self.notify.notify_one();
+        }
     }
 
     /// Sees what is on.
@@ -390,7 +237,7 @@ impl Inner {
         let mut state = lock(&self.state);
         for event in events.drain(..) {
             match event {
-                Event::Rtp { publication, track, packet, layered } => {
+                Event::Rtp { publication, track, packet, layered, .. } => {
                     state.rtp(publication, track, packet, layered, actions);
                 }
                 Event::Report { publication, track, report } => state.report(publication, track, report, actions),
@@ -443,7 +290,7 @@ async fn run(inner: Arc<Inner>) {
     loop {
         tokio::select! {
             () = inner.notify.notified() => {}
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(if is_crowd() { SOUND_WAITS } else { TICK }) => {}
             _ = closed.wait_for(|closed| *closed) => return,
         }
         inner.turn(&mut events, &mut actions, &mut decided);

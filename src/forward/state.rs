@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::{
     clock::PublisherClock,
     program::{Program, VideoLayer},
+    retell::Retelling,
     rewrite::Rewrite,
     select::{LayerLimits, Selection},
     streams::{Layer, SourcePacket, Stream, Streams},
@@ -56,6 +57,7 @@ struct ViewerTrack {
     /// It cannot go on without a keyframe.
     waits: bool,
     wish: Wish,
+    retelling: Retelling,
     batch: Vec<OutgoingPacket>,
 }
 
@@ -126,7 +128,14 @@ impl State {
     pub(super) fn program(&self, now: Instant) -> Program {
         let video = self.slots.iter().find(|slot| slot.codec.kind() == MediaKind::Video && slot.track.is_some());
         let layers = video.map(|slot| slot.streams.live(now)).unwrap_or_default();
-        let layer = |(index, layer): (usize, Layer)| VideoLayer { index, size: layer.size, bitrate: layer.rate };
+        // A stream alone may have layers of its own.
+        let own = match (video, &layers[..]) {
+            (Some(slot), [only]) => slot.streams.get(only.stream).map(Stream::own_layers).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let told = |layer: Layer| (layer.size, layer.rate);
+        let layers = if own.is_empty() { layers.into_iter().map(told).collect() } else { own };
+        let layer = |(index, (size, bitrate))| VideoLayer { index, size, bitrate };
         Program { is_live: self.is_live, layers: layers.into_iter().enumerate().map(layer).collect() }
     }
 
@@ -141,9 +150,9 @@ impl State {
             let rewrite = Rewrite::new(track.codec);
             let selection = Selection::default();
             let waits = track.kind() == MediaKind::Video;
-            let (thinning, wish) = (Thinning::default(), Wish::default());
-            let (codec, batch) = (track.codec, Vec::new());
-            (track.index, ViewerTrack { codec, rewrite, selection, thinning, of: None, waits, wish, batch })
+            let (thinning, wish, retelling) = (Thinning::default(), Wish::default(), Retelling::default());
+            let (codec, of, batch) = (track.codec, None, Vec::new());
+            (track.index, ViewerTrack { codec, rewrite, selection, thinning, of, waits, wish, retelling, batch })
         });
         self.viewers
             .insert(viewer, Viewer { tracks: tracks.collect(), lacks: Vec::new(), is_ready: false, decided: None });
@@ -187,12 +196,24 @@ impl State {
 
     /// The viewer can be sent to.
     pub(super) fn ready(&mut self, viewer: u64, now: Instant, actions: &mut Vec<Action>) {
-        let Some(viewer) = self.viewers.get_mut(&viewer) else { return };
-        viewer.is_ready = true;
+        let (id, Some(viewer)) = (viewer, self.viewers.get_mut(&viewer)) else { return };
+        // It may be said twice, and nothing may go out twice.
+        if std::mem::replace(&mut viewer.is_ready, true) {
+            return;
+        }
         for (&index, track) in &mut viewer.tracks {
-            let Some(slot) = self.slots.get(index) else { continue };
-            if slot.codec.kind() == MediaKind::Video {
-                track.selection.decide(&slot.streams.live(now), None, now);
+            let Some(slot) = self.slots.get(index).filter(|slot| slot.codec.kind() == MediaKind::Video) else {
+                continue;
+            };
+            let wanted = track.selection.decide(&slot.streams.live(now), None, now);
+            if let Some(wanted) = wanted.filter(|_| slot.codec == track.codec) {
+                let clock = slot.streams.get(wanted).and_then(|stream| stream.clock);
+                for packet in slot.streams.recent(wanted, now) {
+                    let clock = track.take_with(packet, slot.layered, self.publication, clock);
+                    actions.extend(clock.map(|clock| Action::Clock { viewer: id, slot: index, clock }));
+                }
+            }
+            if track.waits {
                 actions.extend(slot.ask(track));
             }
         }
@@ -237,10 +258,8 @@ impl State {
         let clock = stream.and_then(|stream| stream.clock);
         for (&id, viewer) in self.viewers.iter_mut().filter(|(_, viewer)| viewer.is_ready) {
             let Some(track) = viewer.tracks.get_mut(&index).filter(|track| track.codec == slot.codec) else { continue };
-            if track.take(&packet, is_video && layered, publication, clock.is_some()) {
-                let clock = clock.unwrap_or(ClockPoint { rtp_time: packet.timestamp, at: packet.arrival });
-                actions.extend(track.clock(clock).map(|clock| Action::Clock { viewer: id, slot: index, clock }));
-            }
+            let clock = track.take_with(&packet, is_video && layered, publication, clock);
+            actions.extend(clock.map(|clock| Action::Clock { viewer: id, slot: index, clock }));
         }
     }
 
@@ -317,7 +336,20 @@ impl Slot {
 }
 
 impl ViewerTrack {
-    /// Queues a packet if it is for this viewer; true if with it another stream begins.
+    /// Queues a packet if it is for this viewer; the time of its stream in the viewer's numbers, if that begins with it.
+    fn take_with(
+        &mut self,
+        packet: &SourcePacket,
+        layered: bool,
+        publication: u64,
+        clock: Option<ClockPoint>,
+    ) -> Option<ClockPoint> {
+        let begins = self.take(packet, layered, publication, clock.is_some());
+        let clock = clock.unwrap_or(ClockPoint { rtp_time: packet.timestamp, at: packet.arrival });
+        begins.then(|| self.clock(clock)).flatten()
+    }
+
+    /// The same; true if with it another stream begins.
     fn take(&mut self, packet: &SourcePacket, layered: bool, publication: u64, has_clock: bool) -> bool {
         let current = self.rewrite.stream();
         let is_other = current != Some(packet.stream);
@@ -338,7 +370,12 @@ impl ViewerTrack {
         if starts_keyframe {
             self.wish.fulfilled();
         }
+        let dependencies = packet.dependencies.as_ref().filter(|_| !rewritten.is_void).and_then(|told| {
+            let frame = rewritten.renumbered.map_or(told.frame, |renumbered| renumbered.picture);
+            self.retelling.retell(packet.stream, told, frame, self.thinning.top(packet))
+        });
         self.batch.push(OutgoingPacket {
+            dependencies,
             number: rewritten.number,
             timestamp: rewritten.timestamp,
             marker: rewritten.marker,

@@ -3,13 +3,18 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
+use super::recent::Recent;
 use crate::{
-    codec::{Codec, LayerPlace, MediaKind, PictureInfo, picture_size, starts_keyframe},
+    codec::{
+        Codec, DependencyDescriptor, LayerPlace, LayerStructure, MediaKind, PictureInfo, layer_sizes, picture_size,
+        starts_keyframe,
+    },
     session::{ClockPoint, RtpPacket},
 };
 
@@ -51,6 +56,8 @@ pub(super) struct SourcePacket {
     pub(super) stored: u64,
     /// What it tells of its picture.
     pub(super) info: Option<PictureInfo>,
+    /// Where that came from, if not from the payload.
+    pub(super) dependencies: Option<DependencyDescriptor>,
     /// When it was captured as far as that is known, else when it came.
     pub(super) at: Instant,
     pub(super) arrival: Instant,
@@ -71,6 +78,11 @@ pub(super) struct Stream {
     rate: Option<ByLayer>,
     /// Of its last keyframe that told.
     size: Option<(u16, u16)>,
+    /// The layers that its last keyframe told of, and which of what can be decoded is being sent.
+    structure: Option<(Arc<LayerStructure>, u32)>,
+    /// The sizes of its own layers, the smallest first.
+    sizes: Vec<(u16, u16)>,
+    recent: Recent,
 }
 
 /// A layer that a viewer could get.
@@ -121,20 +133,30 @@ impl Streams {
                 window: (now, ByLayer::default()),
                 rate: None,
                 size: None,
+                structure: None,
+                sizes: Vec::new(),
+                recent: Recent::default(),
             };
             self.streams.insert(packet.ssrc, stream);
         }
         let stream = self.streams.get_mut(&packet.ssrc)?;
         let number = stream.extended(packet.sequence_number);
-        let info = PictureInfo::parse(self.codec, &packet.payload);
+        let dependencies = packet.dependencies.as_ref().filter(|_| self.codec == Codec::Av1);
+        let dependencies = dependencies.and_then(|raw| stream.read(raw));
+        let told = dependencies.as_ref().map(DependencyDescriptor::info);
+        let info = told.or_else(|| PictureInfo::parse(self.codec, &packet.payload));
         stream.count(packet.payload.len(), info.map(|info| info.layer).unwrap_or_default(), now);
         // Padding alone is passed on empty: it has a number, and viewers would take it for lost.
         let starts_keyframe = !packet.payload.is_empty() && starts_keyframe(self.codec, &packet.payload);
         if starts_keyframe && self.codec.kind() == MediaKind::Video {
             stream.size = picture_size(self.codec, &packet.payload).or(stream.size);
+            let sizes = layer_sizes(self.codec, &packet.payload);
+            if !sizes.is_empty() {
+                stream.sizes = sizes;
+            }
         }
         let at = stream.clock.map_or(now, |clock| at(clock, packet.timestamp, self.codec.clock_rate()));
-        Some(SourcePacket {
+        let packet = SourcePacket {
             stream: stream.id,
             number,
             timestamp: packet.timestamp,
@@ -143,9 +165,14 @@ impl Streams {
             stored: store(packet.payload.clone()),
             payload: packet.payload,
             info,
+            dependencies,
             at,
             arrival: now,
-        })
+        };
+        if self.codec.kind() == MediaKind::Video {
+            stream.recent.add(&packet, number == stream.newest);
+        }
+        Some(packet)
     }
 
     /// A report of a stream: which RTP time is which instant. Returns the stream.
@@ -153,6 +180,11 @@ impl Streams {
         let stream = self.streams.get_mut(&ssrc)?;
         stream.clock = Some(clock);
         Some(stream.id)
+    }
+
+    /// What a newcomer can begin a stream with at once.
+    pub(super) fn recent(&self, id: u64, now: Instant) -> &[SourcePacket] {
+        self.get(id).map_or(&[], |stream| stream.recent.packets(now))
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Stream> {
@@ -182,6 +214,20 @@ impl Stream {
         extended
     }
 
+    /// Reads a dependency descriptor; what it tells is what all packets behind it mean.
+    fn read(&mut self, raw: &Bytes) -> Option<DependencyDescriptor> {
+        let known = self.structure.as_ref();
+        let mut told = DependencyDescriptor::parse(raw, known.map(|(structure, _)| structure))?;
+        let active = told.active.or(known.map(|(_, active)| *active)).unwrap_or_else(|| told.structure.all());
+        told.active = Some(active);
+        if told.attaches {
+            self.size = told.structure.sizes().last().copied().or(self.size);
+            self.sizes = told.structure.sizes().to_vec();
+        }
+        self.structure = Some((told.structure.clone(), active));
+        Some(told)
+    }
+
     fn count(&mut self, bytes: usize, place: LayerPlace, now: Instant) {
         self.last = now;
         let elapsed = now.saturating_duration_since(self.window.0);
@@ -206,6 +252,17 @@ impl Stream {
             Some(rate) => rate.iter().flatten().sum(),
             None => self.window.1.iter().flatten().sum::<u64>() * 8,
         }
+    }
+
+    /// Its own layers in size, with the rate of each and those below it; empty where there is but one.
+    pub(super) fn own_layers(&self) -> Vec<(Option<(u16, u16)>, u64)> {
+        let points = self.points();
+        let most = points.iter().map(|point| point.spatial).max().filter(|most| *most > 0);
+        let Some(most) = most else { return Vec::new() };
+        let rate = |spatial: u8| points.iter().filter(|point| point.spatial <= spatial).map(|point| point.rate).max();
+        (0..=most)
+            .map(|spatial| (self.sizes.get(usize::from(spatial)).copied(), rate(spatial).unwrap_or_default()))
+            .collect()
     }
 
     /// What of its layers can go out, from the least to all of them; empty before that is known.
@@ -236,7 +293,16 @@ mod tests {
 
     fn packet(ssrc: u32, sequence_number: u16, payload: &'static [u8], arrival: Instant) -> RtpPacket {
         let payload = Bytes::from_static(payload);
-        RtpPacket { marker: true, payload_type: 96, sequence_number, timestamp: 0, ssrc, payload, arrival }
+        RtpPacket {
+            dependencies: None,
+            marker: true,
+            payload_type: 96,
+            sequence_number,
+            timestamp: 0,
+            ssrc,
+            payload,
+            arrival,
+        }
     }
 
     #[test]

@@ -96,6 +96,14 @@ impl Thinning {
         };
     }
 
+    /// The highest layers in time and size that go out of a packet's picture.
+    pub(super) fn top(&self, packet: &SourcePacket) -> (u8, u8) {
+        let of_it =
+            |(stream, timestamp, _): &&(u64, u32, Top)| (*stream, *timestamp) == (packet.stream, packet.timestamp);
+        let top = self.pictures.iter().rev().find(of_it).map_or(self.current, |(_, _, top)| *top);
+        (top.temporal, top.spatial)
+    }
+
     /// It can only go up with a keyframe.
     pub(super) fn needs_keyframe(&self) -> bool {
         self.target.spatial > self.current.spatial

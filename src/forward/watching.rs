@@ -6,8 +6,8 @@ use super::source::{Joining, Source, Viewer};
 use crate::{
     codec::MediaKind,
     session::{
-        Answered, ConnectionState, DataSink, EndReason, Offering, PacketSink, RtpPacket, SenderReport, Sends, Session,
-        SessionConfig, SessionError, Terms, wanted_kinds,
+        Answered, ConnectionState, DataSink, EndReason, Offering, Outgoing, PacketSink, RtpPacket, SenderReport, Sends,
+        Session, SessionConfig, SessionError, Terms, Track, wanted_kinds,
     },
 };
 
@@ -27,6 +27,9 @@ pub enum WatchError {
     /// Nobody publishes.
     #[error("nobody is live there")]
     NotLive,
+    /// What our offer said is not to be had any more.
+    #[error("what is sent has changed since our offer was made; ask again")]
+    Changed,
     /// The offer, or the stack.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -70,18 +73,24 @@ pub struct Invitation {
     offering: Offering,
 }
 
-/// Offers what is published to a viewer whose own offer cannot be answered. Must run on the runtime that reads the mux.
+/// Offers what is published to a viewer whose own offer cannot be answered, or `choices` of it that are there before anybody
+/// watches. Must run on the runtime that reads the mux.
 pub async fn invite(
     source: &Source,
     config: &SessionConfig,
     peer_is_local: bool,
     data: Option<Arc<dyn DataSink>>,
+    choices: Option<Vec<Outgoing>>,
 ) -> Result<Invitation, WatchError> {
-    if !source.program().borrow().is_live {
+    if choices.is_none() && !source.program().borrow().is_live {
         return Err(WatchError::NotLive);
     }
-    let joining = source.join().wanting(vec![MediaKind::Video, MediaKind::Audio]);
-    let sends = Sends { tracks: joining.tracks().to_vec(), events: joining.events(), receives: false };
+    let joining = source.join();
+    let tracks = choices.unwrap_or_else(|| joining.tracks().to_vec());
+    let is_offered = |kind: &MediaKind| tracks.iter().any(|track| track.kind == *kind && !track.formats.is_empty());
+    let others = [MediaKind::Video, MediaKind::Audio].into_iter().filter(|kind| !is_offered(kind)).collect();
+    let joining = joining.wanting(others);
+    let sends = Sends { tracks, events: joining.events(), receives: false };
     let offering = Offering::with(config, peer_is_local, Terms { sends: Some(sends), data }).await?;
     Ok(Invitation { joining, offering })
 }
@@ -92,10 +101,20 @@ impl Invitation {
         self.offering.sdp()
     }
 
-    /// Takes the answer. `guard` is dropped when the session has ended, also if it comes to none.
-    pub async fn answered(self, answer: &str, guard: impl Send + 'static) -> Result<Watching, WatchError> {
+    /// Takes the answer. `choose` hears what it takes, and says no if that is not to be had any more; what it returns is held
+    /// until the viewer is there. `guard` is dropped when the session has ended, also if it comes to none.
+    pub async fn answered<T>(
+        self,
+        answer: &str,
+        choose: impl FnOnce(&[Track]) -> Option<T>,
+        guard: impl Send + 'static,
+    ) -> Result<Watching, WatchError> {
         let Self { joining, offering } = self;
         let session = offering.answered(answer, Arc::new(NothingComes), |_, _| {}, guard).await?;
+        let Some(_chosen) = choose(session.outgoing()) else {
+            session.close(EndReason::Shutdown).await;
+            return Err(WatchError::Changed);
+        };
         match joining.begin_session(&session) {
             Some(viewer) => Ok(Watching { session, sdp: answer.to_owned(), viewer }),
             None => {

@@ -14,6 +14,8 @@ import { Problem } from "./words.js";
 const RETRY_MS = 3_000;
 /** What does not get better by waiting. */
 const FINAL = ["unauthorized", "conflict", "codec", "refused", "rejected", "not-found"];
+/** What a server says that was started anew and knows our channel no more. */
+const FORGOTTEN = ["unauthorized", "not-found", "channel-gone"];
 
 export class Broadcaster {
   #socket;
@@ -23,6 +25,8 @@ export class Broadcaster {
   #studio = new Studio({ onchange: (stream, before) => this.#changeTo(stream, before) });
   #hosting;
   #publication = null;
+  /** The key that it was begun with. */
+  #publishesWith = null;
   /** How many watch, as far as the server has told. */
   #viewers = 0;
   /** Viewers are served from here. */
@@ -106,8 +110,9 @@ export class Broadcaster {
   async #publish(mine) {
     if (mine !== this.#turn) return;
     this.#publication?.stop();
+    const key = (this.#publishesWith = this.#channel.key);
     const publication = new Publication({
-      token: this.#channel.key,
+      token: key,
       onchange: (what) => mine === this.#turn && this.#publication === publication && this.#changed(mine, what),
     });
     this.#publication = publication;
@@ -133,6 +138,11 @@ export class Broadcaster {
 
   /** The server is tried again and again; viewers who are served from here do not notice. */
   #interrupted(mine, error) {
+    if (FORGOTTEN.includes(error.code)) {
+      if (this.#channel.renew()) return this.#again();
+      // It was of the channel before that.
+      if (this.#publishesWith !== this.#channel.key) return this.#publish(mine);
+    }
     if (FINAL.includes(error.code)) return this.#fail(error);
     this.#publication = null;
     console.warn("not publishing:", error);
@@ -197,9 +207,11 @@ export class Broadcaster {
       await this.#enter();
     } catch (error) {
       if (mine !== this.#turn || error.code === "server-gone") return;
-      // The channel has expired or the server was started anew; viewers will find another one.
-      this.#fail(error);
+      // The channel has expired, or the server was started anew: the same name, so that links and viewers find it.
+      return FORGOTTEN.includes(error.code) && this.#channel.renew() ? this.#again() : this.#fail(error);
     }
+    const isNew = !this.#publication || this.#publishesWith !== this.#channel.key;
+    if (mine === this.#turn && isNew) this.#publish(mine);
   }
 
   #listen() {

@@ -44,6 +44,18 @@ export class OwnChannel {
     return joined;
   }
 
+  /**
+   * The server knows it no more: from now on it is one of this name, for which counts what the user has been given. False
+   * if that has been tried already.
+   */
+  renew() {
+    if (!this.#made?.isOwn) return false;
+    this.#made = { id: this.#made.id, key: this.#token, isOwn: false };
+    // Whoever came with the key of what is not there any more has to come anew.
+    this.#socket.useToken(this.#token, { reconnect: true });
+    return true;
+  }
+
   /** Ends what was made; leaves what was only entered. */
   leave() {
     if (!this.#made) return;

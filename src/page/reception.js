@@ -46,7 +46,7 @@ export class Reception {
   /** Offers to the server; `ask` passes the message on and returns the answer to it. */
   async offer(ask) {
     const pc = this.#begin(null);
-    pc.addTransceiver("video", { direction: "recvonly" });
+    readLayers(pc.addTransceiver("video", { direction: "recvonly" }));
     pc.addTransceiver("audio", { direction: "recvonly" });
     await pc.setLocalDescription();
     const { sdp } = await ask({ type: "offer", sdp: pc.localDescription.sdp });
@@ -101,6 +101,18 @@ export class Reception {
   async #addEarly(pc) {
     for (const early of pc.early.splice(0)) await pc.addIceCandidate(early).catch((error) => console.warn("candidate:", error));
   }
+}
+
+/**
+ * AV1 that has pictures of several sizes in one stream cannot be shown without what tells of them, which browsers do not ask
+ * for by themselves.
+ */
+function readLayers(transceiver) {
+  const extensions = transceiver.getHeaderExtensionsToNegotiate?.() ?? [];
+  const tells = extensions.find(({ uri }) => uri.endsWith("#dependency-descriptor-rtp-header-extension"));
+  if (!tells) return;
+  tells.direction = "sendrecv";
+  transceiver.setHeaderExtensionsToNegotiate(extensions);
 }
 
 /** Tells peer connections apart. */

@@ -112,6 +112,7 @@ const TABLES = [
     ["Lag", ({ destination }) => milliseconds(destination.lag_seconds), number],
     ["Dropped", ({ destination }) => count(destination.dropped), number],
     ["Reconnects", ({ destination }) => count(destination.reconnects), number],
+    ["Last failure", ({ destination }) => destination.last_failure ?? ""],
   ], destinationsOf],
   ["Media ports", "No UDP port is open.", [
     ["Port", (port) => String(port.port)],

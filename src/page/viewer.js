@@ -9,6 +9,8 @@ import { Problem } from "./words.js";
 /** A direct connection that has not come about by then will not: the server takes over. */
 const DIRECT_MS = 5_000;
 const RETRY_MS = 4_000;
+/** A server that has no room is not asked more often than this by anybody. */
+const MOST_RETRY_MS = 60_000;
 /** A connection that was there often comes back by itself. */
 const PATIENCE_MS = 6_000;
 
@@ -24,6 +26,7 @@ export class Viewer {
   /** The list is asked for; what it tells is not yet acted on. */
   #isOpening = false;
   #timer = null;
+  #retry = RETRY_MS;
   #clock = null;
   #numbers = null;
   #liveSince = 0;
@@ -57,6 +60,7 @@ export class Viewer {
     this.leave();
     this.#chat.clear();
     this.#wanted = channel;
+    this.#retry = RETRY_MS;
     $("leave").hidden = false;
     const url = new URL(location.href);
     url.search = new URLSearchParams({ viewer: "true", channel }).toString();
@@ -127,7 +131,9 @@ export class Viewer {
         return show("connecting", "The server cannot be reached; trying again…");
       default:
         show("connecting", "Trying again…", error);
-        this.#retryAfter(RETRY_MS);
+        // Not all at once: who waits for a place is not alone.
+        this.#retryAfter(this.#retry * (0.75 + Math.random() / 2));
+        this.#retry = Math.min(this.#retry * 1.5, MOST_RETRY_MS);
     }
   }
 
@@ -147,6 +153,7 @@ export class Viewer {
     switch (state) {
       case "connected":
         clearTimeout(this.#timer);
+        this.#retry = RETRY_MS;
         this.#liveSince ||= performance.now();
         clearInterval(this.#clock);
         this.#clock = setInterval(() => this.#tick(), 1000);

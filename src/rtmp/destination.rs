@@ -1,20 +1,23 @@
-//! One destination's handle: starts its thread, feeds it, and ends it.
+//! One destination's handle: starts its task, feeds it, and ends it.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
+
+use tokio::sync::mpsc;
 
 use super::{
     Failure, Location, Track, Tracks, Unit,
     feed::{Feed, Taken},
+    news::{self, Reporter},
     worker::{Event, Worker},
 };
+use crate::runtime;
 
 /// How destinations behave. Resolved once, when the element starts.
 #[derive(Clone, Debug)]
@@ -66,16 +69,7 @@ impl State {
     }
 }
 
-/// The clock that the inner pipeline shares with the one around the element.
-#[derive(Clone, Debug)]
-pub struct Timing {
-    /// The clock.
-    pub clock: gst::Clock,
-    /// The base time.
-    pub base_time: gst::ClockTime,
-}
-
-/// Is told what one destination does, by its thread, never under a lock.
+/// Is told what one destination does, in its order, by threads that may wait, never under a lock.
 pub(super) trait Reports: Send + Sync + 'static {
     /// The state changed.
     fn state_changed(&self, location: &Location, state: State, reason: &str);
@@ -87,8 +81,6 @@ pub(super) trait Reports: Send + Sync + 'static {
     fn finished(&self);
     /// The server needs a keyframe.
     fn needs_keyframe(&self);
-    /// The clock to share, once there is one.
-    fn timing(&self) -> Option<Timing>;
 }
 
 /// What a destination has done so far.
@@ -108,6 +100,10 @@ pub struct Stats {
     pub reconnects: u32,
     /// How long the oldest queued unit has been waiting.
     pub lag: Duration,
+    /// How often it failed, by [`Failure::kind`].
+    pub failures: BTreeMap<&'static str, u64>,
+    /// Why it failed last, in words; nothing secret in them.
+    pub last_failure: Option<String>,
 }
 
 /// The part of the stats that the worker writes.
@@ -115,19 +111,21 @@ pub struct Stats {
 pub(super) struct Status {
     pub(super) url: String,
     pub(super) state: State,
-    pub(super) bytes: u64,
     pub(super) reconnects: u32,
     pub(super) was_live: bool,
+    pub(super) failures: BTreeMap<&'static str, u64>,
+    pub(super) last_failure: Option<String>,
 }
 
-/// A running destination: one thread, which dropping it ends.
+/// A running destination: a task, which dropping it ends.
 pub(super) struct Destination {
     location: Location,
     feed: Arc<Feed>,
     status: Arc<Mutex<Status>>,
-    events: mpsc::Sender<Event>,
+    written: Arc<AtomicU64>,
+    events: mpsc::UnboundedSender<Event>,
     has_media: AtomicBool,
-    worker: Option<thread::JoinHandle<()>>,
+    reporter: Reporter,
 }
 
 impl Destination {
@@ -139,10 +137,13 @@ impl Destination {
         config: Config,
         reports: Arc<dyn Reports>,
     ) -> std::io::Result<Self> {
-        let worker = Worker::new(location.clone(), was_live, config, reports);
+        let handle = runtime::rtmp()?;
+        let (news, reporter) = news::start(handle, reports);
+        let worker = Worker::new(location.clone(), was_live, config, news);
         let (feed, status, events) = (worker.feed.clone(), worker.status.clone(), worker.events.clone());
-        let worker = thread::Builder::new().name("rtmpbridgesink".into()).spawn(move || worker.run())?;
-        Ok(Self { location, feed, status, events, has_media: AtomicBool::new(false), worker: Some(worker) })
+        let written = worker.written.clone();
+        handle.spawn(worker.run());
+        Ok(Self { location, feed, status, written, events, has_media: AtomicBool::new(false), reporter })
     }
 
     /// Where to.
@@ -184,14 +185,15 @@ impl Destination {
         self.tell(Event::Ended);
     }
 
-    /// Ends without a goodbye. Dropping it does so too, and waits.
+    /// Ends without a goodbye, and says nothing more. Dropping it does so too, and waits.
     pub(super) fn stop(&self) {
+        self.reporter.silence();
         self.tell(Event::Stop);
     }
 
-    /// Whether its thread has ended.
+    /// Whether its task has ended.
     pub(super) fn is_over(&self) -> bool {
-        self.worker.as_ref().is_none_or(thread::JoinHandle::is_finished)
+        self.reporter.is_done()
     }
 
     /// Whether the server has ever taken the stream.
@@ -201,11 +203,13 @@ impl Destination {
 
     /// What it has done so far.
     pub(super) fn stats(&self) -> Stats {
-        let Status { url, state, bytes, reconnects, .. } =
-            self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Status { url, state, reconnects, failures, last_failure, .. } = status;
+        let bytes = self.written.load(Ordering::Relaxed);
         let counts = self.feed.counts();
         let lag = Duration::from_nanos(self.feed.lag_ns().max(0).unsigned_abs());
-        Stats { url, state, bytes, frames: counts.frames, dropped: counts.dropped, reconnects, lag }
+        let (frames, dropped) = (counts.frames, counts.dropped);
+        Stats { url, state, bytes, frames, dropped, reconnects, lag, failures, last_failure }
     }
 
     fn tell(&self, event: Event) {
@@ -215,10 +219,6 @@ impl Destination {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        self.stop();
-        // An application may stop its pipeline from a message handler that runs on the worker: it cannot join itself.
-        if let Some(worker) = self.worker.take().filter(|worker| worker.thread().id() != thread::current().id()) {
-            let _ = worker.join();
-        }
+        self.stop(); // and the reporter's own drop waits
     }
 }

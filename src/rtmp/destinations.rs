@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Cadence, Config, Failure, KeyframeRequests, Location, State, Stats, Timing, Track, Tracks, Unit,
+    Cadence, Config, Failure, KeyframeRequests, Location, State, Stats, Track, Tracks, Unit,
     destination::{Destination, Reports},
     feed::Taken,
     roster::{Outcome, Roster},
@@ -36,8 +36,6 @@ pub trait Observer: Send + Sync + 'static {
     fn finished(&self);
     /// A server needs a keyframe.
     fn request_keyframe(&self);
-    /// The clock to share, once there is one.
-    fn timing(&self) -> Option<Timing>;
 }
 
 /// The running destinations. Dropping them ends all.
@@ -304,10 +302,6 @@ impl Reports for Reporter {
 
     fn needs_keyframe(&self) {
         self.shared.request_keyframe(Instant::now());
-    }
-
-    fn timing(&self) -> Option<Timing> {
-        self.shared.observer.timing()
     }
 }
 

@@ -1,8 +1,12 @@
-//! Why a connection failed: read from rtmp2sink's words, told in ours.
-//!
-//! rtmp2sink gives a wrong key, an unknown name and a timeout one and the same error code; only the text differs.
+//! Why a connection failed, and what to do about it, as users are told.
 
 use std::fmt;
+
+use super::Location;
+use crate::rtmp_client::Error;
+
+/// Words of others are shown no longer than this.
+const LONGEST: usize = 200;
 
 /// Why a connection could not be made or was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,43 +23,54 @@ pub enum Failure {
     Refused(String),
     /// The server's certificate does not pass the checks; the library's words, sanitised.
     Certificate(String),
-    /// There is no TLS here.
-    NoTls,
     /// TLS failed; in the library's words, sanitised.
     Tls(String),
     /// The connection was live and is gone.
     Lost,
     /// Data was waiting and no byte left for stall-timeout.
     Stalled,
+    /// This process has as many files open as it may.
+    NoFiles,
     /// Anything else, sanitised.
     Other(String),
 }
 
 impl Failure {
-    /// Reads rtmp2sink's (already sanitised) words. `connected` tells whether the server had accepted the stream.
-    pub fn read(text: &str, connected: bool) -> Self {
-        let lower = text.to_lowercase();
-        let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-        if has(&["resolving", "resolver"]) {
-            Self::Resolve
-        } else if has(&["denied", "rejected", "not authorized", "authorization", "badname", "badauth"]) {
-            Self::Refused(first_line(text))
-        } else if has(&["tls support is not available", "tls/ssl support not available"]) {
-            Self::NoTls
-        } else if has(&["certificate"]) {
-            Self::Certificate(first_line(text))
-        } else if has(&["tls", "g-tls-error"]) {
-            Self::Tls(first_line(text))
-        } else if connected {
-            Self::Lost
-        } else if has(&["connection refused", "unreachable", "no route"]) {
-            Self::Unreachable
-        } else if has(&["closed remotely", "reset by peer", "broken pipe"]) {
-            Self::ClosedWhileConnecting
-        } else if has(&["timed out"]) {
-            Self::ConnectTimeout
-        } else {
-            Self::Other(first_line(text))
+    /// What an error of a connection to `location` means. `connected`: the server had accepted the stream.
+    pub(super) fn of(error: &Error, connected: bool, location: &Location) -> Self {
+        // Secrets first: half of one would not be recognised.
+        let words = |text: &str| -> String {
+            let text = location.sanitise(text);
+            text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
+        };
+        match error {
+            Error::Refused(text) => Self::Refused(words(text)),
+            Error::Certificate(text) => Self::Certificate(words(text)),
+            Error::Tls(text) => Self::Tls(words(text)),
+            _ if connected => Self::Lost,
+            Error::Resolve(_) => Self::Resolve,
+            Error::Unreachable(_) => Self::Unreachable,
+            Error::NoFiles => Self::NoFiles,
+            Error::Closed => Self::ClosedWhileConnecting,
+            Error::Answered(text) => Self::Other(format!("the server said: {}", words(text))),
+            Error::Protocol(_) | Error::Io(_) => Self::Other(words(&error.to_string())),
+        }
+    }
+
+    /// In one word, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Resolve => "dns",
+            Self::Unreachable => "unreachable",
+            Self::ConnectTimeout => "timeout",
+            Self::ClosedWhileConnecting => "closed",
+            Self::Refused(_) => "refused",
+            Self::Certificate(_) => "certificate",
+            Self::Tls(_) => "tls",
+            Self::Lost => "lost",
+            Self::Stalled => "stalled",
+            Self::NoFiles => "no_files",
+            Self::Other(_) => "other",
         }
     }
 
@@ -73,10 +88,10 @@ impl Failure {
                 "check the host name in location, this machine's clock and its package ca-certificates; for a server of \
                  your own with a self-signed certificate take unknown-ca out of tls-validation-flags"
             }
-            Self::NoTls => "install the Debian package glib-networking",
             Self::Tls(_) => "check that the server speaks RTMPS on this port",
             Self::Lost => "check the server's log; a wrong stream key may show like this, too",
             Self::Stalled => "check the uplink, and lower video-bitrate if it is too slow for the stream",
+            Self::NoFiles => "raise the limit of open files (ulimit -n, or LimitNOFILE= of systemd)",
             Self::Other(_) => "check location and the server's log",
         }
     }
@@ -91,17 +106,13 @@ impl fmt::Display for Failure {
             Self::ClosedWhileConnecting => f.write_str("the server closed the connection before accepting the stream"),
             Self::Refused(words) => write!(f, "the server refused the stream ({words})"),
             Self::Certificate(words) => write!(f, "the server's TLS certificate is not valid for it ({words})"),
-            Self::NoTls => f.write_str("TLS is not available here"),
             Self::Tls(words) => write!(f, "TLS failed ({words})"),
             Self::Lost => f.write_str("the server closed the connection"),
             Self::Stalled => f.write_str("the server takes no more data (stall-timeout)"),
+            Self::NoFiles => f.write_str("this process has as many files open as it may"),
             Self::Other(words) => f.write_str(words),
         }
     }
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().take(200).collect()
 }
 
 #[cfg(test)]
@@ -109,21 +120,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_rtmp2sink_are_understood() {
-        for (text, failure) in [
-            ("Failed to connect: Error resolving “no.such.invalid”: Name or service not known", Failure::Resolve),
-            ("Connection refused: Could not connect to 127.0.0.1: Connection refused", Failure::Unreachable),
-            ("Failed to connect: 'connect' cmd failed: connection closed remotely", Failure::ClosedWhileConnecting),
-            ("Failed to connect: Socket I/O timed out", Failure::ConnectTimeout),
-            ("Failed to connect: TLS support is not available", Failure::NoTls),
-        ] {
-            assert_eq!(Failure::read(text, false), failure, "{text}");
-        }
-        let certificate = Failure::read("Failed to connect: Unacceptable TLS certificate", false);
-        assert!(matches!(certificate, Failure::Certificate(_)));
-        let denied =
-            "Failed to connect: publish denied; stream already exists: { \"code\": \"NetStream.Publish.BadName\" }";
-        assert!(matches!(Failure::read(denied, false), Failure::Refused(_)));
-        assert_eq!(Failure::read("Connection error: connection closed remotely", true), Failure::Lost);
+    fn errors_are_told_by_when_they_come() {
+        let location = Location::parse("rtmp://h/app/s3cret").unwrap();
+        let of = |error: Error, connected| Failure::of(&error, connected, &location);
+        assert_eq!(of(Error::Resolve("no such name".into()), false), Failure::Resolve);
+        assert_eq!(of(Error::Unreachable("refused".into()), false), Failure::Unreachable);
+        assert_eq!(of(Error::NoFiles, false), Failure::NoFiles);
+        assert_eq!(of(Error::Closed, false), Failure::ClosedWhileConnecting);
+        assert_eq!(of(Error::Closed, true), Failure::Lost);
+        assert_eq!(of(Error::Protocol("a chunk"), true), Failure::Lost);
+        assert!(matches!(of(Error::Protocol("a chunk"), false), Failure::Other(_)));
+        assert!(matches!(of(Error::Refused("taken".into()), true), Failure::Refused(_)));
+    }
+
+    #[test]
+    fn words_of_a_server_hold_no_secret_however_long_they_are() {
+        let location = Location::parse("rtmp://h/app/s3cret").unwrap();
+        let text = format!("{}s3cret\n is busy", "x".repeat(LONGEST - 3));
+        let Failure::Refused(words) = Failure::of(&Error::Refused(text), false, &location) else { panic!() };
+        assert!(words.ends_with("x***") && !words.contains('\n'), "{words}");
     }
 }

@@ -6,11 +6,11 @@ use std::{
     time::Instant,
 };
 
-use super::{
-    Format, Gate, Lag, Tagger, Track, Tracks, Unit, Verdict,
-    connection::{Connection, MOST_BYTES},
+use super::{Format, Gate, Lag, Tagger, Track, Tracks, Unit, Verdict};
+use crate::{
+    flv::SharedTag,
+    rtmp_client::{MOST_BYTES, Sender},
 };
-use crate::flv::SharedTag;
 
 /// Shared by the streaming threads and the worker. Its lock is taken before a connection's own.
 pub(super) struct Feed(Mutex<Inner>);
@@ -46,30 +46,29 @@ struct Inner {
 }
 
 struct Link {
-    connection: Arc<Connection>,
+    connection: Sender,
     gate: Gate,
     tagger: Tagger,
     /// Tags that go out together, and how many units they are of.
-    batch: Vec<(SharedTag, i64)>,
+    batch: Vec<SharedTag>,
     batched: usize,
     last_video: Option<i64>,
 }
 
-/// Audio units that wait for a picture to go out with. Each delivery wakes two threads, so that those of one Opus or
-/// AAC frame cost as much as those of a picture; two frames are 43 ms, which no player notices.
+/// Audio units that wait for a picture to go out with. Each delivery is a system call and a segment, so that those of one
+/// Opus or AAC frame cost as much as those of a picture; two frames are 43 ms, which no player notices.
 const MOST_BATCHED: usize = 2;
 /// Without a picture for so long there is nothing to wait for.
 const VIDEO_FLOWS_NS: i64 = 100_000_000;
 
 impl Link {
-    fn new(connection: Arc<Connection>, gate: Gate, tagger: Tagger) -> Self {
+    fn new(connection: Sender, gate: Gate, tagger: Tagger) -> Self {
         Self { connection, gate, tagger, batch: Vec::new(), batched: 0, last_video: None }
     }
 
     /// Queues a unit on the connection, audio together with the next picture.
     fn push(&mut self, unit: &Unit, base: i64) {
-        let tags = self.tagger.tags(unit, base).into_iter();
-        self.batch.extend(tags.map(|tag| (tag, unit.dts - base)));
+        self.batch.extend(self.tagger.tags(unit, base));
         self.batched += 1;
         let waits = match unit.track() {
             Track::Video => {
@@ -83,10 +82,14 @@ impl Link {
         }
     }
 
+    fn lag_ns(&self) -> i64 {
+        i64::try_from(self.connection.lag().as_nanos()).unwrap_or(i64::MAX)
+    }
+
     fn flush(&mut self) {
         self.batched = 0;
         if !self.batch.is_empty() {
-            self.connection.push(std::mem::take(&mut self.batch).into_iter());
+            self.connection.push(self.batch.drain(..));
         }
     }
 }
@@ -137,7 +140,7 @@ impl Feed {
     }
 
     /// The connection is up: sends what was held; returns whether a keyframe is needed.
-    pub(super) fn connect(&self, connection: Arc<Connection>, now: Instant) -> bool {
+    pub(super) fn connect(&self, connection: Sender, now: Instant) -> bool {
         let mut inner = self.lock();
         let mut tagger = Tagger::default();
         inner.formats.iter().flatten().for_each(|format| tagger.announce(format));
@@ -170,12 +173,22 @@ impl Feed {
         }
     }
 
+    /// The FourCCs of what has come so far, for servers that want to be told of enhanced RTMP.
+    pub(super) fn codecs(&self) -> Vec<[u8; 4]> {
+        let formats = self.lock().formats.clone();
+        let four_ccs = formats.iter().flatten().filter_map(|format| match &**format {
+            Format::Video(_, info) => info.codec.four_cc(),
+            Format::Audio(_, info) => info.codec.four_cc(),
+        });
+        four_ccs.collect()
+    }
+
     pub(super) fn counts(&self) -> Counts {
         self.lock().counts
     }
 
     pub(super) fn lag_ns(&self) -> i64 {
-        self.lock().link.as_ref().map_or(0, |link| link.connection.lag_ns())
+        self.lock().link.as_ref().map_or(0, |link| link.lag_ns())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -220,7 +233,7 @@ impl Inner {
     /// Sends a unit if the gate lets it; returns whether a keyframe is needed.
     fn send(&mut self, unit: &Unit, now: Instant) -> bool {
         let Some(link) = &mut self.link else { return false };
-        let lag = Lag { ns: link.connection.lag_ns(), now };
+        let lag = Lag { ns: link.lag_ns(), now };
         match link.gate.decide(unit.track(), unit.dts, unit.keyframe, self.tracks, lag) {
             Verdict::Pass { base } => {
                 link.push(unit, base);

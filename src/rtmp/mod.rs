@@ -3,18 +3,20 @@
 //! The policy is pure and split by question: [`Gate`] (does this unit go out?), [`Tagger`] (as which tags?),
 //! [`Retry`] (what after a failure?), [`Watchdog`] (is it stalled?), [`KeyframeRequests`] (may a keyframe be asked
 //! for?), `roster` (is anybody left?). The action: `destinations` fans units out to all, `feed` runs one destination's part
-//! of that on the streaming threads, `worker` is a destination's one thread, and `connection` is one inner pipeline
-//! `appsrc ! rtmp2sink`. Destinations share the data of units and nothing else.
+//! of that on the streaming threads, `worker` is a destination's task, which opens and watches connections of `rtmp_client`,
+//! and `news` passes on what it has to say. Destinations share one thread and the data of units; none waits for another.
 
-mod connection;
 mod destination;
 mod destinations;
 mod failure;
 mod feed;
+#[cfg(test)]
+pub(crate) mod fuzzing;
 mod gate;
 mod keyframes;
 mod location;
 mod locations;
+mod news;
 pub mod platform;
 mod retry;
 mod roster;
@@ -23,7 +25,7 @@ mod unit;
 mod watchdog;
 mod worker;
 
-pub use destination::{Config, State, Stats, Timing};
+pub use destination::{Config, State, Stats};
 pub use destinations::{Destinations, Observer};
 pub use failure::Failure;
 pub use gate::{Gate, Lag, Verdict};

@@ -79,6 +79,7 @@ impl Tagger {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::flv::{AudioInfo, VideoInfo};
@@ -162,5 +163,41 @@ mod tests {
         let data = &tags[2].head;
         assert_eq!(data[4..8], [0, 0, 33, 0]);
         assert_eq!(data[13..16], [0, 0, 67]);
+    }
+
+    /// The time of a tag and, of video, how much later it is shown.
+    fn times(tag: &SharedTag) -> (u32, i32) {
+        let head = &tag.head;
+        let composition = i32::from_be_bytes([0, head[13], head[14], head[15]]) << 8 >> 8;
+        (u32::from_be_bytes([head[7], head[4], head[5], head[6]]), composition)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Up to four months: the clock of RTMP goes round after 49.7 days.
+        #[test]
+        fn times_go_round_as_rtmp_does_and_only_what_lies_between_them_counts(
+            base_ms in 0..10_000_000_000_i64,
+            since_ms in 0..10_000_000_000_i64,
+            shown_later_ms in 0..8_000_i64,
+            within_ns in 0..NS_PER_MS,
+        ) {
+            let mut tagger = Tagger::default();
+            let mut unit = video(&[1], base_ms + since_ms, base_ms + since_ms + shown_later_ms);
+            (unit.dts, unit.pts) = (unit.dts + within_ns, unit.pts + within_ns);
+            let tags = tagger.tags(&unit, base_ms * NS_PER_MS);
+            let expected = (since_ms as u64 % (1 << 32)) as u32;
+            for tag in &tags {
+                prop_assert_eq!(times(tag).0, expected);
+            }
+            prop_assert_eq!(times(&tags[2]).1, shown_later_ms as i32);
+        }
+
+        #[test]
+        fn nothing_is_before_the_beginning(base_ms in 0..1_000_000_i64, early_ms in 0..1_000_000_i64) {
+            let tags = Tagger::default().tags(&video(&[1], base_ms - early_ms, base_ms - early_ms), base_ms * NS_PER_MS);
+            prop_assert!(tags.iter().all(|tag| times(tag).0 == 0));
+        }
     }
 }

@@ -1,28 +1,38 @@
-//! A destination's one thread: connects, watches, waits and connects again.
+//! A destination's task: connects, watches, waits and connects again.
+//!
+//! The tasks of all destinations share one thread, on which nothing waits: what is reported goes through `news`.
 
 use std::{
     convert::Infallible,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use tokio::sync::mpsc;
+
 use super::{
     Config, Decision, Failure, Location, Retry, State, Watchdog,
-    connection::{Connection, Target},
     destination::{Reports, Status},
     feed::Feed,
+    news::News,
 };
-use crate::backoff::Backoff;
+use crate::{
+    backoff::Backoff,
+    rtmp_client::{self, Connection, Target},
+};
 
 /// EOS has to get through within 3 s whatever the server does; this leaves a second for the rest of the pipeline.
 const END_WITHIN: Duration = Duration::from_secs(2);
 /// Goodbye to a server that is no longer wanted.
 const LEAVE_WITHIN: Duration = Duration::from_millis(500);
-/// How often to look at rtmp2sink's byte count: often while that tells of the connection coming up, or of the last bytes.
-const TICK_FAST: Duration = Duration::from_millis(10);
-const TICK_SLOW: Duration = Duration::from_millis(250);
+/// How often to look whether a connection is stalled: often while something waits for it.
+const TICK_WAITING: Duration = Duration::from_millis(250);
+const TICK_IDLE: Duration = Duration::from_secs(1);
 
-/// What the worker is told, by the element and by connections.
+/// What the worker is told by the element.
 #[derive(Debug)]
 pub(super) enum Event {
     Media,
@@ -30,8 +40,6 @@ pub(super) enum Event {
     Ended,
     Leave,
     Stop,
-    Failed { generation: u64, text: String },
-    Drained { generation: u64 },
 }
 
 /// Why the worker leaves what it is doing.
@@ -41,22 +49,17 @@ enum Exit {
     Leave,
 }
 
-/// What a connection says.
-enum Word {
-    Failed(String),
-    Drained,
-}
-
 pub(super) struct Worker {
     location: Location,
     config: Config,
     retry: Retry,
     pub(super) feed: Arc<Feed>,
     pub(super) status: Arc<Mutex<Status>>,
-    pub(super) events: mpsc::Sender<Event>,
-    reports: Arc<dyn Reports>,
-    inbox: mpsc::Receiver<Event>,
-    generation: u64,
+    /// Bytes of media that servers' sockets took.
+    pub(super) written: Arc<AtomicU64>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    inbox: mpsc::UnboundedReceiver<Event>,
+    news: News,
     has_media: bool,
     end_by: Option<Instant>,
     ended: bool,
@@ -64,11 +67,12 @@ pub(super) struct Worker {
 
 impl Worker {
     /// `was_live`: the server has taken this stream before.
-    pub(super) fn new(location: Location, was_live: bool, config: Config, reports: Arc<dyn Reports>) -> Self {
+    pub(super) fn new(location: Location, was_live: bool, config: Config, news: News) -> Self {
         let feed = Arc::new(Feed::new(i64::try_from(config.max_queue.as_nanos()).unwrap_or(i64::MAX)));
         let status = Status { url: location.to_string(), was_live, ..Status::default() };
         let status = Arc::new(Mutex::new(status));
-        let (events, inbox) = mpsc::channel();
+        // Holds what an element does to a destination in its life, and that it does once.
+        let (events, inbox) = mpsc::unbounded_channel();
         let backoff = Backoff::new(config.reconnect_min, config.reconnect_max);
         let retry = Retry::new(backoff, config.max_retries, was_live);
         Self {
@@ -77,210 +81,221 @@ impl Worker {
             retry,
             feed,
             status,
-            reports,
+            written: Arc::default(),
             events,
             inbox,
-            generation: 0,
+            news,
             has_media: false,
             end_by: None,
             ended: false,
         }
     }
 
-    pub(super) fn run(mut self) {
-        let Err(exit) = self.keep_connected();
+    pub(super) async fn run(mut self) {
+        let Err(exit) = self.keep_connected().await;
         self.feed.close();
         match exit {
             Exit::Finish => {
-                self.enter(State::Stopped, "end of stream");
-                self.reports.finished();
+                self.enter(State::Stopped, "end of stream").await;
+                self.tell(|reports, _| reports.finished()).await;
             }
-            Exit::Leave => self.enter(State::Stopped, "taken away"),
+            Exit::Leave => self.enter(State::Stopped, "taken away").await,
             Exit::Stop => self.update(|status| status.state = State::Stopped),
         }
     }
 
-    fn keep_connected(&mut self) -> Result<Infallible, Exit> {
+    async fn keep_connected(&mut self) -> Result<Infallible, Exit> {
         while !self.has_media {
             if self.ended {
                 return Err(Exit::Finish);
             }
-            self.receive(self.end_by)?;
+            self.receive(self.end_by).await?;
         }
         loop {
-            self.enter(State::Connecting, "");
-            let (failure, live_for) = self.attempt()?;
+            self.enter(State::Connecting, "").await;
+            let (failure, live_for) = self.attempt().await?;
             if self.end_by.is_some() {
                 return Err(Exit::Finish);
             }
+            self.update(|status| {
+                *status.failures.entry(failure.kind()).or_default() += 1;
+                status.last_failure = Some(failure.to_string());
+            });
             match self.retry.decide(&failure, live_for, Instant::now(), rand::random()) {
                 Decision::Retry(after) => {
-                    self.enter(State::Retrying, &failure.to_string());
+                    self.enter(State::Retrying, &failure.to_string()).await;
                     if self.retry.is_first() {
-                        self.reports.failed(&self.location, &failure);
+                        self.tell(move |reports, location| reports.failed(location, &failure)).await;
                     }
-                    self.wait(after)?;
+                    self.wait(after).await?;
                     self.update(|status| status.reconnects += 1);
                 }
-                Decision::Refused => return self.give_up(State::Refused, &failure),
-                Decision::GiveUp => return self.give_up(State::Stopped, &failure),
+                Decision::Refused => return self.give_up(State::Refused, failure).await,
+                Decision::GiveUp => return self.give_up(State::Stopped, failure).await,
             }
         }
     }
 
     /// One connection, from its start to its failure; with how long it was live.
-    fn attempt(&mut self) -> Result<(Failure, Option<Duration>), Exit> {
-        self.generation += 1;
-        let target = Target {
-            location: &self.location,
-            tls_validation_flags: self.config.tls_validation_flags,
-            // Ours fire first; this one is for the parts of connecting that only rtmp2sink sees.
-            socket_timeout: self.config.connect_timeout.max(self.config.stall_timeout) + Duration::from_secs(1),
-            timing: self.reports.timing(),
+    async fn attempt(&mut self) -> Result<(Failure, Option<Duration>), Exit> {
+        let mut connection = match self.connect().await? {
+            Ok(connection) => connection,
+            Err(failure) => return Ok((failure, None)),
         };
-        let connection = match Connection::open(target, self.events.clone(), self.generation) {
-            Ok(connection) => Arc::new(connection),
-            Err(error) => return Ok((Failure::Other(error.message.to_string()), None)),
-        };
-        let bytes_before = self.update(|status| status.bytes);
-        let result = self.serve(&connection, bytes_before);
-        self.feed.disconnect();
-        if let Err(Exit::Leave) = result {
-            self.leave(&connection);
+        let live_since = Instant::now();
+        self.update(|status| status.was_live = true);
+        // Media first: a keyframe waits here, and nothing else can go wrong with it while others are told.
+        let needs_keyframe = self.feed.connect(connection.sender(), live_since);
+        self.enter(State::Live, "").await;
+        if needs_keyframe {
+            self.tell(|reports, _| reports.needs_keyframe()).await;
         }
-        let bytes = connection.bytes();
-        self.update(|status| status.bytes = status.bytes.max(bytes_before + bytes));
-        result
+        let result = self.serve(&mut connection, live_since).await;
+        self.feed.disconnect();
+        match result {
+            Ok(failure) => Ok((failure, Some(live_since.elapsed()))),
+            Err(exit) => {
+                if let Exit::Leave = exit {
+                    self.leave(&mut connection).await;
+                }
+                Err(exit)
+            }
+        }
     }
 
-    fn serve(&mut self, connection: &Arc<Connection>, bytes_before: u64) -> Result<(Failure, Option<Duration>), Exit> {
-        let started = Instant::now();
-        let mut live_since = None;
-        let mut end_sent = false;
-        let mut watchdog = Watchdog::new(self.config.stall_timeout, started);
-        let failure = loop {
-            let now = Instant::now();
-            let bytes = connection.bytes();
-            if live_since.is_some() {
-                if watchdog.is_stalled(bytes, connection.has_queued(), now) {
-                    break Failure::Stalled;
-                }
-            } else if bytes > 0 {
-                live_since = Some(now);
-                watchdog = Watchdog::new(self.config.stall_timeout, now);
-                self.update(|status| status.was_live = true);
-                self.enter(State::Live, "");
-                if self.feed.connect(connection.clone(), now) {
-                    self.reports.needs_keyframe();
-                }
-            } else if now.duration_since(started) >= self.config.connect_timeout {
-                break Failure::ConnectTimeout;
-            }
-            if live_since.is_some() {
-                self.update(|status| status.bytes = bytes_before + bytes);
-                if self.ended && !std::mem::replace(&mut end_sent, true) {
-                    self.feed.flush();
-                    connection.end();
-                }
-            }
-            let tick = if live_since.is_none() || self.end_by.is_some() { TICK_FAST } else { TICK_SLOW };
-            match self.receive(Some(now + tick))? {
-                Some(Word::Failed(text)) => {
-                    break Failure::read(&self.location.sanitise(&text), live_since.is_some());
-                }
-                Some(Word::Drained) if end_sent => {
-                    self.flush(connection);
-                    return Err(Exit::Finish);
-                }
-                Some(Word::Drained) | None => {}
-            }
+    async fn connect(&mut self) -> Result<Result<Connection, Failure>, Exit> {
+        let Location { tls, host, port, application, stream, credentials } = self.location.clone();
+        let target = Target {
+            tls,
+            tls_validation_flags: self.config.tls_validation_flags,
+            host,
+            port,
+            application,
+            stream,
+            credentials,
+            codecs: self.feed.codecs(),
+            written: self.written.clone(),
         };
-        Ok((failure, live_since.map(|since| since.elapsed())))
+        let until = Instant::now() + self.config.connect_timeout;
+        let mut opening = Box::pin(rtmp_client::open(target));
+        loop {
+            tokio::select! {
+                opened = &mut opening => {
+                    return Ok(opened.map_err(|error| Failure::of(&error, false, &self.location)));
+                }
+                received = self.receive(Some(until)) => received?,
+            }
+            if Instant::now() >= until {
+                return Ok(Err(Failure::ConnectTimeout));
+            }
+        }
     }
 
-    /// rtmp2sink says EOS when it has queued its goodbye, not when that has left: waits until the byte count stands still.
-    fn flush(&mut self, connection: &Connection) {
-        let mut bytes = 0;
-        for _ in 0..10 {
-            std::thread::sleep(2 * TICK_FAST);
-            match connection.bytes() {
-                now if now == bytes => return,
-                now => bytes = now,
+    async fn serve(&mut self, connection: &mut Connection, live_since: Instant) -> Result<Failure, Exit> {
+        let sender = connection.sender();
+        let mut watchdog = Watchdog::new(self.config.stall_timeout, live_since);
+        let mut flushed = false;
+        loop {
+            let now = Instant::now();
+            let waiting = sender.has_queued();
+            if watchdog.is_stalled(self.written.load(Ordering::Relaxed), waiting, now) {
+                return Ok(Failure::Stalled);
+            }
+            let tick = if waiting { TICK_WAITING } else { TICK_IDLE };
+            if self.ended {
+                if !std::mem::replace(&mut flushed, true) {
+                    self.feed.flush();
+                }
+                tokio::select! {
+                    finished = connection.finish() => return match finished {
+                        Ok(()) => Err(Exit::Finish),
+                        Err(error) => Ok(Failure::of(&error, true, &self.location)),
+                    },
+                    received = self.receive(Some(now + tick)) => received?,
+                }
+            } else {
+                tokio::select! {
+                    error = connection.run() => return Ok(Failure::of(&error, true, &self.location)),
+                    received = self.receive(Some(now + tick)) => received?,
+                }
             }
         }
     }
 
     /// Says goodbye to a server that is no longer wanted.
-    fn leave(&mut self, connection: &Connection) {
-        connection.end();
-        let until = Instant::now() + LEAVE_WITHIN;
-        while Instant::now() < until {
-            match self.receive(Some(until)) {
-                Ok(None) => {}
-                Ok(Some(_)) => return self.flush(connection),
-                Err(_) => return, // everything stops, or ends: either way there is no time left
+    async fn leave(&mut self, connection: &mut Connection) {
+        let goodbye = tokio::time::timeout(LEAVE_WITHIN, connection.finish());
+        tokio::pin!(goodbye);
+        loop {
+            tokio::select! {
+                _ = &mut goodbye => return,
+                // Everything stops, or ends: either way there is no time left.
+                received = self.receive(None) => if received.is_err() { return },
             }
         }
     }
 
-    fn wait(&mut self, time: Duration) -> Result<(), Exit> {
+    async fn wait(&mut self, time: Duration) -> Result<(), Exit> {
         let until = Instant::now() + time;
         while Instant::now() < until {
             if self.end_by.is_some() {
                 return Err(Exit::Finish); // nobody is there to hear the end
             }
-            self.receive(Some(until))?;
+            self.receive(Some(until)).await?;
         }
         Ok(())
     }
 
     /// Stays until the element stops or ends, or the destination is taken away.
-    fn give_up(&mut self, state: State, failure: &Failure) -> Result<Infallible, Exit> {
+    async fn give_up(&mut self, state: State, failure: Failure) -> Result<Infallible, Exit> {
         self.feed.close();
-        self.enter(state, &failure.to_string());
-        self.reports.gave_up(&self.location, failure, self.retry.is_first());
+        self.enter(state, &failure.to_string()).await;
+        let first = self.retry.is_first();
+        self.tell(move |reports, location| reports.gave_up(location, &failure, first)).await;
         loop {
             if self.end_by.is_some() {
                 return Err(Exit::Finish);
             }
-            self.receive(None)?;
+            self.receive(None).await?;
         }
     }
 
-    /// Takes the next event. Returns with `None` after every event that only changed our fields, and at `until`.
-    fn receive(&mut self, until: Option<Instant>) -> Result<Option<Word>, Exit> {
+    /// Takes the next event. Returns after every event that only changed our fields, and at `until`; the end has its own
+    /// time.
+    async fn receive(&mut self, until: Option<Instant>) -> Result<(), Exit> {
+        let until = until.into_iter().chain(self.end_by).min();
         let event = match until {
-            None => self.inbox.recv().map_err(|_| Exit::Stop)?,
-            Some(until) => match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            None => self.inbox.recv().await,
+            Some(until) => match tokio::time::timeout_at(until.into(), self.inbox.recv()).await {
                 Ok(event) => event,
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Exit::Stop),
-                Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(_) => {
                     let late = self.end_by.is_some_and(|end_by| Instant::now() >= end_by);
-                    return if late { Err(Exit::Finish) } else { Ok(None) };
+                    return if late { Err(Exit::Finish) } else { Ok(()) };
                 }
             },
         };
         match event {
-            Event::Media => self.has_media = true,
-            Event::Ending => self.end_by = self.end_by.or(Some(Instant::now() + END_WITHIN)),
-            Event::Ended => {
+            Some(Event::Media) => self.has_media = true,
+            Some(Event::Ending) => self.end_by = self.end_by.or(Some(Instant::now() + END_WITHIN)),
+            Some(Event::Ended) => {
                 self.end_by = self.end_by.or(Some(Instant::now() + END_WITHIN));
                 self.ended = true;
             }
-            Event::Stop => return Err(Exit::Stop),
-            Event::Leave => return Err(Exit::Leave),
-            Event::Failed { generation, text } if generation == self.generation => {
-                return Ok(Some(Word::Failed(text)));
-            }
-            Event::Drained { generation } if generation == self.generation => return Ok(Some(Word::Drained)),
-            Event::Failed { .. } | Event::Drained { .. } => {} // of a connection that is gone
+            Some(Event::Leave) => return Err(Exit::Leave),
+            Some(Event::Stop) | None => return Err(Exit::Stop),
         }
-        Ok(None)
+        Ok(())
     }
 
-    fn enter(&self, state: State, reason: &str) {
+    async fn enter(&self, state: State, reason: &str) {
         self.update(|status| status.state = state);
-        self.reports.state_changed(&self.location, state, reason);
+        let reason = reason.to_owned();
+        self.tell(move |reports, location| reports.state_changed(location, state, &reason)).await;
+    }
+
+    async fn tell(&self, what: impl FnOnce(&dyn Reports, &Location) + Send + 'static) {
+        let location = self.location.clone();
+        self.news.tell(move |reports| what(reports, &location)).await;
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut Status) -> T) -> T {

@@ -3,7 +3,7 @@
 use gst::prelude::*;
 
 use super::{RtmpBridgeSink, imp::CAT, terminal::WeakElement};
-use crate::rtmp::{Failure, Location, Observer, State, Timing};
+use crate::rtmp::{Failure, Location, Observer, State};
 
 /// Tells the element, as long as it is there.
 pub(super) struct ElementObserver(WeakElement);
@@ -54,10 +54,5 @@ impl Observer for ElementObserver {
     fn request_keyframe(&self) {
         let Some(element) = self.0.upgrade() else { return };
         element.request_keyframe();
-    }
-
-    fn timing(&self) -> Option<Timing> {
-        let element = self.0.upgrade()?;
-        Some(Timing { clock: element.clock()?, base_time: element.base_time()? })
     }
 }

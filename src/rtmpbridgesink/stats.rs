@@ -27,6 +27,8 @@ pub(super) fn structure(element: &ElementStats, destinations: &[Stats]) -> gst::
             .field("dropped", stats.dropped)
             .field("reconnects", stats.reconnects)
             .field("lag", u32::try_from(stats.lag.as_millis()).unwrap_or(u32::MAX))
+            .field("failures", failures(stats))
+            .field_if_some("last-failure", stats.last_failure.as_ref())
             .build()
             .to_send_value()
     });
@@ -45,6 +47,15 @@ pub(super) fn structure(element: &ElementStats, destinations: &[Stats]) -> gst::
         .field("video-stood-in", element.counts.filled[0])
         .field("audio-stood-in", element.counts.filled[1])
         .build()
+}
+
+/// How often a destination failed, by why.
+fn failures(stats: &Stats) -> gst::Structure {
+    let mut structure = gst::Structure::new_empty("failures");
+    for (kind, count) in &stats.failures {
+        structure.set(*kind, count);
+    }
+    structure
 }
 
 /// By kind.

@@ -135,6 +135,35 @@ impl Chain {
         Ok(Self { inlet, source, elements, position, signs, thread, bridged: 0 })
     }
 
+    /// The same without a thread, for simulations.
+    #[cfg(test)]
+    pub(super) fn stepped(
+        bin: &gst::Bin,
+        ghost: &gst::GhostPad,
+        track: &Track,
+        origin: Origin<'_>,
+        now: super::clock::Now,
+    ) -> Result<lane::Stepped, ChainError> {
+        let elements = elements(track.codec)?;
+        for element in &elements {
+            bin.add(element)?;
+        }
+        let signs = Arc::<Signs>::default();
+        let source = start(ghost, track, &origin, &elements, &signs)?;
+        let parts = lane::Parts {
+            inlet: origin.inlet.clone(),
+            source,
+            bin: bin.downgrade(),
+            clock: origin.clock.clone(),
+            track: track.index,
+            kind: track.kind(),
+            latency: origin.latency,
+            counts: origin.counts.clone(),
+            signs,
+        };
+        Ok(lane::Stepped::new(parts, now))
+    }
+
     /// Hands a packet over, without waiting. While downstream is blocked, packets are dropped and counted.
     pub fn push(&self, packet: RtpPacket) {
         self.inlet.push(packet, true);

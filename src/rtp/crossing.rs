@@ -223,17 +223,21 @@ pub(super) struct Entry {
 /// track's thread for each would cost more than carrying them.
 #[derive(Default)]
 struct Progress {
-    /// Sequence number and timestamp of the last packet; used by one thread, the media thread.
+    /// Sequence number, marker and timestamp of the last packet; used by one thread, the media thread.
     last: AtomicU64,
 }
 
 impl Progress {
-    /// Whether somebody may be waiting for just this packet: it ends a frame, begins the next, or fills or makes a gap.
+    /// Whether somebody may be waiting for just this packet: it ends a frame, is behind one whose end bears no marker, or
+    /// fills or makes a gap.
     fn completes(&self, packet: &RtpPacket) -> bool {
-        let this = u64::from(packet.sequence_number) << 32 | u64::from(packet.timestamp);
+        const MARKER: u64 = 1 << 32;
+        let marker = if packet.marker { MARKER } else { 0 };
+        let this = u64::from(packet.sequence_number) << 33 | marker | u64::from(packet.timestamp);
         let last = self.last.swap(this, Relaxed);
-        let follows = packet.sequence_number == ((last >> 32) as u16).wrapping_add(1);
-        packet.marker || !follows || packet.timestamp != last as u32
+        let follows = packet.sequence_number == ((last >> 33) as u16).wrapping_add(1);
+        let ended = last & MARKER != 0;
+        packet.marker || !follows || !ended && packet.timestamp != last as u32
     }
 }
 
@@ -306,6 +310,7 @@ mod tests {
         let progress = Progress::default();
         let urgent = |sequence_number, timestamp, marker| {
             progress.completes(&RtpPacket {
+                dependencies: None,
                 marker,
                 payload_type: 96,
                 sequence_number,
@@ -319,8 +324,10 @@ mod tests {
         assert!(!urgent(65_535, 100, false), "in the middle of a frame");
         assert!(!urgent(0, 100, false), "over the wrap");
         assert!(urgent(1, 100, true), "the end of a frame");
-        assert!(urgent(2, 200, false), "the next frame");
-        assert!(urgent(4, 200, false), "a gap");
-        assert!(urgent(3, 200, false), "what was missing");
+        assert!(!urgent(2, 200, false), "the begin of the next frame");
+        assert!(!urgent(3, 200, false), "its middle");
+        assert!(urgent(4, 300, false), "a frame has ended without a marker");
+        assert!(urgent(6, 300, false), "a gap");
+        assert!(urgent(5, 300, false), "what was missing");
     }
 }

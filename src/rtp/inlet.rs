@@ -190,6 +190,7 @@ mod tests {
 
         fn push(&self, at_ms: u64, size: usize) {
             let packet = RtpPacket {
+                dependencies: None,
                 marker: false,
                 payload_type: 96,
                 sequence_number: 0,

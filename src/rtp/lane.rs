@@ -1,6 +1,9 @@
 //! A track's one thread: takes packets in the order of their coming, puts them in the order of their sending, and pushes them
 //! into the elements behind with the timestamps of the session's clock.
 
+#[cfg(test)]
+mod stepped;
+
 use std::{
     sync::{
         Arc,
@@ -11,6 +14,9 @@ use std::{
 };
 
 use gst::prelude::*;
+
+#[cfg(test)]
+pub(super) use stepped::Stepped;
 
 use super::{
     chain::Counts,
@@ -55,31 +61,7 @@ pub(super) struct Parts {
 
 /// Starts the thread. It ends when the inlet does.
 pub(super) fn start(name: &str, parts: Parts) -> std::io::Result<JoinHandle<()>> {
-    let reorder = Reorder::new(parts.latency);
-    let output = Output {
-        source: parts.source,
-        clock: parts.clock,
-        track: parts.track,
-        kind: parts.kind,
-        counts: parts.counts.clone(),
-        signs: parts.signs.clone(),
-        number: 0,
-        lost: 0,
-        last: None,
-        discontinuity: false,
-    };
-    let lane = Lane {
-        inlet: parts.inlet,
-        bin: parts.bin,
-        counts: parts.counts,
-        signs: parts.signs,
-        numbering: Numbering::default(),
-        held: None,
-        discontinuity: true,
-        reorder,
-        output,
-        now: None,
-    };
+    let lane = Lane::new(parts);
     std::thread::Builder::new().name(name.to_owned()).spawn(move || lane.run())
 }
 
@@ -108,6 +90,34 @@ struct Lane {
 }
 
 impl Lane {
+    fn new(parts: Parts) -> Self {
+        let reorder = Reorder::new(parts.latency);
+        let output = Output {
+            source: parts.source,
+            clock: parts.clock,
+            track: parts.track,
+            kind: parts.kind,
+            counts: parts.counts.clone(),
+            signs: parts.signs.clone(),
+            number: 0,
+            lost: 0,
+            last: None,
+            discontinuity: false,
+        };
+        Self {
+            inlet: parts.inlet,
+            bin: parts.bin,
+            counts: parts.counts,
+            signs: parts.signs,
+            numbering: Numbering::default(),
+            held: None,
+            discontinuity: true,
+            reorder,
+            output,
+            now: None,
+        }
+    }
+
     fn run(mut self) {
         loop {
             match self.inlet.take(self.reorder.due(), self.reorder.holds()) {
@@ -152,7 +162,7 @@ impl Lane {
         if !packet.payload.is_empty() {
             self.signs.heard.fetch_max(running_time.nseconds(), Relaxed);
         }
-        match self.numbering.judge(packet.ssrc, packet.sequence_number) {
+        match self.numbering.judge(packet.ssrc, packet.sequence_number, packet.timestamp) {
             Verdict::Pass(number) => {
                 if self.numbering.is_behind(packet.sequence_number) {
                     self.counts.disordered.fetch_add(1, Relaxed);

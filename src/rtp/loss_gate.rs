@@ -2,13 +2,14 @@
 //! every packet has come.
 //!
 //! Depayloaders for H.264 and H.265 keep what they have of a broken picture and append what follows. A loss that takes the end
-//! of one picture and the beginning of a keyframe, or a slice of one, leaves a unit that still counts as a keyframe.
+//! of one picture and the beginning of a keyframe, or a slice of one, leaves a unit that still counts as a keyframe. What they
+//! let go only when the next picture has begun may bear that one's time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gst::prelude::*;
 
-use super::packet::rtp_time;
+use super::packet::{is_last, rtp_time};
 
 /// What may pass. Pure, so that it can be tested.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,26 +21,32 @@ enum Gate {
         picture: Option<u32>,
         /// Pictures from this time on have been seen from their beginning.
         whole_from: Option<gst::ClockTime>,
+        /// Of the last picture the end has not come yet: a unit with its time is that of the one before.
+        begun: Option<gst::ClockTime>,
     },
 }
 
 impl Gate {
     fn lost(&mut self) {
-        *self = Self::Shut { picture: None, whole_from: None };
+        *self = Self::Shut { picture: None, whole_from: None, begun: None };
     }
 
     /// A picture begins where RTP time changes between packets that follow on each other. Not all senders set markers.
-    fn packet(&mut self, rtp_time: u32, time: gst::ClockTime) {
-        if let Self::Shut { picture, whole_from } = self
-            && picture.replace(rtp_time).is_some_and(|last| last != rtp_time)
-        {
+    fn packet(&mut self, rtp_time: u32, is_last: bool, time: gst::ClockTime) {
+        let Self::Shut { picture, whole_from, begun } = self else { return };
+        *begun = (!is_last).then_some(time);
+        if picture.replace(rtp_time).is_some_and(|last| last != rtp_time) {
             whole_from.get_or_insert(time);
         }
     }
 
     fn passes(&mut self, is_keyframe: bool, time: gst::ClockTime) -> bool {
         match self {
-            Self::Shut { whole_from: Some(from), .. } if is_keyframe && time >= *from => *self = Self::Open,
+            Self::Shut { whole_from: Some(from), begun, .. }
+                if is_keyframe && (time > *from || time == *from && *begun != Some(time)) =>
+            {
+                *self = Self::Open;
+            }
             Self::Shut { .. } => return false,
             Self::Open => {}
         }
@@ -60,7 +67,7 @@ pub(super) fn install(elements: &[gst::Element]) {
         if info.event().is_some_and(is_loss) {
             gate.lost();
         } else if let Some((rtp_time, buffer)) = info.buffer().and_then(|buffer| Some((rtp_time(buffer)?, buffer))) {
-            gate.packet(rtp_time, time(buffer));
+            gate.packet(rtp_time, is_last(buffer), time(buffer));
         }
         gst::PadProbeReturn::Ok
     });
@@ -90,7 +97,14 @@ mod tests {
 
     /// A packet of a picture comes.
     fn packet(gate: &mut Gate, picture: u32) {
-        gate.packet(picture.wrapping_mul(3000), at(picture));
+        gate.packet(picture.wrapping_mul(3000), false, at(picture));
+    }
+
+    /// All packets of a picture come: the one with the marker is behind others, or alone.
+    fn picture(gate: &mut Gate, picture: u32, packets: u32) {
+        for number in 1..=packets {
+            gate.packet(picture.wrapping_mul(3000), number == packets, at(picture));
+        }
     }
 
     fn at(picture: u32) -> gst::ClockTime {
@@ -119,7 +133,7 @@ mod tests {
         gate.lost();
         packet(&mut gate, 7);
         assert!(!gate.passes(true, at(7)), "a slice is missing");
-        packet(&mut gate, 8);
+        picture(&mut gate, 8, 1);
         assert!(gate.passes(true, at(8)) && gate.passes(false, at(9)));
     }
 
@@ -130,7 +144,7 @@ mod tests {
         gate.lost();
         packet(&mut gate, 1);
         assert!(!gate.passes(false, at(1)));
-        packet(&mut gate, 2);
+        picture(&mut gate, 2, 3);
         assert!(gate.passes(true, at(2)));
     }
 
@@ -144,5 +158,31 @@ mod tests {
         assert!(!gate.passes(true, at(1)));
         packet(&mut gate, 3);
         assert!(gate.passes(true, at(2)));
+    }
+
+    #[test]
+    fn a_damaged_keyframe_that_comes_out_with_the_time_of_the_picture_that_begins_does_not_pass() {
+        let mut gate = Gate::Open;
+        gate.lost();
+        packet(&mut gate, 1);
+        for _ in 0..3 {
+            packet(&mut gate, 2);
+            assert!(!gate.passes(true, at(2)), "the end of the second picture has not come");
+        }
+        picture(&mut gate, 2, 2);
+        assert!(!gate.passes(false, at(2)));
+        picture(&mut gate, 3, 2);
+        assert!(gate.passes(true, at(3)));
+    }
+
+    #[test]
+    fn a_whole_keyframe_without_a_marker_passes_with_the_time_of_the_picture_that_begins() {
+        let mut gate = Gate::Open;
+        gate.lost();
+        packet(&mut gate, 1);
+        packet(&mut gate, 2);
+        packet(&mut gate, 2);
+        packet(&mut gate, 3);
+        assert!(gate.passes(true, at(3)));
     }
 }

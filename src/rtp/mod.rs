@@ -24,6 +24,8 @@ mod elements;
 mod inlet;
 mod lane;
 mod loss_gate;
+#[cfg(test)]
+mod networks;
 mod numbering;
 mod packet;
 mod payload;

@@ -7,6 +7,11 @@
 /// Beyond so many missing packets a stream begins anew: with a keyframe, which is what would be needed anyway. The
 /// session's retransmissions do not fill such gaps in time.
 const MOST_MISSING: u16 = 512;
+/// What was sent again after an outage may be so far behind, in numbers and on the RTP clock (10 s of video): it is late, not
+/// the beginning of another stream, whose times are others. Of streams that begin at random one in a hundred thousand would be
+/// mistaken.
+const MOST_LATE: u16 = 4096;
+const MOST_LATE_TICKS: u32 = 900_000;
 
 /// What becomes of a packet.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,8 +33,9 @@ pub(super) struct Numbering {
 #[derive(Debug)]
 struct Current {
     ssrc: u32,
-    /// The highest number that has come.
+    /// The highest number that has come, and its RTP timestamp.
     newest: u16,
+    timestamp: u32,
     /// What is added to the peer's numbers.
     offset: u16,
     /// The number that would show that the packet being kept begins a stream.
@@ -37,23 +43,25 @@ struct Current {
 }
 
 impl Numbering {
-    pub(super) fn judge(&mut self, ssrc: u32, number: u16) -> Verdict {
+    pub(super) fn judge(&mut self, ssrc: u32, number: u16, timestamp: u32) -> Verdict {
         let Some(current) = &mut self.current else {
-            self.current = Some(Current { ssrc, newest: number, offset: 0, expected: None });
+            self.current = Some(Current { ssrc, newest: number, timestamp, offset: 0, expected: None });
             return Verdict::Pass(number);
         };
         if ssrc != current.ssrc {
-            let first = current.begin(ssrc, number);
+            let first = current.begin(ssrc, number, timestamp);
             return Verdict::Begin(None, first);
         }
         let (ahead, behind) = (number.wrapping_sub(current.newest), current.newest.wrapping_sub(number));
+        let age = current.timestamp.wrapping_sub(timestamp);
+        let is_late = behind <= MOST_MISSING || behind <= MOST_LATE && (1..=MOST_LATE_TICKS).contains(&age);
         if ahead <= MOST_MISSING {
-            current.newest = number;
-        } else if behind > MOST_MISSING {
+            (current.newest, current.timestamp) = (number, timestamp);
+        } else if !is_late {
             if current.expected.replace(number.wrapping_add(1)) != Some(number) {
                 return Verdict::Hold;
             }
-            let first = current.begin(ssrc, number.wrapping_sub(1));
+            let first = current.begin(ssrc, number.wrapping_sub(1), timestamp);
             current.newest = number;
             return Verdict::Begin(Some(first), first.wrapping_add(1));
         }
@@ -69,19 +77,21 @@ impl Numbering {
 
 impl Current {
     /// Goes on with another stream behind what there is; returns the number of its first packet.
-    fn begin(&mut self, ssrc: u32, number: u16) -> u16 {
+    fn begin(&mut self, ssrc: u32, number: u16, timestamp: u32) -> u16 {
         let next = self.newest.wrapping_add(self.offset).wrapping_add(1);
-        *self = Self { ssrc, newest: number, offset: next.wrapping_sub(number), expected: None };
+        *self = Self { ssrc, newest: number, timestamp, offset: next.wrapping_sub(number), expected: None };
         next
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn judge(numbering: &mut Numbering, numbers: &[u16]) -> Vec<Verdict> {
-        numbers.iter().map(|number| numbering.judge(1, *number)).collect()
+        numbers.iter().map(|number| numbering.judge(1, *number, 0)).collect()
     }
 
     #[test]
@@ -115,9 +125,68 @@ mod tests {
     #[test]
     fn another_stream_follows_on_the_last_one_at_once() {
         let mut numbering = Numbering::default();
-        numbering.judge(1, 65_535);
-        assert_eq!(numbering.judge(2, 30_000), Verdict::Begin(None, 0));
-        assert_eq!(numbering.judge(2, 30_002), Verdict::Pass(2));
-        assert_eq!(numbering.judge(1, 0), Verdict::Begin(None, 3));
+        numbering.judge(1, 65_535, 0);
+        assert_eq!(numbering.judge(2, 30_000, 0), Verdict::Begin(None, 0));
+        assert_eq!(numbering.judge(2, 30_002, 0), Verdict::Pass(2));
+        assert_eq!(numbering.judge(1, 0, 0), Verdict::Begin(None, 3));
+    }
+
+    #[test]
+    fn what_was_sent_again_long_after_is_late_and_a_stream_that_steps_back_begins() {
+        let mut numbering = Numbering::default();
+        let (number, time) = (600, 500_000);
+        numbering.judge(1, number, time);
+        for behind in [513, 514, 4000] {
+            let late = numbering.judge(1, number.wrapping_sub(behind), time - 90 * u32::from(behind));
+            assert_eq!(late, Verdict::Pass(number.wrapping_sub(behind)), "{behind}, over the wrap too");
+        }
+        assert_eq!(numbering.judge(1, number - 590, time + 3000), Verdict::Hold, "its time goes on");
+        assert_eq!(numbering.judge(1, number - 589, time + 3000), Verdict::Begin(Some(601), 602));
+        assert_eq!(numbering.judge(1, 10_000, 0), Verdict::Hold);
+        assert_eq!(numbering.judge(1, 10_001, 0), Verdict::Begin(Some(603), 604));
+        assert_eq!(
+            numbering.judge(1, 9_000, 0u32.wrapping_sub(2_000_000)),
+            Verdict::Hold,
+            "too old to have been sent again"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// A stream that goes round, with steps of at most so many numbers either way.
+        #[test]
+        fn a_stream_that_only_loses_and_reorders_keeps_its_numbers_round_the_wrap(
+            first in any::<u16>(),
+            steps in prop::collection::vec(-200..300_i32, 1..500),
+        ) {
+            let (mut numbering, mut newest, mut number) = (Numbering::default(), i64::from(first), i64::from(first));
+            for step in steps {
+                number = (number + i64::from(step)).clamp(newest - 500, newest + 500).max(i64::from(first));
+                newest = newest.max(number);
+                prop_assert_eq!(numbering.judge(7, number as u16, 0), Verdict::Pass(number as u16));
+            }
+        }
+
+        /// Streams one after the other, each from a number of its own.
+        #[test]
+        fn streams_that_follow_each_other_go_on_as_one(
+            streams in prop::collection::vec((any::<u32>(), any::<u16>(), 1..50_u16), 1..20),
+        ) {
+            let (mut numbering, mut next, mut before) = (Numbering::default(), None, None);
+            for (ssrc, first, count) in streams {
+                if before.replace(ssrc) == Some(ssrc) {
+                    continue; // that would be a jump
+                }
+                for index in 0..count {
+                    let placed = match numbering.judge(ssrc, first.wrapping_add(index), 0) {
+                        Verdict::Pass(number) | Verdict::Begin(None, number) => number,
+                        other => return Err(TestCaseError::fail(format!("{other:?}"))),
+                    };
+                    prop_assert!(next.is_none_or(|next| next == placed), "{next:?} and {placed}");
+                    next = Some(placed.wrapping_add(1));
+                }
+            }
+        }
     }
 }

@@ -27,6 +27,12 @@ pub(super) fn rtp_time(packet: &gst::BufferRef) -> Option<u32> {
     Some(u32::from_be_bytes(bytes))
 }
 
+/// Whether what [`to_buffer`] has made bears the marker.
+pub(super) fn is_last(packet: &gst::BufferRef) -> bool {
+    let mut byte = [0];
+    packet.copy_to_slice(1, &mut byte).is_ok() && byte[0] & 0x80 != 0
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -37,6 +43,7 @@ mod tests {
     fn a_packet_is_written_as_rtp() {
         gst::init().unwrap();
         let packet = RtpPacket {
+            dependencies: None,
             marker: true,
             payload_type: 102,
             sequence_number: 0x1234,
@@ -50,6 +57,6 @@ mod tests {
         assert_eq!((rtp.is_marker(), rtp.payload_type(), rtp.seq()), (true, 102, 0x1234));
         assert_eq!((rtp.timestamp(), rtp.ssrc()), (0x5678_9ABC, 0xDEAD_BEEF));
         assert_eq!(rtp.payload().unwrap(), [1, 2, 3]);
-        assert_eq!(rtp_time(&buffer), Some(packet.timestamp));
+        assert_eq!((rtp_time(&buffer), is_last(&buffer)), (Some(packet.timestamp), true));
     }
 }

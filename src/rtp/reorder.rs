@@ -11,7 +11,7 @@ const MOST_PACKETS: usize = 8192;
 /// And their bytes.
 const MOST_BYTES: usize = 16 << 20;
 /// How far back it is known which numbers were lost, to tell what is late from what came twice.
-const REMEMBERED: u64 = 1024;
+const REMEMBERED: u64 = 4096;
 
 /// What is next in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -121,6 +121,12 @@ impl<P> Reorder<P> {
         !self.waiting.is_empty()
     }
 
+    /// How many packets wait, and their bytes.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.waiting.len(), self.bytes)
+    }
+
     /// What has been counted since this was last asked.
     pub(super) fn take_counts(&mut self) -> Counts {
         std::mem::take(&mut self.counts)
@@ -154,6 +160,8 @@ impl<P> Reorder<P> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{Next::*, *};
 
     const MS: Duration = Duration::from_millis(1);
@@ -256,5 +264,50 @@ mod tests {
         case.come(0, &[1, 3, 6]);
         case.reorder.flush(|next| case.out.push(next));
         assert_eq!(case.out, [Lost(1), Packet(3), Lost(2), Packet(6)]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Each packet comes by so much later than it was sent, or never, or twice; they are sent every 5 ms.
+        #[test]
+        fn whatever_comes_goes_out_in_order_and_once_and_what_does_not_is_counted(
+            first in any::<u16>(),
+            fates in prop::collection::vec((0..250_u32, prop::bool::weighted(0.1), prop::bool::weighted(0.1)), 1..300),
+        ) {
+            let mut case = Case::new();
+            let mut arrivals: Vec<(u32, u16)> = Vec::new();
+            let last = fates.len() - 1;
+            for (index, (late, is_lost, is_twice)) in fates.iter().copied().enumerate() {
+                let (number, sent) = (first.wrapping_add(index as u16), index as u32 * 5);
+                // The ends are there, so that it is known what there is between them.
+                let (late, is_lost) = if index == 0 || index == last { (0, false) } else { (late, is_lost) };
+                arrivals.extend((!is_lost).then_some((sent + late, number)));
+                arrivals.extend((!is_lost && is_twice).then_some((sent + late + 7, number)));
+            }
+            arrivals.sort();
+            let mut out = Vec::new();
+            for (at, number) in &arrivals {
+                out.extend(case.wait(*at));
+                out.extend(case.come(*at, &[*number]));
+            }
+            case.reorder.flush(|next| out.push(next));
+            let (mut expected, mut lost) = (u64::from(first), 0);
+            let mut passed = 0;
+            for next in &out {
+                match next {
+                    Packet(number) => {
+                        prop_assert_eq!(*number, expected as u16, "in order and once: {:?}", &out);
+                        (expected, passed) = (expected + 1, passed + 1);
+                    }
+                    Lost(count) => (expected, lost) = (expected + count, lost + count),
+                }
+            }
+            let counts = case.reorder.take_counts();
+            prop_assert_eq!(expected - u64::from(first), fates.len() as u64);
+            prop_assert_eq!(counts.lost, lost);
+            prop_assert_eq!(passed + counts.late + counts.duplicates, arrivals.len() as u64, "{:?}", counts);
+            prop_assert!(!case.reorder.holds() && case.reorder.bytes == 0);
+        }
     }
 }

@@ -7,7 +7,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use rtc::peer_connection::configuration::RTCOfferOptions;
-use webrtc::peer_connection::{PeerConnection, RTCSessionDescription};
+use webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit, RTCSessionDescription};
 
 use super::{
     IceChange, IceError, LocalIce, RemoteIce, candidates,
@@ -47,6 +47,8 @@ pub(super) struct CallerIce {
     routes: MuxHandle,
     announcer: Announcer,
     known: Known,
+    /// Candidates of ways that came later, until the server has been told of them.
+    later: Vec<String>,
     staged: Option<RTCSessionDescription>,
 }
 
@@ -62,12 +64,29 @@ impl CallerIce {
         let local = IceCredentials::of_description(offer)?;
         let mid = offer.lines().find_map(|line| line.strip_prefix("a=mid:")).map(|mid| mid.trim().to_owned());
         let known = Known::new(announcer.addresses());
-        Some(Self { answer: answer.to_owned(), local, mid, remote, routes, announcer, known, staged: None })
+        let (answer, later) = (answer.to_owned(), Vec::new());
+        Some(Self { answer, local, mid, remote, routes, announcer, known, later, staged: None })
     }
 
-    /// The server has not been heard for 30 s.
-    pub(super) fn consent_expired(&self) {
-        self.routes.consent_expired();
+    /// The server is looked for by these ways as well.
+    pub(super) async fn reach_by(&mut self, connection: &dyn PeerConnection, reach: Arc<Reach>) {
+        if self.announcer.reach.is_some() {
+            return;
+        }
+        let known = candidates_of(&self.answer);
+        let led = ways(Some(&reach), known.clone(), true);
+        self.later = reach.candidates(&[], self.announcer.port);
+        self.announcer.reach = Some(reach);
+        for candidate in led.into_iter().filter(|candidate| !known.contains(candidate)) {
+            let candidate = RTCIceCandidateInit { candidate, ..RTCIceCandidateInit::default() };
+            if let Err(error) = connection.add_ice_candidate(candidate).await {
+                tracing::debug!(%error, "a way by a relay was not taken");
+            }
+        }
+    }
+
+    pub(super) fn routes(&self) -> &MuxHandle {
+        &self.routes
     }
 
     /// Begins a restart: what the server is to be told.
@@ -122,13 +141,15 @@ impl CallerIce {
     /// Candidates of addresses that have come into being since the server was told of ours; `None` if there are none. They
     /// are new until they have been told.
     pub(super) fn new_candidates(&mut self) -> Option<LocalIce> {
-        let lines = self.known.news(self.announcer.addresses(), self.announcer.port);
+        let mut lines = self.known.news(self.announcer.addresses(), self.announcer.port);
+        lines.extend(self.later.iter().cloned());
         (!lines.is_empty()).then(|| self.described(&self.local, lines))
     }
 
     /// The server has been told of them.
     pub(super) fn candidates_told(&mut self) {
         self.known.told();
+        self.later.clear();
     }
 
     fn described(&self, credentials: &IceCredentials, candidates: Vec<String>) -> LocalIce {

@@ -31,6 +31,7 @@ use super::{
     stack::{interceptors, media_engine, sending_interceptors, settings, with_egress},
     stats::{self, SessionStats},
     tap::{MediaTap, TapState},
+    time,
     track::Track,
     watcher::{Command, Watcher},
 };
@@ -287,6 +288,12 @@ impl Session {
         answered.await.ok()?
     }
 
+    /// Uses these ways to the peer as well from here on, if it had none of the kind; only for a session that we have offered.
+    /// What they bring of candidates are [new ones](Self::new_candidates).
+    pub async fn reach_by(&self, reach: Arc<Reach>) {
+        let _ = self.shared.commands.send(Command::Reach(reach)).await; // or it is over
+    }
+
     /// The peer knows those that were asked for last.
     pub async fn candidates_told(&self) {
         let _ = self.shared.commands.send(Command::CandidatesTold).await; // when it is over nobody has to know
@@ -343,7 +350,7 @@ impl Session {
     /// What it has received so far.
     pub fn stats(&self) -> SessionStats {
         let Shared { tap, red, tracks, data, .. } = &*self.shared;
-        stats::snapshot(tap, red, tracks, data.stats(), Instant::now())
+        stats::snapshot(tap, red, tracks, data.stats(), time::now())
     }
 }
 

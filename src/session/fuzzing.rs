@@ -114,6 +114,7 @@ pub fn red(mut packets: &[u8]) {
         // Small steps either way, as with loss and reordering.
         sequence_number = sequence_number.wrapping_add_signed((step as i8 / 16).into());
         let packet = RtpPacket {
+            dependencies: None,
             marker: false,
             payload_type: RED,
             sequence_number,

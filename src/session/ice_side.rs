@@ -1,8 +1,12 @@
 //! Whose word began a session: the peer's, which then restarts ICE as it likes, or ours, and then the restart is ours too.
 
+use std::sync::Arc;
+
 use webrtc::peer_connection::PeerConnection;
 
-use super::{IceChange, IceError, LocalIce, RemoteIce, caller_ice::CallerIce, restart::IceAgent};
+use super::{
+    IceChange, IceError, LocalIce, RemoteIce, caller_ice::CallerIce, mux::MuxHandle, reach::Reach, restart::IceAgent,
+};
 
 /// One connection's ICE after the descriptions.
 pub(super) enum IceSide {
@@ -33,6 +37,14 @@ impl IceSide {
         }
     }
 
+    /// Uses further ways, which were not known when the descriptions were made.
+    pub(super) async fn reach_by(&mut self, connection: &dyn PeerConnection, reach: Arc<Reach>) {
+        match self {
+            Self::Answered(_) => {} // who answers has his ways before
+            Self::Called(ice) => ice.reach_by(connection, reach).await,
+        }
+    }
+
     /// Candidates that the peer does not know yet.
     pub(super) fn new_candidates(&mut self) -> Option<LocalIce> {
         match self {
@@ -49,11 +61,11 @@ impl IceSide {
         }
     }
 
-    /// The peer has not been heard for 30 s: only a restart leads back.
-    pub(super) fn consent_expired(&self) {
+    /// The connection's place on the shared port.
+    pub(super) fn routes(&self) -> &MuxHandle {
         match self {
-            Self::Answered(ice) => ice.consent_expired(),
-            Self::Called(ice) => ice.consent_expired(),
+            Self::Answered(ice) => ice.routes(),
+            Self::Called(ice) => ice.routes(),
         }
     }
 }

@@ -3,12 +3,14 @@
 
 use std::io::Cursor;
 
+use bytes::Bytes;
 use rtc::{
     rtp::Header,
     sdp::{MediaDescription, SessionDescription},
 };
 
 use super::{layers::MOST_LAYERS, track::Track};
+use crate::codec::DEPENDENCY_DESCRIPTOR_URI;
 
 const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
@@ -21,6 +23,7 @@ pub(super) struct Identity {
     mid: u8,
     rid: u8,
     repaired_rid: u8,
+    dependencies: u8,
     tracks: Vec<Streams>,
 }
 
@@ -77,6 +80,7 @@ impl Identity {
                         MID => self.mid = id,
                         RID => self.rid = id,
                         REPAIRED_RID => self.repaired_rid = id,
+                        DEPENDENCY_DESCRIPTOR_URI => self.dependencies = id,
                         _ => {}
                     }
                 }
@@ -112,6 +116,11 @@ impl Identity {
         self.tracks.get(track)?.rids.iter().find(|rid| rid.as_bytes() == name.as_ref()).map(String::as_str)
     }
 
+    /// What a packet tells of its frame's layer. It comes only where our answer agreed to it.
+    pub(super) fn dependencies(&self, header: &Header) -> Option<Bytes> {
+        (self.dependencies > 0).then(|| header.get_extension(self.dependencies)).flatten()
+    }
+
     fn find(&self, header: &Header, takes: impl Fn(&Streams) -> bool) -> Option<usize> {
         let mid = (self.mid > 0).then(|| header.get_extension(self.mid)).flatten();
         let by = |is: &dyn Fn(&Streams) -> bool| self.tracks.iter().position(|track| takes(track) && is(track));
@@ -126,8 +135,6 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::session::{CodecPreferences, negotiate};
 

@@ -44,12 +44,15 @@ mod rtx;
 mod seen;
 mod sender;
 mod setup;
+#[cfg(test)]
+pub(crate) mod simulation;
 mod splice;
 mod ssrcs;
 mod stack;
 mod stats;
 mod switch;
 mod tap;
+mod time;
 mod track;
 mod watcher;
 
@@ -66,8 +69,8 @@ pub use {
     ice::{IceChange, IceError, LocalIce, RemoteCandidate, RemoteIce},
     keyframe::{Ask, Due, KeyframePolicy, Means, SHORTEST_PAUSE},
     mux::{
-        Mux, MuxError, MuxStats, PortRangeError, PortsInUse, StunServer, TcpPortError, TurnServer, TurnTransport,
-        UdpPorts,
+        Mux, MuxError, MuxStats, NamedBy, PortRangeError, PortsInUse, StunServer, TcpPortError, TurnServer,
+        TurnTransport, UdpPorts,
     },
     negotiate::{CodecPreferences, NegotiationError, negotiate, negotiate_with_data},
     offerer::Offering,
@@ -122,7 +125,7 @@ pub trait KeyframeControl: Send + Sync + 'static {
     }
 }
 
-/// An RTP packet without its header extensions (RFC 3550 section 5.1).
+/// An RTP packet without its header extensions, but for one (RFC 3550 section 5.1).
 #[derive(Clone, Debug)]
 pub struct RtpPacket {
     /// The marker bit.
@@ -137,6 +140,8 @@ pub struct RtpPacket {
     pub ssrc: u32,
     /// What it carries, without padding.
     pub payload: Bytes,
+    /// Its dependency descriptor, if that was negotiated.
+    pub dependencies: Option<Bytes>,
     /// When it came.
     pub arrival: Instant,
 }

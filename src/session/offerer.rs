@@ -22,11 +22,11 @@ use super::{
     remote_candidates::RemoteCandidates,
     rtx::{LateKnown, RtxUnwrap},
     setup::{Announced, Handler, announce, build, gathered_description},
-    stack::{interceptors, sending_interceptors, settings, with_egress},
+    stack::{describe_layers, interceptors, sending_interceptors, settings, with_egress},
     tap::{MediaTap, TapState},
     track::Track,
 };
-use crate::codec::MediaKind;
+use crate::codec::{Codec, MediaKind};
 
 /// A connection with an offer, waiting for its answer. Dropping it closes the connection.
 pub struct Offering {
@@ -70,6 +70,9 @@ impl Offering {
         let mut engine = MediaEngine::default();
         for (kind, format) in offered(Some(codecs).filter(|_| receives), &outgoing) {
             engine.register_codec(format, kind_of(kind))?;
+        }
+        if outgoing.iter().flat_map(|track| &track.formats).any(|format| format.codec == Codec::Av1) {
+            describe_layers(&mut engine)?;
         }
         let tap = Slot::default();
         let known = LateKnown::default();

@@ -11,7 +11,7 @@ use super::{
     egress::Outlet,
     exchange::Outgoing,
     negotiate::NegotiationError,
-    sender::{Sends, Ssrcs, described_track, transport_numbers, wire_with},
+    sender::{Sends, Ssrcs, described_track, extensions, wire_with},
     track::Track,
 };
 use crate::codec::MediaKind;
@@ -27,7 +27,7 @@ impl Promise {
     /// At most one track of a kind: more cannot be offered to a WHIP server (RFC 9725 section 4.4.2).
     pub(super) fn new(sends: Sends) -> Result<Self, SessionError> {
         for kind in [MediaKind::Video, MediaKind::Audio] {
-            if sends.tracks.iter().filter(|track| track.kind == kind).count() > 1 {
+            if sends.tracks.iter().filter(|track| track.kind == kind && !track.formats.is_empty()).count() > 1 {
                 let why = format!("more than one {kind} track cannot be offered");
                 return Err(NegotiationError::Unacceptable(why).into());
             }
@@ -58,7 +58,8 @@ impl Promise {
         receives: bool,
     ) -> Result<bool, SessionError> {
         let mut tracks = self.tracks.iter().enumerate();
-        let Some((index, (_, ssrcs))) = tracks.find(|(_, (track, _))| track.kind == kind) else { return Ok(false) };
+        let is_there = |track: &Outgoing| track.kind == kind && !track.formats.is_empty();
+        let Some((index, (_, ssrcs))) = tracks.find(|(_, (track, _))| is_there(track)) else { return Ok(false) };
         let track = described_track(&self.name, (kind, index), *ssrcs, RTCRtpCodec::default());
         let direction = match receives {
             true => RTCRtpTransceiverDirection::Sendrecv,
@@ -78,6 +79,6 @@ impl Promise {
             }
         }
         self.outlet.agreed(wires);
-        self.outlet.number_transport(transport_numbers(answer, taken.iter()));
+        self.outlet.extended(extensions(answer, taken.iter()));
     }
 }

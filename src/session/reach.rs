@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     candidates,
-    mux::{Mapping, Mux, Reflexive, Relay, RelayState, StunServer, TcpPort, TcpPortError, TurnServer},
+    mux::{Mapping, Mux, NamedBy, Reflexive, Relay, RelayState, StunServer, TcpPort, TcpPortError, TurnServer},
 };
 
 /// From the start of an element: a description waits so long for servers that have not answered. A TURN server over TLS
@@ -37,6 +37,8 @@ pub struct ReachConfig {
     pub tcp: bool,
     /// Nothing but relays: peers learn no address of this machine.
     pub relay_only: bool,
+    /// Who has named the servers.
+    pub named_by: NamedBy,
 }
 
 impl ReachConfig {
@@ -84,7 +86,7 @@ impl Reach {
         config: ReachConfig,
         problem: impl Fn(String) + Clone + Send + 'static,
     ) -> Result<Arc<Self>, ReachError> {
-        let ReachConfig { stun, turn, tcp, relay_only } = config;
+        let ReachConfig { stun, turn, tcp, relay_only, named_by } = config;
         match (relay_only, turn.len()) {
             (true, 0) => return Err(ReachError::NoServer),
             (_, count) if count > MOST_RELAYS => return Err(ReachError::TooMany(count)),
@@ -92,8 +94,8 @@ impl Reach {
             _ => {}
         }
         let tcp = if tcp { Some(mux.tcp()?) } else { None };
-        let reflexive = stun.filter(|_| !relay_only).map(|server| mux.reflexive(server));
-        let relays: Vec<Relay> = turn.into_iter().map(|server| mux.relay(server)).collect();
+        let reflexive = stun.filter(|_| !relay_only).map(|server| mux.reflexive(server, named_by));
+        let relays: Vec<Relay> = turn.into_iter().map(|server| mux.relay(server, named_by)).collect();
         let mut watching: Vec<AbortHandle> = Vec::new();
         for relay in &relays {
             let told = tell(relay.states(), problem.clone(), |state| match state {
@@ -143,7 +145,7 @@ impl Reach {
     }
 
     /// Waits until the servers have answered or failed, but not for long.
-    pub(super) async fn gathered(&self) {
+    pub(crate) async fn gathered(&self) {
         for relay in &self.relays {
             let mut states = relay.states();
             let _ = timeout_at(self.gathered_by, states.wait_for(|state| *state != RelayState::Trying)).await;
@@ -250,5 +252,46 @@ pub(super) fn lines(reach: Option<&Reach>, addresses: &[IpAddr], port: u16) -> V
     match reach {
         Some(reach) => reach.candidates(addresses, port),
         None => candidates::lines(addresses, port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+    use crate::session::{NamedBy, TurnTransport, UdpPorts};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn what_a_far_server_names_leads_to_nothing_on_this_machine() {
+        let (stun, turn) = (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        stun.set_nonblocking(true).unwrap();
+        turn.set_nonblocking(true).unwrap();
+        let mux = Mux::bind(UdpPorts::Any).unwrap();
+        let config = |named_by| ReachConfig {
+            stun: Some(StunServer { host: "127.0.0.1".into(), port: stun.local_addr().unwrap().port() }),
+            turn: vec![TurnServer {
+                host: "localhost".into(), // whatever it is resolved to
+                port: turn.local_addr().unwrap().port(),
+                transport: TurnTransport::Tcp,
+                username: "u".into(),
+                password: "p".into(),
+            }],
+            named_by,
+            ..ReachConfig::default()
+        };
+        let reach = Reach::open(&mux, config(NamedBy::Server { is_local: false }), |_| ()).unwrap();
+        let outcomes = tokio::time::timeout(SOON, reach.outcomes()).await.unwrap();
+        assert!(outcomes.len() == 2 && outcomes.iter().all(Result::is_err), "{outcomes:?}");
+        assert!(stun.recv(&mut [0; 512]).is_err() && turn.accept().is_err(), "neither was called");
+        drop(reach);
+        // An operator may.
+        let _reach = Reach::open(&mux, config(NamedBy::Operator), |_| ()).unwrap();
+        let (stun, turn) = (tokio::net::UdpSocket::from_std(stun), tokio::net::TcpListener::from_std(turn));
+        let mut question = [0; 512];
+        assert!(tokio::time::timeout(SOON, stun.unwrap().recv(&mut question)).await.unwrap().is_ok());
+        assert!(tokio::time::timeout(SOON, turn.unwrap().accept()).await.unwrap().is_ok());
     }
 }

@@ -123,6 +123,7 @@ impl Unwrap {
                     sequence_number,
                     timestamp: packet.timestamp.wrapping_sub(block.offset),
                     payload: block.payload.clone(),
+                    dependencies: None,
                     ..packet
                 });
             }
@@ -244,6 +245,7 @@ mod tests {
 
     fn packet(payload_type: u8, number: u16, payload: Vec<u8>) -> RtpPacket {
         RtpPacket {
+            dependencies: None,
             marker: false,
             payload_type,
             sequence_number: number,

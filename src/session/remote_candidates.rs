@@ -74,7 +74,8 @@ fn udp_address(candidate: &str) -> Option<SocketAddr> {
     (component == "1" && transport.eq_ignore_ascii_case("udp")).then(|| SocketAddr::new(address.to_canonical(), port))
 }
 
-fn is_reachable(address: SocketAddr, peer_is_local: bool) -> bool {
+/// Whether somebody who is not trusted may name it: no address that is nobody's, or only of this machine or its link.
+pub(super) fn is_reachable(address: SocketAddr, peer_is_local: bool) -> bool {
     let ip = address.ip();
     let of_no_peer = match ip {
         // 0.0.0.0/8 is "this network", 240.0.0.0/4 reserved up to the broadcast address (RFC 6890 section 2.2.2).

@@ -35,9 +35,8 @@ impl IceAgent {
         Self { offer: offer.to_owned(), generations, remote, routes, local_candidates, reach }
     }
 
-    /// The peer has not been heard for 30 s: only a restart leads back.
-    pub(super) fn consent_expired(&self) {
-        self.routes.consent_expired();
+    pub(super) fn routes(&self) -> &MuxHandle {
+        &self.routes
     }
 
     /// Does what the peer wants. On an error nothing has changed.

@@ -2,12 +2,12 @@
 
 use std::{
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use webrtc::peer_connection::{PeerConnection, StatsSelector};
 
-use super::tap::TapState;
+use super::{tap::TapState, time};
 
 /// ICE checks every two seconds.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -17,7 +17,7 @@ pub(super) async fn measure(connection: Weak<dyn PeerConnection>, tap: Arc<TapSt
     loop {
         tokio::time::sleep(INTERVAL).await;
         let Some(connection) = connection.upgrade() else { return };
-        let report = Box::pin(connection.get_stats(Instant::now(), StatsSelector::None)).await;
+        let report = Box::pin(connection.get_stats(time::now(), StatsSelector::None)).await;
         let pairs = report.candidate_pairs().filter(|pair| pair.responses_received > 0);
         let newest = pairs.max_by_key(|pair| (pair.nominated, pair.responses_received));
         if let Some(pair) = newest {

@@ -9,7 +9,7 @@ use rtc::{
     rtp_transceiver::rtp_sender::{
         RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
     },
-    sdp::extmap::TRANSPORT_CC_URI,
+    sdp::{MediaDescription, SessionDescription, extmap::TRANSPORT_CC_URI},
 };
 use webrtc::{
     media_stream::track_local::{TrackLocal, static_rtp::TrackLocalStaticRTP},
@@ -23,7 +23,7 @@ use super::{
     negotiate::parse,
     track::Track,
 };
-use crate::codec::MediaKind;
+use crate::codec::{Codec, DEPENDENCY_DESCRIPTOR_URI, MediaKind};
 
 /// What a session has to send.
 pub struct Sends {
@@ -79,8 +79,7 @@ impl Sender {
 
     /// Takes from our description what is agreed upon there: the numbers of header extensions.
     pub(super) fn described(&self, description: &str) {
-        let tracks = self.streams.iter().map(|(track, _)| track);
-        self.outlet.number_transport(transport_numbers(description, tracks));
+        self.outlet.extended(extensions(description, self.streams.iter().map(|(track, _)| track)));
     }
 }
 
@@ -120,22 +119,45 @@ pub(super) fn described_track(
     Arc::new(TrackLocalStaticRTP::new(track))
 }
 
-/// The header extension that carries transport-wide numbers, by the index of each track whose peer reports on them.
-pub(super) fn transport_numbers<'a>(description: &str, tracks: impl Iterator<Item = &'a Track>) -> Vec<(usize, u8)> {
+/// The header extensions of what is sent, by their numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extensions {
+    /// Carries transport-wide numbers, where the peer reports on them.
+    pub(super) transport_cc: Option<u8>,
+    /// Carries dependency descriptors.
+    pub(super) dependencies: Option<u8>,
+}
+
+/// The header extensions that a description agrees to, by the index of each track.
+pub(super) fn extensions<'a>(description: &str, tracks: impl Iterator<Item = &'a Track>) -> Vec<(usize, Extensions)> {
     let Ok(description) = parse(description) else { return Vec::new() };
-    let numbers = tracks.filter(|track| is_reported(track)).filter_map(|track| {
-        let mid = track.mid.as_deref();
-        let mut sections = description.media_descriptions.iter();
-        let section = sections.find(|section| section.attribute("mid").flatten() == mid)?;
-        let extension = section.attributes.iter().filter(|attribute| attribute.key == "extmap");
-        let id =
-            extension.filter_map(|attribute| attribute.value.as_deref()?.split_once(' ')).find_map(|(id, uri)| {
-                let is_wanted = uri.split_ascii_whitespace().next() == Some(TRANSPORT_CC_URI);
-                is_wanted.then(|| id.split('/').next()?.parse::<u8>().ok()).flatten()
-            })?;
-        (1..=14).contains(&id).then_some((track.index, id))
-    });
-    numbers.collect()
+    let of = |track: &Track| Extensions {
+        transport_cc: extension(&description, track, TRANSPORT_CC_URI).filter(|_| is_reported(track)),
+        // Keyframes' are too long for short ones (RFC 8285 section 4.2).
+        dependencies: extension(&description, track, DEPENDENCY_DESCRIPTOR_URI)
+            .filter(|_| track.codec == Codec::Av1 && may_be_long(&description, track)),
+    };
+    tracks.map(|track| (track.index, of(track))).collect()
+}
+
+fn section<'a>(description: &'a SessionDescription, track: &Track) -> Option<&'a MediaDescription> {
+    let mid = track.mid.as_deref();
+    description.media_descriptions.iter().find(|section| section.attribute("mid").flatten() == mid)
+}
+
+fn extension(description: &SessionDescription, track: &Track, wanted: &str) -> Option<u8> {
+    let extensions = section(description, track)?.attributes.iter().filter(|attribute| attribute.key == "extmap");
+    let id = extensions.filter_map(|attribute| attribute.value.as_deref()?.split_once(' ')).find_map(|(id, uri)| {
+        let is_wanted = uri.split_ascii_whitespace().next() == Some(wanted);
+        is_wanted.then(|| id.split('/').next()?.parse::<u8>().ok()).flatten()
+    })?;
+    (1..=14).contains(&id).then_some(id)
+}
+
+/// Whether packets may have header extensions of more than 16 bytes.
+fn may_be_long(description: &SessionDescription, track: &Track) -> bool {
+    const MIXED: &str = "extmap-allow-mixed";
+    description.has_attribute(MIXED) || section(description, track).is_some_and(|section| section.has_attribute(MIXED))
 }
 
 /// Whether the peer reports on arrivals.
@@ -157,7 +179,7 @@ pub(super) fn wire_with(track: &Track, ssrcs: Ssrcs) -> Wire {
         payload_type: track.payload_type,
         rtx: ssrcs.rtx.zip(track.rtx).filter(|_| nack),
         nack,
-        transport_cc: None,
+        extensions: Extensions::default(),
     }
 }
 

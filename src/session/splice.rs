@@ -186,6 +186,7 @@ mod tests {
 
     fn packet(start: Instant, ms: u64, sequence_number: u16, timestamp: u32, marker: bool) -> RtpPacket {
         RtpPacket {
+            dependencies: None,
             marker,
             payload_type: 96,
             sequence_number,

@@ -22,7 +22,7 @@ use super::{
     track::Track,
     watcher::LINGER,
 };
-use crate::codec::MediaKind;
+use crate::codec::{Codec, DEPENDENCY_DESCRIPTOR_URI, MediaKind};
 
 /// 20 ms and 70 tries: a loopback connect takes 25 ms instead of 205, and a peer has 1.4 s for each candidate as before.
 const ICE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -38,7 +38,9 @@ const NACK_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) fn media_engine<'a>(tracks: impl IntoIterator<Item = &'a Track>) -> Result<MediaEngine, SessionError> {
     let mut engine = MediaEngine::default();
     let mut known = HashSet::new();
+    let mut has_layers = false;
     for track in tracks {
+        has_layers |= track.codec == Codec::Av1;
         // A section that carries both directions has one track for each.
         if !known.insert((track.kind(), track.payload_type)) {
             continue;
@@ -51,7 +53,17 @@ pub(super) fn media_engine<'a>(tracks: impl IntoIterator<Item = &'a Track>) -> R
             engine.register_codec(parameters, kind)?;
         }
     }
+    if has_layers {
+        describe_layers(&mut engine)?;
+    }
     Ok(engine)
+}
+
+/// Has frames tell their layers in a header extension: for AV1, whose payloads do not.
+pub(super) fn describe_layers(engine: &mut MediaEngine) -> Result<(), SessionError> {
+    let uri = DEPENDENCY_DESCRIPTOR_URI.to_owned();
+    engine.register_header_extension(RTCRtpHeaderExtensionCapability { uri }, RtpCodecKind::Video, None)?;
+    Ok(())
 }
 
 /// From the wire to the application: arrivals reported, RTX unwrapped, losses asked for, media tapped.

@@ -311,6 +311,7 @@ mod tests {
                 payload.extend(90_u16.to_le_bytes());
             }
             RtpPacket {
+                dependencies: None,
                 marker: is_last,
                 payload_type: 96,
                 sequence_number,

@@ -30,6 +30,7 @@ use super::{
     reporter::reporter,
     rtx::Known,
     switch::Switch,
+    time,
     track::Track,
 };
 use crate::codec::MediaKind;
@@ -44,7 +45,7 @@ const REQUEST_TICK: Duration = Duration::from_millis(50);
 
 /// What the interceptors and the session's handle share.
 ///
-/// Lock order: a track's policy before the record.
+/// Lock order: a track's policy, or the layers', before the record.
 #[derive(Debug)]
 pub(super) struct TapState {
     started: Instant,
@@ -68,7 +69,7 @@ pub(super) struct TapState {
 impl TapState {
     pub(super) fn new(tracks: usize) -> Self {
         Self {
-            started: Instant::now(),
+            started: time::now(),
             last_media: AtomicU64::new(0),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -121,7 +122,10 @@ impl TapState {
     pub(super) fn with_layer(&self, track: usize, ssrc: u32, change: impl FnOnce(&mut KeyframePolicy)) {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         if layers.len() >= MOST_STREAMS && !layers.contains_key(&ssrc) {
-            layers.retain(|_, (_, policy)| policy.is_waiting());
+            // Of a stream that is no more there will be no keyframe.
+            let record = self.record();
+            layers.retain(|ssrc, (_, policy)| policy.is_waiting() && record.streams.contains_key(ssrc));
+            drop(record);
             if layers.len() >= MOST_STREAMS {
                 return;
             }
@@ -230,6 +234,7 @@ impl MediaTap {
         let Some(index) = self.track_of(header) else { return false };
         let Some(TrackTap { track, switch, .. }) = self.tracks.get_mut(index) else { return false };
         let incoming = RtpPacket {
+            dependencies: self.identity.dependencies(header),
             marker: header.marker,
             payload_type: header.payload_type,
             sequence_number: header.sequence_number,
@@ -385,7 +390,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
         // Requests come from other threads, which cannot wake the connection: the NACK generator's tick does, and where
         // there is none, this.
         let waits = self.state.keyframe_wanted.load(Relaxed) || self.is_switching();
-        waits.then(|| Instant::now() + REQUEST_TICK)
+        waits.then(|| time::now() + REQUEST_TICK)
     }
 }
 
@@ -402,3 +407,6 @@ impl Interceptor for MediaTap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use webrtc::peer_connection::{PeerConnection, RTCPeerConnectionState};
 
 use super::{
     ConnectionState, EndReason, IceChange, IceError, LocalIce, PacketSink, RemoteIce, data::Channels,
-    ice_side::IceSide, stack::ICE_DISCONNECTED,
+    ice_side::IceSide, reach::Reach, stack::ICE_DISCONNECTED, time,
 };
 
 /// ICE sees a disconnect after 3 s of silence; after so much more the peer is given up.
@@ -38,6 +38,8 @@ pub(super) enum Command {
     NewCandidates(oneshot::Sender<Option<LocalIce>>),
     /// It knows them now.
     CandidatesTold,
+    /// There are further ways to the peer, and for it to us.
+    Reach(Arc<Reach>),
 }
 
 /// Owns the connection until the session is over.
@@ -56,8 +58,8 @@ pub(super) struct Watcher {
 enum Phase {
     /// Not connected yet.
     Connecting { until: Instant },
-    /// Connected.
-    Connected,
+    /// Connected since then.
+    Connected { since: Instant },
     /// Silent, or restarting, since then.
     Interrupted { since: Instant, until: Instant },
     /// Given up, but kept: it may come back by itself until its consent has expired, and then by a restart only.
@@ -77,6 +79,10 @@ impl Watcher {
     pub(super) async fn run(mut self, guard: impl Send + 'static) {
         self.sink.state_changed(ConnectionState::Connecting);
         let end = self.until_the_end().await;
+        // What was said last is heard by whoever is still there.
+        if end.reason == EndReason::Shutdown && *self.state.borrow() == ConnectionState::Connected {
+            self.data.flushed().await;
+        }
         self.data.end();
         // Dropping a connection does not stop it.
         if let Err(error) = self.connection.close().await {
@@ -92,12 +98,12 @@ impl Watcher {
     }
 
     async fn until_the_end(&mut self) -> End {
-        let mut phase = Phase::Connecting { until: Instant::now() + self.connect_timeout };
+        let mut phase = Phase::Connecting { until: time::now() + self.connect_timeout };
         loop {
             let lingers = matches!(phase, Phase::Lingering { .. });
             let end = |reason, asked| End { reason, asked, told: lingers };
             let deadline = match phase {
-                Phase::Connected => None,
+                Phase::Connected { since } => Some(self.consent_until(since)),
                 Phase::Connecting { until } | Phase::Interrupted { until, .. } => Some(until),
                 Phase::Lingering { consent, until } => Some(consent.unwrap_or(until)),
             };
@@ -117,19 +123,30 @@ impl Watcher {
                     }
                     Some(Command::NewCandidates(answer)) => _ = answer.send(self.ice.new_candidates()),
                     Some(Command::CandidatesTold) => self.ice.candidates_told(),
+                    Some(Command::Reach(reach)) => self.ice.reach_by(&*self.connection, reach).await,
                 },
+                // By its own word, as a DELETE is: nothing of its media is waited for, and nothing goes out any more.
+                () = self.ice.routes().revoked() => return end(EndReason::ClosedByPeer, None),
                 () = self.data.flooded() => return end(EndReason::Flooded, None),
                 () = at(deadline) => match phase {
                     Phase::Connecting { .. } => return end(EndReason::ConnectTimeout, None),
                     Phase::Lingering { consent: None, .. } => return end(EndReason::ConnectionLost, None),
                     Phase::Lingering { consent: Some(_), until } => {
-                        self.ice.consent_expired();
+                        self.ice.routes().consent_expired();
                         phase = Phase::Lingering { consent: None, until };
                     }
-                    Phase::Connected | Phase::Interrupted { .. } => {
+                    Phase::Connected { since } => {
+                        // It has been heard, or it would not count as connected; but it says nothing to what it is asked. What
+                        // it was sent in this time may have gone to somebody else.
+                        if time::now() >= self.consent_until(since) {
+                            self.ice.routes().consent_expired();
+                            return end(EndReason::ConnectionLost, None);
+                        }
+                    }
+                    Phase::Interrupted { .. } => {
                         self.enter(ConnectionState::Failed);
                         self.sink.ended(EndReason::ConnectionLost);
-                        let now = Instant::now();
+                        let now = time::now();
                         phase = Phase::Lingering { consent: Some(now + CONSENT_AFTER_GIVEN_UP), until: now + LINGER };
                     }
                 },
@@ -139,11 +156,11 @@ impl Watcher {
                             self.sink.resumed();
                         }
                         self.enter(ConnectionState::Connected);
-                        phase = Phase::Connected;
+                        phase = Phase::Connected { since: time::now() };
                     }
-                    Some(RTCPeerConnectionState::Disconnected) if matches!(phase, Phase::Connected) => {
+                    Some(RTCPeerConnectionState::Disconnected) if matches!(phase, Phase::Connected { .. }) => {
                         self.enter(ConnectionState::Disconnected);
-                        let since = Instant::now();
+                        let since = time::now();
                         phase = Phase::Interrupted { since, until: since + DISCONNECTED_FOR };
                     }
                     Some(RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed) | None => {
@@ -158,14 +175,14 @@ impl Watcher {
     /// The peer has as long to connect anew as it had at first. Further restarts give it no more: requests may come through
     /// where media does not.
     fn restarting(&self, phase: Phase) -> Phase {
-        let now = Instant::now();
+        let now = time::now();
         match phase {
             Phase::Connecting { .. } => phase,
             // It may be asked again whether it is there, for as long as a connection takes.
             Phase::Lingering { until, .. } => {
                 Phase::Lingering { consent: Some((now + self.connect_timeout).min(until)), until }
             }
-            Phase::Connected => {
+            Phase::Connected { .. } => {
                 self.enter(ConnectionState::Connecting);
                 Phase::Interrupted { since: now, until: now + self.connect_timeout }
             }
@@ -174,6 +191,12 @@ impl Watcher {
                 Phase::Interrupted { since, until: since + self.connect_timeout.max(DISCONNECTED_FOR) }
             }
         }
+    }
+
+    /// Until when a peer that was connected then may be sent to (RFC 7675 section 5.1).
+    fn consent_until(&self, since: Instant) -> Instant {
+        let connecting = since + CONSENT;
+        self.ice.routes().consent_until().map_or(connecting, |until| until.max(connecting))
     }
 
     fn enter(&self, state: ConnectionState) {

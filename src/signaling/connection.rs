@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -22,14 +22,20 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep},
 };
+use tracing::{info, warn};
 
-use super::places::{Place, Places};
+use super::{
+    files,
+    places::{Place, Places},
+};
 
-/// One server's connections at a time; further ones wait in the kernel's backlog until one ends.
-const MAX_CONNECTIONS: usize = 1024;
+/// One server's connections at a time; further ones wait in the kernel's backlog until one ends. A thousand viewers
+/// (`max-viewers`) with a WebSocket each, a hundred publishers, and pages that are being loaded. Where the system lets the
+/// process have fewer files there are fewer ([`files`]).
+pub(super) const MAX_CONNECTIONS: usize = 4096;
 
 /// For one address; people behind one NAT, with a browser's six connections each, and twice the WebSockets that it may
-/// have. Four addresses are needed to take all.
+/// have. Sixteen addresses are needed to take all.
 const MOST_FROM_ONE: usize = 256;
 
 /// The page's largest file takes 0.3 s at 8 Mbit/s; who takes nothing at all for so long is not reading.
@@ -56,18 +62,29 @@ pub(crate) struct Listener {
     socket: Arc<Mutex<Option<TcpListener>>>,
     room: Arc<Semaphore>,
     places: Arc<Places>,
-    turned_away: Arc<AtomicU64>,
+    counters: Arc<Counters>,
+}
+
+/// What became of connections that were not taken.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Closed at once, as there were too many from where they came.
+    pub(crate) turned_away: AtomicU64,
+    /// Could not be taken at all: the process has no file left for them.
+    pub(crate) failed: AtomicU64,
+    /// The last attempt failed: an outage is told once.
+    failing: AtomicBool,
 }
 
 impl Listener {
-    /// One that counts the connections that are closed at once, as there are too many from where they come.
-    pub(crate) fn new(socket: TcpListener, turned_away: Arc<AtomicU64>) -> Self {
+    /// One that counts what it does not take.
+    pub(crate) fn new(socket: TcpListener, counters: Arc<Counters>) -> Self {
         Self {
             socket: Arc::new(Mutex::new(Some(socket))),
-            room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            room: Arc::new(Semaphore::new(files::room_for_connections())),
             // The semaphore bounds them all.
             places: Arc::new(Places::new(usize::MAX, MOST_FROM_ONE)),
-            turned_away,
+            counters,
         }
     }
 
@@ -80,13 +97,32 @@ impl Listener {
     fn place(&self, from: SocketAddr) -> Option<Place> {
         let place = self.places.take(from.ip()).ok();
         if place.is_none() {
-            self.turned_away.fetch_add(1, Relaxed);
+            self.counters.turned_away.fetch_add(1, Relaxed);
         }
         place
     }
 
     fn with<T>(&self, f: impl FnOnce(&TcpListener) -> T) -> Option<T> {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(f)
+    }
+}
+
+impl Counters {
+    /// What became of an attempt to take a connection.
+    fn note(&self, error: Option<&io::Error>) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+        match error {
+            None if self.failing.swap(false, Relaxed) => info!("connections are taken again"),
+            None => {}
+            // Who called has gone already.
+            Some(error) if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) => {}
+            Some(error) => {
+                self.failed.fetch_add(1, Relaxed);
+                if !self.failing.swap(true, Relaxed) {
+                    warn!(%error, "no connection can be taken until others end; see ulimit -n, or LimitNOFILE= of systemd");
+                }
+            }
+        }
     }
 }
 
@@ -99,8 +135,9 @@ impl AddrListener<Connection, Peer> for Listener {
         let permit = self.room.clone().acquire_owned().await.map_err(io::Error::other)?;
         loop {
             // Once closed it stays pending: the server's handle ends the loop around it.
-            let (stream, address) =
-                poll_fn(|cx| self.with(|socket| socket.poll_accept(cx)).unwrap_or(Poll::Pending)).await?;
+            let accepted = poll_fn(|cx| self.with(|socket| socket.poll_accept(cx)).unwrap_or(Poll::Pending)).await;
+            self.counters.note(accepted.as_ref().err());
+            let (stream, address) = accepted?; // axum-server tries again after 50 ms
             let Some(place) = self.place(address) else { continue };
             // Answers are small and wanted at once.
             stream.set_nodelay(true)?;
@@ -173,12 +210,12 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_cannot_take_all_connections() {
-        let turned_away = Arc::<AtomicU64>::default();
-        let listener = Listener::new(TcpListener::bind("127.0.0.1:0").await.unwrap(), turned_away.clone());
+        let counters = Arc::<Counters>::default();
+        let listener = Listener::new(TcpListener::bind("127.0.0.1:0").await.unwrap(), counters.clone());
         let from = |last| SocketAddr::from(([192, 0, 2, last], 1));
         let mut places: Vec<_> = (0..MAX_CONNECTIONS).filter_map(|_| listener.place(from(1))).collect();
         assert_eq!(places.len(), MOST_FROM_ONE);
-        assert_eq!(turned_away.load(Relaxed), (MAX_CONNECTIONS - MOST_FROM_ONE) as u64);
+        assert_eq!(counters.turned_away.load(Relaxed), (MAX_CONNECTIONS - MOST_FROM_ONE) as u64);
         assert!(listener.place(from(2)).is_some(), "others are not touched");
         places.pop();
         assert!(listener.place(from(1)).is_some());

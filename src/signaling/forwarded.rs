@@ -17,7 +17,7 @@ use axum::{
     response::Response,
 };
 
-use super::{connection::Peer, table::Table};
+use super::{connection::Peer, table::Table, uri::normalise_path};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -67,6 +67,12 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+impl FromIterator<TrustedProxies> for TrustedProxies {
+    fn from_iter<T: IntoIterator<Item = Self>>(all: T) -> Self {
+        Self(all.into_iter().flat_map(|proxies| proxies.0).collect())
     }
 }
 
@@ -135,7 +141,7 @@ pub(crate) async fn resolve(State(table): State<Arc<Table>>, mut request: Reques
     };
     let headers = request.headers();
     let is_handed_on = headers.contains_key(&FOR) || headers.contains_key(header::FORWARDED);
-    let trusted = table.site().map(|site| site.trusted_proxies.clone()).unwrap_or_default();
+    let trusted = table.trusted_proxies(&normalise_path(request.uri().path()));
     if !trusted.has(from.ip()) {
         if is_handed_on && from.ip().to_canonical().is_loopback() {
             request.extensions_mut().insert(ConnectInfo(Peer(nobody())));
@@ -206,6 +212,27 @@ fn linked(link: &HeaderValue, prefix: &str) -> HeaderValue {
     let mut new = new.unwrap_or_else(|| link.clone());
     new.set_sensitive(link.is_sensitive());
     new
+}
+
+/// Reads what a client may write in a request's head: headers, one a line. Who asks is whom a proxy of ours has named, and a
+/// path stays below its prefix.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(headers: &HeaderMap, prefix: &str) {
+    let Ok(trusted) = TrustedProxies::parse(["10.0.0.0/8"]) else { return };
+    let (proxy, stranger) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([192, 0, 2, 1]));
+    assert_eq!(trusted.client(stranger, headers), stranger, "a stranger's word counts");
+    let client = trusted.client(proxy, headers);
+    assert!(client == proxy || hops(headers).contains(&Some(client)), "{client} was named by nobody");
+    let _ = forwarded_host(headers);
+    for name in [FOR, HOST, PREFIX] {
+        let _ = last(headers, &name);
+    }
+    let Some(prefix) = usable_prefix(prefix) else { return };
+    assert!(prefix.is_empty() || prefix.starts_with('/') && !prefix.contains("//"), "{prefix}");
+    let mut answered = headers.clone();
+    below(&mut answered, &prefix);
+    let count = |headers: &HeaderMap| headers.get_all(header::LINK).iter().count();
+    assert_eq!(count(&answered), count(headers), "a Link is gone");
 }
 
 #[cfg(test)]

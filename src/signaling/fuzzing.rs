@@ -1,12 +1,15 @@
 //! Entries for the fuzz targets in `fuzz/`: what takes text from HTTP, without HTTP. No other use.
 
-use std::sync::LazyLock;
+use std::{
+    sync::LazyLock,
+    time::{Duration, SystemTime},
+};
 
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 use super::{
-    AllowedOrigins, IceServer,
+    AllowedOrigins, EndpointUri, IceServer, ListenAddress,
     auth::{
         Role, bearer,
         claims::Claims,
@@ -14,8 +17,10 @@ use super::{
         jwt::{self, Finding},
         signatures, websocket_token,
     },
-    client::ice_servers,
-    origin, rules, sdp,
+    client::{ServerUrl, ice_servers, retry_after, socket::SocketUrl},
+    forwarded, origin, rules, sdp,
+    uri::normalise_path,
+    whip_session,
 };
 
 /// Checks an offer as WHIP does; returns it as text if a session would get to see it.
@@ -35,6 +40,58 @@ pub fn answer(body: &[u8]) -> Option<&str> {
 /// Reads a text frame of `/ws`.
 pub fn message(text: &str) {
     super::socket::fuzz_message(text);
+}
+
+/// Reads a path, then the headers of a request and of a response, of which each line is one.
+pub fn headers(text: &str) {
+    let (path, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let spelled = normalise_path(path);
+    assert!(spelled.starts_with('/'), "{spelled:?}");
+    assert_eq!(normalise_path(&spelled), spelled, "two spellings");
+    let mut headers = HeaderMap::new();
+    for line in rest.lines().take(64) {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value.trim())) {
+            headers.append(name, value);
+        }
+    }
+    forwarded::fuzz(&headers, path);
+    whip_session::fuzz(&headers);
+    let wait = retry_after(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(800_000_000));
+    assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(120)), "{wait:?}");
+    let fields = headers.get_all(header::LINK).iter().filter_map(|field| field.to_str().ok());
+    assert!(ice_servers(fields).len() <= 16);
+}
+
+/// Reads a line as whatever a user or a server may name by a URL. What is shown of it has no password and no query.
+pub fn url(text: &str) {
+    if let Ok(uri) = text.parse::<EndpointUri>() {
+        assert_eq!(uri.to_string().parse().as_ref(), Ok(&uri), "{uri}");
+    }
+    if let Ok(listen) = text.parse::<ListenAddress>() {
+        assert_eq!(listen.to_string().parse().as_ref(), Ok(&listen), "{listen}");
+    }
+    let is_shown_bare = |shown: String| {
+        let (_, query) = shown.split_once('?').unwrap_or_default();
+        assert!(["", "…"].contains(&query), "{shown}");
+    };
+    if let Ok(url) = text.parse::<ServerUrl>() {
+        is_shown_bare(url.to_string());
+    }
+    if let Ok(url) = text.parse::<SocketUrl>() {
+        is_shown_bare(url.to_string());
+        assert!((1..=64).contains(&url.channel().len()));
+    }
+    for one in IceServer::several(text).take(8) {
+        if let Ok(server) = IceServer::parse(one) {
+            assert!(server.uri().starts_with("stun") || server.uri().starts_with("turn"));
+            if let Some((_, password)) =
+                server.login().filter(|(_, password)| password.len() > 8 && !server.uri().contains(password))
+            {
+                assert!(!IceServer::redacted(one).contains(password), "{password}");
+            }
+        }
+    }
 }
 
 /// Reads a Link header field, and writes one for the server that the text describes, if it does: it is read as written.

@@ -26,6 +26,9 @@ pub enum IceServerError {
     /// No host.
     #[error("it has no host")]
     Host,
+    /// A path, or something else than the transport.
+    #[error("behind host and port it may have ?transport=udp or ?transport=tcp (TURN only) and nothing else")]
+    Rest,
     /// TURN without credentials.
     #[error("it needs user:password@ before the host")]
     Login,
@@ -44,13 +47,29 @@ impl IceServer {
         }
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(IceServerError::Host)?;
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        let query = url.query().filter(|_| scheme != "stun").map(|query| format!("?{query}")).unwrap_or_default();
+        let is_transport = |query| matches!(query, "transport=udp" | "transport=tcp") && scheme != "stun";
+        let has_rest = !matches!(url.path(), "" | "/") || url.fragment().is_some();
+        if has_rest || url.query().is_some_and(|query| !is_transport(query)) {
+            return Err(IceServerError::Rest);
+        }
+        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
         let login = match (scheme, url.username(), url.password()) {
             ("stun", _, _) => None,
             (_, "", _) | (_, _, None) => return Err(IceServerError::Login),
             (_, user, Some(password)) => Some((decoded(user)?, decoded(password)?)),
         };
         Ok(Self { uri: format!("{scheme}:{host}{port}{query}"), login })
+    }
+
+    /// The servers of a text that names several, with commas between: no part of one may hold a comma.
+    pub fn several(text: &str) -> impl Iterator<Item = &str> {
+        let mut rest = Some(text).filter(|text| !text.is_empty());
+        std::iter::from_fn(move || {
+            let text = rest.take()?;
+            let end = [",stun:", ",turn:", ",turns:"].iter().filter_map(|next| text.find(next)).min();
+            rest = end.and_then(|end| text.get(end + 1..));
+            end.map_or(Some(text), |end| text.get(..end))
+        })
     }
 
     /// As a server named it in a Link header; taken at its word, and used only by a client that checks it.
@@ -81,6 +100,10 @@ impl IceServer {
 
     /// As it was described, without the credential: for logs and for reading a property back.
     pub fn redacted(text: &str) -> String {
+        Self::several(text).map(Self::redacted_one).collect::<Vec<_>>().join(",")
+    }
+
+    fn redacted_one(text: &str) -> String {
         match Url::parse(text) {
             Ok(mut url) if url.password().is_some() => {
                 let _ = url.set_password(Some("***"));
@@ -139,9 +162,32 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_a_server_is_no_server_of_ours() {
+        for text in
+            ["turn://me:pw@h?transport=sctp", "turn://me:pw@h/path", "stun://h?transport=udp", "turn://me:pw@h#x"]
+        {
+            assert_eq!(IceServer::parse(text), Err(IceServerError::Rest), "{text}");
+        }
+    }
+
+    #[test]
+    fn several_servers_may_stand_in_one_text() {
+        let several = |text| IceServer::several(text).collect::<Vec<_>>();
+        assert_eq!(several(""), [""; 0]);
+        assert_eq!(several("turn://a:b@h"), ["turn://a:b@h"]);
+        assert_eq!(
+            several("turn://a:b@h,turns://c:d@i,turn://e:f@j"),
+            ["turn://a:b@h", "turns://c:d@i", "turn://e:f@j"]
+        );
+        assert_eq!(several("turn://a:b,c@h"), ["turn://a:b,c@h"], "a comma of its own is no end");
+    }
+
+    #[test]
     fn a_property_is_read_back_without_the_credential() {
         assert_eq!(IceServer::redacted("turn://me:secret@h:1?transport=udp"), "turn://me:***@h:1?transport=udp");
         assert_eq!(IceServer::redacted("stun://h:1"), "stun://h:1");
+        let two = IceServer::redacted("turn://me:secret@h:1?transport=udp,turns://me:secret@h");
+        assert_eq!(two, "turn://me:***@h:1?transport=udp,turns://me:***@h");
         assert!(!format!("{:?}", IceServer::parse("turn://me:secret@h").unwrap()).contains("secret"));
     }
 }

@@ -20,6 +20,7 @@ mod body;
 pub mod client;
 mod connection;
 mod cors;
+mod files;
 mod forwarded;
 mod fragment;
 #[doc(hidden)]
@@ -57,6 +58,9 @@ pub use answerer::{
     abbreviate,
 };
 pub use auth::{Access, Authorizer, Role};
+#[cfg(feature = "plugin")] // the bridge counts by it too
+#[cfg(feature = "plugin")]
+pub(crate) use files::are_left as files_are_left;
 pub use forwarded::{BadNetwork, TrustedProxies};
 pub use fragment::{FragmentError, IceCandidate, IceCredentials, IceFragment};
 pub use ice_server::{IceServer, IceServerError};
@@ -66,7 +70,7 @@ pub use monitor::{
 };
 pub use mount::{EndpointConfig, Mount, MountError, SiteMount, mount, mount_site, mount_viewers};
 pub use origin::{AllowedOrigins, BadOrigin};
-#[cfg(feature = "plugin")] // the bridge counts by it too
+#[cfg(feature = "plugin")]
 pub(crate) use per_address::network;
 pub use site::SiteConfig;
 pub use socket::Audience;

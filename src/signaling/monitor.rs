@@ -3,6 +3,7 @@
 //! Durations are in seconds and bitrates in bit/s, as they are shown; nothing here knows how they were measured.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -207,6 +208,12 @@ pub struct DestinationReport {
     pub reconnects: u64,
     /// How far it is behind.
     pub lag_seconds: f64,
+    /// How often it failed, by why in one word: `dns`, `unreachable`, `timeout`, `closed`, `refused`, `certificate`, `tls`,
+    /// `lost`, `stalled`, `no_files`, `other`.
+    pub failures: BTreeMap<String, u64>,
+    /// Why it failed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
 }
 
 /// A destination's state, as `rtmpbridge-destination` messages have it.

@@ -13,6 +13,7 @@ use tracing::debug;
 use super::{
     answerer::OfferAnswerer,
     auth::{ApplicationGate, Authorizer, Door, Gate, Patient, Role, TokenGate},
+    forwarded::TrustedProxies,
     ice_server::IceServer,
     server::{self, Server},
     site::{Site, SiteConfig},
@@ -37,6 +38,8 @@ pub struct EndpointConfig {
     pub authorizer: Option<Arc<dyn Authorizer>>,
     /// STUN and TURN servers that clients are told of.
     pub ice_servers: Vec<IceServer>,
+    /// Proxies that are believed who the client is; of this endpoint alone, whatever else the server serves.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl fmt::Debug for EndpointConfig {
@@ -48,6 +51,7 @@ impl fmt::Debug for EndpointConfig {
             .field("auth_token", &self.auth_token.as_ref().map(|_| "***"))
             .field("authorizer", &self.authorizer.as_ref().map(|_| "…"))
             .field("ice_servers", &self.ice_servers)
+            .field("trusted_proxies", &self.trusted_proxies)
             .finish()
     }
 }
@@ -157,7 +161,7 @@ fn mount_for(
     answerer: Arc<dyn OfferAnswerer>,
     seating: Option<Seating>,
 ) -> Result<Mount, MountError> {
-    let EndpointConfig { listen, path, tls, auth_token, authorizer, ice_servers } = config;
+    let EndpointConfig { listen, path, tls, auth_token, authorizer, ice_servers, trusted_proxies } = config;
     let path = normalise_path(&path);
     let views = seating.is_some();
     let mut servers = servers();
@@ -174,6 +178,7 @@ fn mount_for(
         // Viewers have seats, and those who have not connected are bounded by their answerer.
         most_sessions: if views { usize::MAX } else { MAX_SESSIONS },
         seating,
+        trusted_proxies,
     });
     if !server.table.insert(Arc::new(endpoint)) {
         return Err(MountError::PathTaken { path, address: listen.to_string() });

@@ -61,7 +61,7 @@ impl Server {
         let _entered = runtime.enter();
         let address = socket.local_addr()?;
         let table = Arc::new(Table::default());
-        let listener = Listener::new(TcpListener::from_std(socket)?, table.turned_away.clone());
+        let listener = Listener::new(TcpListener::from_std(socket)?, table.connections.clone());
         let handle = Handle::new();
         let service = router(table.clone()).into_make_service_with_connect_info::<Peer>();
         let mut server = AxumServer::from_listener(listener.clone()).handle(handle.clone());

@@ -96,6 +96,7 @@ impl Site {
             links: links.clone(),
             seating: None,
             most_sessions: max_sessions,
+            trusted_proxies: TrustedProxies::default(), // the site's
         });
         let whip = Arc::new(whip);
         let seats = Seats::new(audience.max_viewers);
@@ -108,6 +109,7 @@ impl Site {
             seating: Some(Seating { seats: seats.clone(), registry: Some(registry.clone()) }),
             // Viewers have seats, and those who have not connected are bounded by their answerer.
             most_sessions: usize::MAX,
+            trusted_proxies: TrustedProxies::default(), // the site's
         }));
         let sockets = SocketsConfig {
             registry: registry.clone(),

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::http::HeaderValue;
@@ -12,6 +12,8 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 use super::{
     answerer::{OfferAnswerer, SessionId, SessionLease, SignaledSession},
     auth::{Gate, Role},
+    connection::Counters,
+    forwarded::TrustedProxies,
     places::Places,
     problem::Refusal,
     site::Site,
@@ -31,8 +33,8 @@ pub(crate) struct Table {
     names: Mutex<Arc<BTreeSet<String>>>,
     /// How often its certificate was replaced.
     pub(crate) tls: Arc<TlsCounters>,
-    /// Connections that were closed at once: there were too many from where they came.
-    pub(crate) turned_away: Arc<AtomicU64>,
+    /// Connections that were not taken.
+    pub(crate) connections: Arc<Counters>,
 }
 
 /// What a path leads to.
@@ -180,6 +182,21 @@ impl Table {
         Ok(Target::Session(Place { endpoint, channel: Some(channel.parse()?) }, last.to_owned()))
     }
 
+    /// Whose word on a client's address is taken for a request of this path: that of the proxies of the element that serves it,
+    /// or the bridge server's. One element's settings open nothing of another's on the same port.
+    pub(crate) fn trusted_proxies(&self, path: &str) -> TrustedProxies {
+        let place = match self.find(path) {
+            Ok(Target::Endpoint(place) | Target::Session(place, _) | Target::Extension(place, _, _)) => Some(place),
+            Err(_) => None,
+        };
+        match (place, self.site()) {
+            (Some(Place { endpoint, channel: None }), _) => endpoint.trusted_proxies.clone(),
+            (_, Some(site)) => site.trusted_proxies.clone(),
+            // The page, which shows all of them and lets nobody do anything.
+            (_, None) => self.endpoints().iter().map(|endpoint| endpoint.trusted_proxies.clone()).collect(),
+        }
+    }
+
     /// All endpoints of elements, in order of their paths.
     pub(crate) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let mut all: Vec<_> = lock(&self.endpoints).values().cloned().collect();
@@ -201,6 +218,7 @@ pub(crate) struct Endpoint {
     pub(crate) seating: Option<Seating>,
     /// Places for those who listen to events.
     pub(crate) listening: Places,
+    trusted_proxies: TrustedProxies,
     most_sessions: usize,
     sessions: Mutex<HashMap<String, Slot>>,
 }
@@ -243,13 +261,14 @@ pub(crate) struct EndpointParts {
     pub(crate) links: Vec<HeaderValue>,
     pub(crate) seating: Option<Seating>,
     pub(crate) most_sessions: usize,
+    pub(crate) trusted_proxies: TrustedProxies,
 }
 
 impl Endpoint {
     pub(crate) fn new(parts: EndpointParts) -> Self {
-        let EndpointParts { path, role, gate, answerer, links, seating, most_sessions } = parts;
+        let EndpointParts { path, role, gate, answerer, links, seating, most_sessions, trusted_proxies } = parts;
         let (listening, sessions) = (whep_events::places(), Mutex::default());
-        Self { path, role, gate, answerer, links, seating, listening, most_sessions, sessions }
+        Self { path, role, gate, answerer, links, seating, listening, trusted_proxies, most_sessions, sessions }
     }
 
     /// Makes a session's URL, which lasts as long as the lease.
@@ -357,6 +376,7 @@ mod tests {
             links: Vec::new(),
             seating,
             most_sessions: MAX_SESSIONS,
+            trusted_proxies: TrustedProxies::default(),
         }))
     }
 

@@ -2,7 +2,10 @@
 //! publisher's (`whip_session`); what only viewers have, an answer to our own offer and a choice of layers, is here too, and
 //! their events are in `whep_events`.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     extract::Request,
@@ -117,11 +120,15 @@ fn internal(error: impl ToString) -> Refusal {
 }
 
 /// The answer to an offer of ours, as a PATCH of the session (section 4.3.2).
-pub(crate) async fn take_answer(session: &Established, request: Request) -> Result<Response, Refusal> {
+pub(crate) async fn take_answer(session: Arc<Established>, request: Request) -> Result<Response, Refusal> {
     let body = body::read(request).await?;
-    let sdp = sdp::check(&body).map_err(Refusal::ViewersAnswer)?;
-    let _turn = session.turn().await;
-    viewing(session)?.answered(sdp).await?;
+    let sdp = sdp::check(&body).map_err(Refusal::ViewersAnswer)?.to_owned();
+    // In a task of its own: a viewer that goes away must not leave it half way.
+    let taken = tokio::spawn(async move {
+        let _turn = session.turn().await;
+        viewing(&session)?.answered(&sdp).await.map_err(Refusal::from)
+    });
+    taken.await.map_err(internal)??;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -239,7 +239,7 @@ fn layers(program: &Program) -> Value {
 mod tests {
     use super::*;
     use crate::signaling::{
-        Answer, AnswerError, Offer, OfferAnswerer,
+        Answer, AnswerError, Offer, OfferAnswerer, TrustedProxies,
         auth::{Role, TokenGate},
         table::{Endpoint, EndpointParts},
         viewing::{Seating, Seats},
@@ -292,6 +292,7 @@ mod tests {
             links: Vec::new(),
             seating,
             most_sessions: 1,
+            trusted_proxies: TrustedProxies::default(),
         };
         let place = Place { endpoint: Arc::new(Endpoint::new(parts)), channel: None };
         let program = watch::Sender::new(Program::default());

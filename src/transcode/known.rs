@@ -198,14 +198,6 @@ pub(super) const SOFTWARE: &[Known] = &[
         ],
     ),
     row(
-        "svtav1enc",
-        Bitrate::Property("target-bitrate", 1000),
-        &["intra-period-length"],
-        Memory::System,
-        // Constant bitrate, which it has only with low-delay prediction.
-        &[("preset", "10"), ("parameters-string", "rc=2:pred-struct=1")],
-    ),
-    row(
         "av1enc",
         Bitrate::Property("target-bitrate", 1000),
         &["keyframe-max-dist"],
@@ -221,6 +213,15 @@ pub(super) const SOFTWARE: &[Known] = &[
             ("min-quantizer", "2"),
             ("max-quantizer", "63"),
         ],
+    ),
+    row(
+        "svtav1enc",
+        Bitrate::Property("target-bitrate", 1000),
+        &["intra-period-length"],
+        Memory::System,
+        // Behind av1enc, because it holds pictures back. Constant bitrate it has only with low-delay prediction, and there GStreamer
+        // 1.26 and 1.28 ask SVT-AV1 for a second picture until it has one, which is for ever.
+        &[("preset", "10"), ("parameters-string", "rc=1")],
     ),
     row(
         "rav1enc",
@@ -389,6 +390,8 @@ mod tests {
         for software in ["x265enc", "av1enc", "svtav1enc", "rav1enc", "vp9enc"] {
             assert_eq!((known(software).factory, place(software)), (software, HARDWARE.len()));
         }
+        let at = |name: &str| SOFTWARE.iter().position(|known| known.factory == name);
+        assert!(at("av1enc") < at("svtav1enc"), "that one holds pictures back");
     }
 
     #[test]

@@ -357,6 +357,25 @@ impl SessionBuilder for Builder {
             None => Ok(None),
         }
     }
+
+    fn may_send(&self) -> bool {
+        self.may(SessionBuilder::may_send)
+    }
+
+    fn may_have_data(&self) -> bool {
+        self.may(SessionBuilder::may_have_data)
+    }
+}
+
+impl Builder {
+    /// What an application makes of a session is its own affair.
+    fn may(&self, may: impl FnOnce(&Description) -> bool) -> bool {
+        let asked = || {
+            let signal = glib::subclass::SignalId::lookup("create-session", super::WebrtcBridgeBin::static_type())?;
+            Some(glib::signal::signal_has_handler_pending(&self.element.upgrade()?, signal, None, false))
+        };
+        asked().unwrap_or_default() || self.description.as_ref().is_some_and(may)
+    }
 }
 
 /// Tells the bus of sessions.

@@ -6,7 +6,7 @@ use crate::{
     bridge::{Description, IceTransportPolicy, Observer, ServerConfig, SessionBuilder, properties, reach},
     channel::ChannelLimits,
     session::CodecPreferences,
-    signaling::{Access, AllowedOrigins, Audience, Authorizer, TlsFiles, TrustedProxies, client::HttpUrl},
+    signaling::{Access, AllowedOrigins, Audience, Authorizer, TlsFiles, client::HttpUrl},
 };
 
 /// The properties as they are set.
@@ -109,7 +109,7 @@ impl Settings {
                 auth_url: url("auth-url", &self.auth_url)?,
                 authorizer,
                 allowed_origins: self.origins()?,
-                trusted_proxies: self.proxies()?,
+                trusted_proxies: properties::trusted_proxies(&self.trusted_proxies)?,
             },
             reach: reach::config(&ice_servers, self.ice_tcp, self.ice_transport_policy)?,
             ice_servers,
@@ -128,13 +128,6 @@ impl Settings {
             session,
             observer,
         })
-    }
-
-    fn proxies(&self) -> Result<TrustedProxies, String> {
-        let proxies: Vec<String> =
-            properties::strings("trusted-proxies", &self.trusted_proxies).collect::<Result<_, _>>()?;
-        let proxies = proxies.iter().map(String::as_str).filter(|proxy| !proxy.is_empty());
-        TrustedProxies::parse(proxies).map_err(|error| format!("trusted-proxies: {error}"))
     }
 
     fn origins(&self) -> Result<AllowedOrigins, String> {

@@ -9,7 +9,7 @@ use crate::{
     bridge::{Sources, Viewers},
     channel::ChannelId,
     forward::Source,
-    session::{ConnectionState, SessionError},
+    session::{ConnectionState, Outgoing, SessionError, Track},
     signaling::{Answer, AnswerError, Offer, OfferAnswerer},
 };
 
@@ -30,6 +30,10 @@ impl OfferAnswerer for Answerer {
         let _decided = decided.ok_or(AnswerError::NotLive)?;
         self.viewers.answer(offer).await
     }
+
+    async fn counter_offer(&self, offer: Offer) -> Option<Answer> {
+        self.viewers.counter_offer(offer).await
+    }
 }
 
 /// The one source that there is.
@@ -38,6 +42,15 @@ pub(super) struct Only(pub(super) Arc<Fanout>);
 impl Sources for Only {
     fn source(&self, _: Option<&ChannelId>) -> Result<Arc<Source>, AnswerError> {
         Ok(self.0.source().clone())
+    }
+
+    fn choices(&self) -> Option<Vec<Outgoing>> {
+        let outgoing = self.0.outgoing();
+        outgoing.iter().any(|outgoing| !outgoing.formats.is_empty()).then_some(outgoing)
+    }
+
+    fn chosen(&self, taken: &[Track]) -> Option<Box<dyn Send>> {
+        self.0.settle(taken).map(|decided| Box::new(decided) as Box<dyn Send>)
     }
 }
 

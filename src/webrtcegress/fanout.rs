@@ -133,9 +133,28 @@ impl Fanout {
         }
     }
 
+    /// Packets dropped because they came faster than they could be handed on, on the way to anybody.
+    pub(super) fn overflowed(&self) -> u64 {
+        self.sources().map(|source| source.stats().overflowed).sum()
+    }
+
+    /// The least that a network carries of those who watch, in bit/s, as far as it is known.
+    pub(super) fn estimate(&self) -> Option<u64> {
+        self.sources().flat_map(|source| source.estimates()).flatten().min()
+    }
+
+    /// Viewers of the channel, where there is one.
+    pub(super) fn channel_viewers(&self) -> Option<usize> {
+        self.channel.as_ref().map(|channel| channel.stats().viewers)
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &Arc<Source>> {
+        std::iter::once(&self.source).chain(&self.channel)
+    }
+
     /// Viewers of either kind.
     fn viewers(&self) -> usize {
-        self.source.stats().viewers + self.channel.as_ref().map_or(0, |channel| channel.stats().viewers)
+        self.source.stats().viewers + self.channel_viewers().unwrap_or_default()
     }
 
     /// What comes on a track is known now, or its pad is gone.
@@ -178,6 +197,24 @@ impl Fanout {
         self.choose(&mut state, &outgoing, &taken, is_free);
         state.joining += 1;
         Ok(Some(Decided { fanout: self.clone() }))
+    }
+
+    /// The same for a viewer that has taken this of [`outgoing`](Self::outgoing) when it was offered. `None` if something else
+    /// has been decided meanwhile.
+    pub(super) fn settle(self: &Arc<Self>, taken: &[Track]) -> Option<Decided> {
+        let mut state = self.lock();
+        let is_free = self.is_free(&state);
+        let outgoing = self.formats(&state, is_free);
+        let is_there = |track: &Track| {
+            let formats = outgoing.get(track.index).map(|outgoing| &outgoing.formats);
+            formats.is_some_and(|formats| formats.iter().any(|format| format.codec == track.codec))
+        };
+        if !taken.iter().all(is_there) {
+            return None;
+        }
+        self.choose(&mut state, &outgoing, taken, is_free);
+        state.joining += 1;
+        Some(Decided { fanout: self.clone() })
     }
 
     /// What a peer has taken of [`outgoing`](Self::outgoing).
@@ -247,8 +284,7 @@ impl Fanout {
         let is_due = state.decided.is_none_or(|last| now.saturating_duration_since(last) >= DECIDE);
         if is_due {
             state.decided = Some(now);
-            let mut estimates = self.source.bounds(now);
-            estimates.extend(self.channel.iter().flat_map(|channel| channel.bounds(now)));
+            let estimates: Vec<_> = self.sources().flat_map(|source| source.bounds(now)).collect();
             let of = |kind| state.lanes.iter().filter(|l| l.kind == kind && l.comes != Comes::Nothing).count();
             let audio = u32::try_from(of(MediaKind::Audio)).unwrap_or(0).saturating_mul(state.audio_bitrate);
             let videos = u32::try_from(of(MediaKind::Video)).unwrap_or(1).max(1);
@@ -265,7 +301,7 @@ impl Fanout {
         state.rate.set_most(video_bitrate);
         state.audio_bitrate = audio_bitrate;
         drop(state);
-        for source in [Some(&self.source), self.channel.as_ref()].into_iter().flatten() {
+        for source in self.sources() {
             source.set_useful(probed(video_bitrate, audio_bitrate));
         }
     }

@@ -1,6 +1,10 @@
 //! The GObject shell: properties, templates, request pads, state changes, events.
 #![allow(missing_docs)] // the derive makes public accessors; each property is documented by its blurb
 
+mod asked;
+mod pads;
+mod running;
+
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering::SeqCst},
@@ -9,24 +13,18 @@ use std::sync::{
 use gst::{glib, prelude::*, subclass::prelude::*};
 use once_cell::sync::Lazy;
 
+use self::running::{Started, Told};
 use super::{
-    answerer::Watch,
-    data::{self, Messages},
+    data,
     ending::{PadEnd, has_ended},
-    fanout::Fanout,
     input::Input,
-    role::{Parts, Role},
-    session::Half,
-    settings::{EgressUri, ResolvedConnection, ResolvedSettings, Settings, Sink, parse_uri},
+    settings::{EgressUri, Settings, parse_uri},
     stats, templates,
 };
 use crate::{
-    bridge::{ConnectionState, IceTransportPolicy, Peer, properties, reach},
-    codec::{Codec, MediaKind},
-    rtp::{self, data::DataPads},
-    runtime,
-    session::{self, Mux, Session, SessionConfig},
-    transcode::{self, Conversation},
+    bridge::{ConnectionState, IceTransportPolicy, Peer, properties},
+    codec::MediaKind,
+    rtp::data::DataPads,
 };
 
 pub(super) static CAT: Lazy<gst::DebugCategory> =
@@ -37,7 +35,7 @@ pub(super) static CAT: Lazy<gst::DebugCategory> =
 #[derive(Default, glib::Properties)]
 #[properties(wrapper_type = super::WebrtcEgress)]
 pub struct WebrtcEgress {
-    #[property(name = "uri", get = Self::redacted_uri, set, type = Option<String>, member = uri, nick = "URI",
+    #[property(name = "uri", get = Self::redacted_uri, set = Self::change_uri, type = Option<String>, member = uri, nick = "URI", mutable_ready,
         blurb = "Where to serve viewers: whep(s)://HOST:PORT/PATH, port 0 picks a free one; or where to push to: whip(s)://HOST:PORT/PATH; or where to meet another peer: ws(s)://HOST:PORT/ws?channel=ID; a query is shown redacted")]
     #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
         nick = "Bearer token", blurb = "Bearer token that viewers must have, or that is sent to the server; shown redacted")]
@@ -59,6 +57,8 @@ pub struct WebrtcEgress {
     #[property(name = "ice-tcp", get, set, type = bool, member = ice_tcp, nick = "ICE over TCP",
         blurb = "Peers may connect by TCP as well, to the port that has the number of the UDP port")]
     #[property(name = "ice-transport-policy", get, set, type = IceTransportPolicy, member = ice_transport_policy, builder(IceTransportPolicy::All).nick("ICE transport policy").blurb("Which ways media may take"))]
+    #[property(name = "trusted-proxies", get, set, type = gst::Array, member = trusted_proxies, nick = "Trusted proxies",
+        blurb = "As a server: addresses and networks of proxies in front, whose X-Forwarded-For, -Host and -Prefix or Forwarded are believed")]
     #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate,
         nick = "TLS certificate", blurb = "PEM file with the certificate chain, for wheps://; or with certificates to trust beside the system's, for whips://")]
     #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
@@ -83,17 +83,6 @@ pub struct WebrtcEgress {
     data: DataPads,
     started: Mutex<Option<Started>>,
     eos_posted: AtomicBool,
-}
-
-/// A state of connections.
-type Told = Mutex<session::ConnectionState>;
-
-/// What exists between READY→PAUSED and PAUSED→READY.
-struct Started {
-    role: Role,
-    mux: Arc<Mux>,
-    fanout: Arc<Fanout>,
-    messages: Arc<Messages>,
 }
 
 #[glib::object_subclass]
@@ -174,22 +163,7 @@ impl ElementImpl for WebrtcEgress {
         if template.name_template().starts_with("data") {
             return self.new_data_pad(template, name);
         }
-        let kind = if template.name_template().starts_with("video") { MediaKind::Video } else { MediaKind::Audio };
-        let name = self.name_of_new_pad(kind, name)?;
-        // With nothing locked: whoever hears of new elements may look at this one.
-        let input = Input::new(&self.obj(), kind, template, &name)?;
-        lock(&self.inputs).push(input.clone());
-        if let Some(fanout) = self.fanout() {
-            input.start(&fanout);
-        }
-        let _ = input.pad.set_active(true);
-        if self.obj().add_pad(&input.pad).is_err() {
-            // Another thread has taken the name meanwhile.
-            lock(&self.inputs).retain(|other| !Arc::ptr_eq(other, &input));
-            input.remove(&self.obj());
-            return None;
-        }
-        Some(input.pad.clone().upcast())
+        self.new_media_pad(template, name)
     }
 
     fn release_pad(&self, pad: &gst::Pad) {
@@ -198,14 +172,7 @@ impl ElementImpl for WebrtcEgress {
             let _ = self.obj().remove_pad(pad);
             return self.check_ending();
         }
-        let input = {
-            let mut inputs = lock(&self.inputs);
-            let index = inputs.iter().position(|input| input.pad.upcast_ref::<gst::Pad>() == pad);
-            index.map(|index| inputs.remove(index))
-        };
-        let Some(input) = input else { return };
-        input.remove(&self.obj());
-        let _ = self.obj().remove_pad(&input.pad);
+        self.release_media_pad(pad);
         self.check_ending();
     }
 
@@ -291,132 +258,20 @@ impl URIHandlerImpl for WebrtcEgress {
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
         parse_uri(uri).map_err(|error| glib::Error::new(gst::URIError::BadUri, &error))?;
+        if lock(&self.started).is_some() {
+            return Err(glib::Error::new(gst::URIError::BadState, "uri can be changed in NULL and READY only"));
+        }
         lock(&self.settings).uri = Some(uri.to_owned());
         Ok(())
     }
 }
 
 impl WebrtcEgress {
-    fn start(&self) -> Result<(), gst::StateChangeError> {
-        let resolved = lock(&self.settings).resolve(Peer::around(&*self.obj())).map_err(|error| {
-            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{}", error));
-            gst::StateChangeError
-        })?;
-        let started = self.open(resolved).map_err(|error| {
-            gst::element_imp_error!(self, gst::ResourceError::OpenWrite, ("{}", error));
-            gst::StateChangeError
-        })?;
-        self.eos_posted.store(false, SeqCst);
-        if let Some(url) = started.role.listening() {
-            gst::info!(CAT, imp = self, "serving {url}");
-            let listening = gst::Structure::builder("webrtcbridge-listening").field("url", url).build();
-            let _ = self.obj().post_message(gst::message::Element::builder(listening).src(&*self.obj()).build());
+    fn change_uri(&self, uri: Option<String>) {
+        lock(&self.settings).uri = uri;
+        if lock(&self.started).is_some() {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", properties::URI_IN_USE));
         }
-        if let Some(warning) = started.role.warning() {
-            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", warning));
-        }
-        let fanout = started.fanout.clone();
-        // Pads that are asked for from here on find it.
-        *lock(&self.started) = Some(started);
-        for input in lock(&self.inputs).clone() {
-            input.start(&fanout);
-        }
-        Ok(())
-    }
-
-    fn open(&self, resolved: ResolvedSettings) -> Result<Started, String> {
-        let ResolvedSettings { sink, codecs } = resolved;
-        let settings = lock(&self.settings).clone();
-        let preferred: Vec<Codec> = codecs.video.iter().chain(&codecs.audio).copied().collect();
-        let can_make = |codec: &&Codec| {
-            rtp::missing_to_send(**codec).is_none() && transcode::can_encode(&settings.encoder, **codec)
-        };
-        let makeable = preferred.iter().filter(can_make).copied().collect();
-        let media = runtime::media().map_err(thread)?;
-        let http = runtime::signaling().map_err(thread)?.clone();
-        let bitrates = (settings.video_bitrate, settings.audio_bitrate);
-        let messages = Messages::start(&self.obj()).map_err(thread)?;
-        let new = |channel| Fanout::new(media, preferred, makeable, bitrates, channel);
-        match sink {
-            Sink::Peer(peer) => {
-                let mux = peer.mux().ok_or("this session has no connection")?;
-                // The channel's viewers get what is made here in place of what the publisher sends.
-                let fanout = new(peer.feed_viewers());
-                let half = Half::new(fanout.clone(), self.obj().downgrade(), http, self.watch());
-                Ok(Started { role: Role::in_session(peer, half)?, mux, fanout, messages })
-            }
-            Sink::Own(connection) => {
-                let ResolvedConnection { role, udp_ports, public_addresses, reach, connect_timeout } = *connection;
-                let mux = Mux::shared(media, udp_ports).map_err(|error| {
-                    format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out")
-                })?;
-                let reach = reach::open(&mux, reach, &*self.obj())?;
-                let config = SessionConfig {
-                    mux: mux.clone(),
-                    codecs,
-                    public_addresses,
-                    connect_timeout,
-                    max_bitrate: 0,
-                    reach,
-                };
-                let (fanout, element) = (new(None), self.obj().downgrade());
-                let (media, watch) = (media.clone(), self.watch());
-                let messages = messages.clone();
-                let parts =
-                    Parts { media, http, config, fanout: fanout.clone(), watch, element, messages: messages.clone() };
-                let role = Role::start(role, parts)?;
-                Ok(Started { role, mux, fanout, messages })
-            }
-        }
-    }
-
-    /// Who is told of the connections.
-    fn watch(&self) -> Watch {
-        let (element, told) = (self.obj().downgrade(), Arc::new(Told::new(session::ConnectionState::New)));
-        *lock(&self.told) = Some(told.clone());
-        Arc::new(move |state: session::ConnectionState| {
-            *lock(&told) = state;
-            if let Some(element) = element.upgrade() {
-                let told = told.clone();
-                // Whoever is notified may take his time.
-                element.call_async(move |element| element.imp().follow(&told));
-            }
-        })
-    }
-
-    /// Takes over what was told last: these calls come in any order, and may come after the element has stopped.
-    fn follow(&self, told: &Arc<Told>) {
-        let current = lock(&self.told);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, told)) {
-            let state = ConnectionState::from(*lock(told));
-            let previous = std::mem::replace(&mut *lock(&self.state), state);
-            drop(current);
-            self.tell_connection_state(previous, state);
-        }
-    }
-
-    fn tell_connection_state(&self, previous: ConnectionState, state: ConnectionState) {
-        if previous != state {
-            gst::info!(CAT, imp = self, "connection {previous:?} → {state:?}");
-            self.obj().notify_connection_state();
-        }
-    }
-
-    fn stop(&self) {
-        let Some(Started { role, mux, fanout, messages }) = lock(&self.started).take() else { return };
-        let ending = role.end();
-        for input in lock(&self.inputs).clone() {
-            input.stop();
-        }
-        // The port of the last session is to be free again when this returns.
-        ending.wait();
-        messages.stop();
-        drop(role);
-        drop(mux);
-        drop(fanout);
-        *lock(&self.told) = None;
-        let previous = std::mem::take(&mut *lock(&self.state));
-        self.tell_connection_state(previous, ConnectionState::New);
     }
 
     fn set_video_bitrate(&self, bitrate: u32) {
@@ -444,57 +299,12 @@ impl WebrtcEgress {
         }
     }
 
-    fn fanout(&self) -> Option<Arc<Fanout>> {
-        lock(&self.started).as_ref().map(|started| started.fanout.clone())
-    }
-
-    /// What is said by data channels, as long as it is started.
-    pub(super) fn messages(&self) -> Option<Arc<Messages>> {
-        lock(&self.started).as_ref().map(|started| started.messages.clone())
-    }
-
     fn check_ending(&self) {
         let mut ends: Vec<_> = lock(&self.inputs).iter().map(|input| input.end()).collect();
         ends.extend(self.data.ends().into_iter().map(|(linked, drained)| PadEnd { linked, drained }));
         if has_ended(&ends) {
             self.end();
         }
-    }
-
-    /// What a pad shall be called that is asked for by this name, or by none.
-    fn name_of_new_pad(&self, kind: MediaKind, name: Option<&str>) -> Option<String> {
-        let inputs = lock(&self.inputs);
-        let taken = |name: &str| inputs.iter().any(|input| input.pad.name() == name);
-        let name = match name.filter(|name| !name.contains('%')) {
-            Some(name) => name.to_owned(),
-            None => (0..).map(|number| format!("{kind}_{number}")).find(|name| !taken(name))?,
-        };
-        let is_free = !taken(&name);
-        if !is_free {
-            gst::warning!(CAT, imp = self, "there is a pad {name} already");
-        }
-        is_free.then_some(name)
-    }
-
-    fn new_data_pad(&self, template: &gst::PadTemplate, name: Option<&str>) -> Option<gst::Pad> {
-        let name = match name.filter(|name| !name.contains('%')) {
-            Some(name) => name.to_owned(),
-            None => (0..).map(|number| format!("data_{number}")).find(|name| !self.data.has(name))?,
-        };
-        if self.data.has(&name) {
-            gst::warning!(CAT, imp = self, "there is a pad {name} already");
-            return None;
-        }
-        let element = self.obj().downgrade();
-        let ended = move |has_ended: bool| match element.upgrade() {
-            Some(element) if has_ended => element.check_ending(),
-            Some(element) => element.starts_again(),
-            None => {}
-        };
-        let pad = self.data.pad(template, &name, Arc::new(ended));
-        let _ = pad.set_active(true);
-        self.obj().add_pad(&pad).ok()?;
-        Some(pad)
     }
 
     fn end(&self) {
@@ -536,54 +346,6 @@ impl WebrtcEgress {
     fn redacted_token(&self) -> Option<String> {
         lock(&self.settings).auth_token.as_ref().map(|_| "***".to_owned())
     }
-}
-
-/// What the element's other files ask of it.
-impl super::WebrtcEgress {
-    pub(super) fn check_ending(&self) {
-        self.imp().check_ending();
-    }
-
-    /// A session that messages can go to: those of data pads, if it has channels, and those of programs.
-    pub(super) fn has_session(&self, id: &str, session: &Session) {
-        if session.has_data() {
-            self.imp().data.add(session.clone());
-        }
-        if let Some(messages) = self.imp().messages() {
-            messages.add(id, session.clone());
-        }
-    }
-
-    /// Whether there is something to say by data channels.
-    pub(super) fn has_data_pads(&self) -> bool {
-        !self.imp().data.is_empty()
-    }
-
-    /// A new stream after the end of the last one.
-    pub(super) fn starts_again(&self) {
-        self.imp().eos_posted.store(false, SeqCst);
-    }
-
-    /// Whether what will come on a track may be of this codec, as far as is known.
-    pub(super) fn may_get(&self, index: usize, codec: Codec) -> bool {
-        let inputs = lock(&self.imp().inputs).clone();
-        inputs.iter().find(|input| input.index() == Some(index)).is_none_or(|input| input.may_get(codec))
-    }
-
-    /// How raw media is encoded as `codec`.
-    pub(super) fn conversation(&self, codec: Codec) -> Conversation {
-        let settings = lock(&self.imp().settings);
-        Conversation {
-            encoder: settings.encoder.clone(),
-            codec,
-            video_bitrate: settings.video_bitrate,
-            audio_bitrate: settings.audio_bitrate,
-        }
-    }
-}
-
-fn thread(error: std::io::Error) -> String {
-    format!("a thread could not be started: {error}")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

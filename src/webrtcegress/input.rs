@@ -5,31 +5,40 @@
 //! ```
 //!
 //! The pacer lets files play in real time and live media pass at once. Without viewers the gate drops everything, which
-//! costs nothing; with the first one it puts the chain in place, on the streaming thread.
+//! costs nothing; with the first one it puts the chain in place (`installed`), on the streaming thread.
+
+mod caps;
+mod installed;
+mod progress;
 
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
     time::Instant,
 };
 
 use gst::{glib, prelude::*};
 
+pub(super) use self::progress::Progress;
+use self::{
+    caps::{answer, lacks_configuration},
+    installed::{Installed, Purpose, from},
+};
 use super::{
     WebrtcEgress,
     ending::PadEnd,
     fanout::{AsksForKeyframes, Fanout},
     imp::CAT,
     lane::Comes,
-    sender::{Sender, Stream},
+    sender::Stream,
 };
 use crate::{
     codec::{Codec, MediaKind},
-    rtp::{Payloader, announced_caps},
+    rtp::announced_caps,
     session::{KeyframePolicy, Means},
-    transcode::{self, Chain, Conversation},
+    transcode::Chain,
 };
 
 /// Asked by an event that cannot get lost.
@@ -61,48 +70,6 @@ pub(super) struct Input {
 struct Place {
     fanout: Arc<Fanout>,
     index: usize,
-}
-
-/// The chain, what it is for, and its end.
-struct Installed {
-    purpose: Purpose,
-    chain: Option<Arc<Chain>>,
-    elements: Vec<gst::Element>,
-    sink: gst_app::AppSink,
-}
-
-/// What a chain is made for; another purpose takes another chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Purpose {
-    from: String,
-    to: Codec,
-}
-
-/// How far a pad has come.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    has_data: AtomicBool,
-    arrived: AtomicBool,
-    drained: AtomicBool,
-}
-
-impl Progress {
-    /// All is out.
-    pub(super) fn set_drained(&self) {
-        if self.arrived.load(SeqCst) {
-            self.drained.store(true, SeqCst);
-        }
-    }
-
-    fn reset(&self) {
-        self.has_data.store(false, SeqCst);
-        self.starts();
-    }
-
-    fn starts(&self) {
-        self.arrived.store(false, SeqCst);
-        self.drained.store(false, SeqCst);
-    }
 }
 
 impl Input {
@@ -175,8 +142,8 @@ impl Input {
         let weak: std::sync::Weak<dyn AsksForKeyframes> = Arc::downgrade(&(self.clone() as Arc<dyn AsksForKeyframes>));
         let index = {
             let mut place = lock(&self.place);
-            // Both who asks for a pad and who starts the element do this.
-            if place.is_some() {
+            // Both who asks for a pad and who starts the element do this; what an earlier start has left is of no use.
+            if place.as_ref().is_some_and(|place| Arc::ptr_eq(&place.fanout, fanout)) {
                 return;
             }
             let index = fanout.add(self.kind, weak);
@@ -319,93 +286,6 @@ impl Input {
         true
     }
 
-    fn install(&self, pad: &gst::Pad, caps: &gst::CapsRef, purpose: Purpose, place: &Place, bitrate: u32) -> bool {
-        self.clear();
-        let Some(element) = self.element.upgrade() else { return false };
-        match self.build(&element, pad, caps, &purpose, place, bitrate) {
-            Ok(installed) => {
-                *lock(&self.refused) = None;
-                let name = installed.chain.as_ref().map_or_else(|| "as it is".to_owned(), |chain| chain.name());
-                gst::info!(CAT, obj = self.pad, "{caps} is sent as {}: {name}", purpose.to);
-                self.bitrate.store(bitrate, Relaxed);
-                *self.lock() = Some(installed);
-                true
-            }
-            Err(error) => {
-                *lock(&self.refused) = Some(purpose);
-                gst::element_error!(element, gst::StreamError::CodecNotFound, ("{}: {error}", self.pad.name()));
-                false
-            }
-        }
-    }
-
-    fn build(
-        &self,
-        element: &WebrtcEgress,
-        pad: &gst::Pad,
-        caps: &gst::CapsRef,
-        purpose: &Purpose,
-        place: &Place,
-        bitrate: u32,
-    ) -> Result<Installed, String> {
-        let passes = caps.structure(0).is_some_and(|structure| structure.name() == purpose.to.caps_name());
-        let chain = if passes {
-            None
-        } else {
-            let wanted = Conversation { video_bitrate: bitrate, ..element.conversation(purpose.to) };
-            let chain = Chain::conversation(caps, &wanted).map_err(|error| error.to_string())?;
-            // Whether live or a file: what is late is of no use to those who watch.
-            chain.set_live(true);
-            Some(Arc::new(chain))
-        };
-        let sender = Sender {
-            element: self.element.clone(),
-            fanout: place.fanout.clone(),
-            index: place.index,
-            codec: purpose.to,
-            stream: self.stream.clone(),
-            progress: self.progress.clone(),
-        };
-        let payloader = Payloader::new(purpose.to, passes, sender).map_err(|error| error.to_string())?;
-        let mut elements: Vec<gst::Element> = Vec::new();
-        if let Some(chain) = &chain {
-            elements.extend(chain.elements.iter().cloned());
-            let filter = transcode::make("capsfilter").map_err(|error| error.to_string())?;
-            filter.set_property("caps", &chain.output);
-            elements.push(filter);
-        }
-        elements.extend(payloader.elements);
-        let installed = Installed { purpose: purpose.clone(), chain, elements, sink: payloader.sink };
-        let wire = || -> Result<(), glib::BoolError> {
-            element.add_many(&installed.elements)?;
-            gst::Element::link_many(&installed.elements)?;
-            for child in installed.elements.iter().rev() {
-                child.sync_state_with_parent()?;
-            }
-            let first = installed.elements.first().and_then(|first| first.static_pad("sink"));
-            let first = first.ok_or_else(|| glib::bool_error!("a chain without a pad"))?;
-            pad.link(&first).map_err(|error| glib::bool_error!("{}", error))?;
-            Ok(())
-        };
-        match wire() {
-            Ok(()) => Ok(installed),
-            Err(error) => {
-                installed.remove_from(element, pad);
-                Err(format!("{caps} cannot be sent as {}: {}", purpose.to, error.message))
-            }
-        }
-    }
-
-    /// Takes the chain away.
-    fn clear(&self) {
-        let installed = self.lock().take();
-        if let (Some(installed), Some(element), Some(pad)) =
-            (installed, self.element.upgrade(), self.pacer.static_pad("src"))
-        {
-            installed.remove_from(&element, &pad);
-        }
-    }
-
     /// Asks for a keyframe if one is wanted and it is time: requests of several viewers become one.
     fn ask_if_due(&self, now: Instant) {
         let sink = self.lock().as_ref().and_then(|installed| installed.sink.static_pad("sink"));
@@ -439,55 +319,6 @@ impl AsksForKeyframes for Input {
 
     fn arrived(&self) {
         lock(&self.keyframes).arrived();
-    }
-}
-
-impl Installed {
-    fn remove_from(&self, element: &WebrtcEgress, pad: &gst::Pad) {
-        if let Some(peer) = pad.peer() {
-            let _ = pad.unlink(&peer);
-        }
-        for child in self.elements.iter().rev() {
-            let _ = child.set_state(gst::State::Null);
-            if child.parent().is_some() {
-                let _ = element.remove(child);
-            }
-        }
-    }
-}
-
-/// What tells one chain's input from another's: the media type, the memory of raw video, the channels of raw audio.
-fn from(caps: &gst::CapsRef) -> String {
-    let Some(structure) = caps.structure(0) else { return String::new() };
-    let features = caps.features(0).map(|features| features.to_string()).unwrap_or_default();
-    let channels = structure.get::<i32>("channels").unwrap_or_default();
-    format!("{} {features} {channels}", structure.name())
-}
-
-/// Whether these are caps that promise a decoder configuration and do not have it yet.
-fn lacks_configuration(caps: &gst::CapsRef) -> bool {
-    caps.structure(0).is_some_and(|structure| {
-        let format = structure.get::<&str>("stream-format").unwrap_or_default();
-        matches!(format, "avc" | "avc3" | "hvc1" | "hev1") && !structure.has_field("codec_data")
-    })
-}
-
-/// Caps are those of the template whatever chain stands behind the pad.
-fn answer(pad: &gst::GhostPad, parent: Option<&gst::Object>, query: &mut gst::QueryRef) -> bool {
-    match query.view_mut() {
-        gst::QueryViewMut::Caps(query) => {
-            let caps = pad.pad_template_caps();
-            let caps =
-                query.filter().map(|f| caps.intersect_with_mode(f, gst::CapsIntersectMode::First)).unwrap_or(caps);
-            query.set_result(&caps);
-            true
-        }
-        gst::QueryViewMut::AcceptCaps(query) => {
-            let accepted = query.caps().can_intersect(&pad.pad_template_caps());
-            query.set_result(accepted);
-            true
-        }
-        _ => gst::Pad::query_default(pad, parent, query),
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::{data::Messages, session::Half};
 use crate::{
-    bridge::{AttemptError, Calls, Sending as _, Stop, goodbye},
+    bridge::{AttemptError, Calls, Learned, Sending as _, Stop, goodbye},
     session::{
         Answered, ConnectionState, EndReason, Offering, PacketSink, RtpPacket, SenderReport, Session, SessionConfig,
         Terms,
@@ -29,6 +29,7 @@ pub(super) struct Push {
     pub(super) config: SessionConfig,
     pub(super) half: Arc<Half>,
     pub(super) messages: Arc<Messages>,
+    pub(super) learned: Learned,
 }
 
 #[async_trait]
@@ -58,7 +59,8 @@ async fn attempt(push: &Push, mut stop: Stop) -> Result<Option<(Session, Resourc
     let server_is_local = push.server.is_local().await;
     // WHIP is for media (RFC 9725 section 1): a server is not troubled with data channels that nobody has asked for.
     let data = push.half.has_data_pads().then(|| push.messages.ear(SERVER));
-    let (config, terms) = (push.config.clone(), Terms { sends: Some(sends), data });
+    let (mut config, terms) = (push.config.clone(), Terms { sends: Some(sends), data });
+    push.learned.fill_in(&mut config);
     let offering = push.media.spawn(async move { Box::pin(Offering::with(&config, server_is_local, terms)).await });
     let offering = offering.await?.map_err(AttemptError::Offer)?;
     let (server, sdp) = (push.server.clone(), offering.sdp().to_owned());
@@ -82,6 +84,7 @@ async fn attempt(push: &Push, mut stop: Stop) -> Result<Option<(Session, Resourc
         outgoing: session.outgoing().to_vec(),
         outlet: session.outlet().cloned(),
     });
+    push.learned.take(&push.config, server_is_local, &push.media, &session, &resource);
     Ok(Some((session, resource)))
 }
 

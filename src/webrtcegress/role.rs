@@ -16,7 +16,7 @@ use super::{
     settings::ResolvedRole,
 };
 use crate::{
-    bridge::{CallConfig, Client, ClientCounts, ClientParts, Notices, Peer, Seat, Viewers, ViewersConfig},
+    bridge::{CallConfig, Client, ClientCounts, ClientParts, Learned, Notices, Peer, Seat, Viewers, ViewersConfig},
     session::SessionConfig,
     signaling::{
         Mount,
@@ -48,8 +48,9 @@ pub(super) enum Role {
     Client { url: String, http: Handle, ready: Mutex<Option<ClientParts>>, client: OnceLock<Client>, half: Arc<Half> },
 }
 
-/// How long stopping waits for sessions to close, which takes the network's part 100 ms at most.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long stopping waits for sessions to close, which takes the network's part 100 ms at most, and a second where there is
+/// something left to say by data channels.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 impl Role {
     /// Begins to serve or to call; the error says which setting is wrong.
@@ -81,7 +82,9 @@ impl Role {
         let (server, url) = (WhipClient::new(called)?, called.server.to_string());
         let notices = Notices::new(element.upgrade(), url.clone());
         let half = Half::new(fanout, element, http.clone(), watch);
-        let calls = Push { media: media.clone(), server, url: url.clone(), config, half: half.clone(), messages };
+        let learned = Learned::default();
+        let calls =
+            Push { media: media.clone(), server, url: url.clone(), config, half: half.clone(), messages, learned };
         let ready = ClientParts { media, url: url.clone(), eos: false, calls: Arc::new(calls), notices };
         Ok(Self::Client { url, http, ready: Mutex::new(Some(ready)), client: OnceLock::new(), half })
     }

@@ -51,7 +51,16 @@ impl Payloads for Sender {
             .map(|Payload { marker, timestamp, data: payload }| {
                 stream.sequence = stream.sequence.wrapping_add(1);
                 let sequence_number = stream.sequence;
-                RtpPacket { marker, payload_type: 0, sequence_number, timestamp, ssrc, payload, arrival }
+                RtpPacket {
+                    dependencies: None,
+                    marker,
+                    payload_type: 0,
+                    sequence_number,
+                    timestamp,
+                    ssrc,
+                    payload,
+                    arrival,
+                }
             })
             .collect();
         let is_due = stream.reported.is_none_or(|last| arrival.saturating_duration_since(last) >= REPORT);

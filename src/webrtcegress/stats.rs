@@ -5,6 +5,7 @@
 //! | `url` | string | start | where it serves, or what it calls |
 //! | `viewers` | guint | now | viewers that are there |
 //! | `viewers-total` | guint64 | start | viewers that there have been |
+//! | `channel-viewers` | guint | now | in a session: viewers of its channel, who get the same |
 //! | `connect-attempts`, `sessions`, `ice-restarts` | guint64 | start | a client's: calls, sessions that came of them, ICE restarts of these |
 //! | `overflowed` | guint64 | start | packets dropped as they came faster than they could be handed on |
 //! | `udp-port` | guint | start | the UDP port for media |
@@ -57,12 +58,13 @@ pub(super) fn structure(
             .field_if_some("url", role.listening().or_else(|| role.calls()))
             .field("viewers", u32::try_from(viewers).unwrap_or(u32::MAX))
             .field("viewers-total", total)
-            .field("overflowed", fanout.source().stats().overflowed)
+            .field_if_some("channel-viewers", fanout.channel_viewers().map(|n| u32::try_from(n).unwrap_or(u32::MAX)))
+            .field("overflowed", fanout.overflowed())
             .field("udp-port", u32::from(mux.port()))
             .field("messages-received", said.received)
             .field("messages-sent", said.sent)
             .field("messages-dropped", said.dropped)
-            .field_if_some("estimate", fanout.source().estimates().into_iter().flatten().min());
+            .field_if_some("estimate", fanout.estimate());
     }
     let data = data.stats().into_iter().map(|(pad, counts)| {
         gst::Structure::builder("webrtcegress-data")

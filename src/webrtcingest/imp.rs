@@ -35,7 +35,7 @@ pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
 #[derive(Default, glib::Properties)]
 #[properties(wrapper_type = super::WebrtcIngest)]
 pub struct WebrtcIngest {
-    #[property(name = "uri", get = Self::redacted_uri, set, type = Option<String>, member = uri, nick = "URI",
+    #[property(name = "uri", get = Self::redacted_uri, set = Self::change_uri, type = Option<String>, member = uri, nick = "URI", mutable_ready,
         blurb = "Where to serve: whip(s)://HOST:PORT/PATH, port 0 picks a free one; or where to pull from: whep(s)://HOST:PORT/PATH; or where to meet another peer: ws(s)://HOST:PORT/ws?channel=ID; a query is shown redacted")]
     #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
         nick = "Bearer token", blurb = "Bearer token that publishers must have, or that is sent to the server; shown redacted")]
@@ -60,6 +60,8 @@ pub struct WebrtcIngest {
     #[property(name = "ice-tcp", get, set, type = bool, member = ice_tcp, nick = "ICE over TCP",
         blurb = "Peers may connect by TCP as well, to the port that has the number of the UDP port")]
     #[property(name = "ice-transport-policy", get, set, type = IceTransportPolicy, member = ice_transport_policy, builder(IceTransportPolicy::All).nick("ICE transport policy").blurb("Which ways media may take"))]
+    #[property(name = "trusted-proxies", get, set, type = gst::Array, member = trusted_proxies, nick = "Trusted proxies",
+        blurb = "As a server: addresses and networks of proxies in front, whose X-Forwarded-For, -Host and -Prefix or Forwarded are believed")]
     #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate,
         nick = "TLS certificate", blurb = "PEM file with the certificate chain, for whips://; or with certificates to trust beside the system's, for wheps://")]
     #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
@@ -260,6 +262,9 @@ impl URIHandlerImpl for WebrtcIngest {
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
         parse_uri(uri).map_err(|error| glib::Error::new(gst::URIError::BadUri, &error))?;
+        if self.started().is_some() {
+            return Err(glib::Error::new(gst::URIError::BadState, "uri can be changed in NULL and READY only"));
+        }
         self.settings().uri = Some(uri.to_owned());
         Ok(())
     }
@@ -455,6 +460,13 @@ impl WebrtcIngest {
     }
 
     /// A client's query may hold a key.
+    fn change_uri(&self, uri: Option<String>) {
+        self.settings().uri = uri;
+        if self.started().is_some() {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", properties::URI_IN_USE));
+        }
+    }
+
     fn redacted_uri(&self) -> Option<String> {
         let uri = self.settings().uri.clone()?;
         let query =

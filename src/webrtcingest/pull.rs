@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use super::{codecs, imp::CAT};
+use super::codecs;
 use crate::{
-    bridge::{AttemptError, Calls, Stop, goodbye},
+    bridge::{AttemptError, Calls, Learned, Stop, goodbye},
     rtp::Crossing,
     session::{EndReason, Offering, PacketSink, Session, SessionConfig, Terms},
     signaling::{
@@ -24,6 +24,7 @@ pub(super) struct Pull {
     pub(super) config: SessionConfig,
     pub(super) crossing: Arc<Crossing>,
     pub(super) element: gst::glib::WeakRef<super::WebrtcIngest>,
+    pub(super) learned: Learned,
 }
 
 #[async_trait]
@@ -86,8 +87,7 @@ async fn attempt(parts: &Pull, mut stop: Stop) -> Result<Option<(Session, Resour
     };
     match made {
         Ok(session) => {
-            let servers = resource.ice_servers().len();
-            gst::debug!(CAT, "{}: {servers} ICE servers offered, which are not used", parts.url);
+            parts.learned.take(&parts.config, server_is_local, &parts.media, &session, &resource);
             Ok(Some((session, resource)))
         }
         Err(why) => {
@@ -106,6 +106,7 @@ struct Prepared {
 
 async fn prepare(parts: &Pull) -> Result<Prepared, AttemptError> {
     let mut config = parts.config.clone();
+    parts.learned.fill_in(&mut config);
     let (element, wanted) = (parts.element.clone(), config.codecs.clone());
     // A caps query goes wherever the pipeline leads; it must not hold up other requests.
     if let Ok(usable) = tokio::task::spawn_blocking(move || codecs::usable(&element, wanted)).await {

@@ -14,7 +14,7 @@ use super::{
     settings::ResolvedRole,
 };
 use crate::{
-    bridge::{Application, CallConfig, CallCounts, Client, ClientCounts, ClientParts, Notices, Peer, Seat},
+    bridge::{Application, CallConfig, CallCounts, Client, ClientCounts, ClientParts, Learned, Notices, Peer, Seat},
     rtp::Crossing,
     session::{CodecPreferences, EndReason, Session, SessionConfig},
     signaling::{
@@ -46,8 +46,9 @@ pub(super) enum Role {
     Meeting(Seat),
 }
 
-/// How long stopping waits for a session to close, which takes the network's part 100 ms at most.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long stopping waits for a session to close, which takes the network's part 100 ms at most, and a second where there is
+/// something left to say by data channels.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 impl Role {
     /// Begins to serve or to call; the error says which setting is wrong.
@@ -64,7 +65,8 @@ impl Role {
             ResolvedRole::Client(called) => {
                 let (server, url) = (WhepClient::new(&called)?, called.server.to_string());
                 let notices = Notices::new(element.upgrade(), url.clone());
-                let calls = Pull { media: media.clone(), server, url: url.clone(), config, crossing, element };
+                let learned = Learned::default();
+                let calls = Pull { media: media.clone(), server, url: url.clone(), config, crossing, element, learned };
                 let parts = ClientParts { media, url, eos, calls: Arc::new(calls), notices };
                 Ok(Self::Client(Client::start(&http, parts)))
             }

@@ -49,6 +49,7 @@ pub(super) struct Settings {
     pub(super) public_addresses: gst::Array,
     pub(super) ice_tcp: bool,
     pub(super) ice_transport_policy: IceTransportPolicy,
+    pub(super) trusted_proxies: gst::Array,
     pub(super) tls_certificate: Option<String>,
     pub(super) tls_key: Option<String>,
     pub(super) max_bitrate: u32,
@@ -72,6 +73,7 @@ impl Default for Settings {
             public_addresses: gst::Array::default(),
             ice_tcp: false,
             ice_transport_policy: IceTransportPolicy::All,
+            trusted_proxies: gst::Array::default(),
             tls_certificate: None,
             tls_key: None,
             max_bitrate: 0,
@@ -145,6 +147,7 @@ impl Settings {
         // A launch line's empty default means none, where there is nothing that it would open.
         let auth_token = self.auth_token.clone().filter(|token| !token.is_empty());
         let ice_servers = properties::ice_servers(self.stun_server.as_deref(), &self.turn_servers)?;
+        let trusted_proxies = properties::trusted_proxies(&self.trusted_proxies)?;
         let reach = reach::config(&ice_servers, self.ice_tcp, self.ice_transport_policy)?;
         let role = match uri {
             IngestUri::Serve(uri) => {
@@ -159,6 +162,7 @@ impl Settings {
                     auth_token,
                     authorizer: None,
                     ice_servers,
+                    trusted_proxies,
                 };
                 ResolvedRole::Server(Box::new(endpoint))
             }
@@ -189,8 +193,12 @@ impl Settings {
                 *text = peer.fill(element, property, text);
             }
         }
-        let turn_servers = properties::strings("turn-servers", &self.turn_servers).flatten();
-        self.turn_servers = gst::Array::new(turn_servers.map(|text| peer.fill(element, "turn-servers", &text)));
+        // What is no string is told of when the settings are looked at.
+        let turn_servers = properties::strings("turn-servers", &self.turn_servers).collect::<Result<Vec<_>, _>>();
+        if let Ok(turn_servers) = turn_servers {
+            let filled = turn_servers.iter().map(|text| peer.fill(element, "turn-servers", text));
+            self.turn_servers = gst::Array::new(filled);
+        }
     }
 
     fn server_tls(&self, scheme: Scheme) -> Result<Option<TlsFiles>, String> {
@@ -301,6 +309,7 @@ mod tests {
         assert!(error(|s| s.ice_udp_port_range = Some("2-1".into())).contains("2-1 is empty"));
         let both = error(|s| (s.ice_udp_port, s.ice_udp_port_range) = (50_000, Some("50000-50100".into())));
         assert!(both.contains("ice-udp-port=50000") && both.contains("ice-udp-port-range=50000-50100"), "{both}");
+        assert!(error(|s| s.trusted_proxies = gst::Array::new(["nginx"])).starts_with("trusted-proxies: \"nginx\""));
         assert!(error(|s| s.ice_udp_port = 70_000).contains("ice-udp-port"));
         assert!(error(|s| s.stun_server = Some("turn://a:b@h".into())).contains("stun://"));
         let turn = error(|s| s.turn_servers = gst::Array::new(["turn://me:sec,ret@h"]));

@@ -10,6 +10,14 @@ use crate::signaling::client::socket::RoomEvent;
 pub(super) struct Meeting {
     me: String,
     partner: Option<Partner>,
+    /// We are connected to somebody whose name is not known here, because he or we were lost to the server.
+    kept: Option<Kept>,
+}
+
+/// Who would be our partner if the connection that there is broke.
+#[derive(Debug, Default)]
+struct Kept {
+    next: Option<(String, Option<String>)>,
 }
 
 #[derive(Debug)]
@@ -34,12 +42,19 @@ pub(super) enum Do {
     Take(String),
     /// He has gone.
     Gone,
+    /// The server has lost him: he has gone too, unless the connection to him says otherwise.
+    Lost,
 }
 
 impl Meeting {
     /// Alone, as far as we know.
     pub(super) fn new(me: &str) -> Self {
-        Self { me: me.to_owned(), partner: None }
+        Self { me: me.to_owned(), partner: None, kept: None }
+    }
+
+    /// There is a connection to somebody, who keeps it whatever he is called now: nobody else is answered as long as it lasts.
+    pub(super) fn keep(&mut self) {
+        (self.partner, self.kept) = (None, Some(Kept::default()));
     }
 
     /// Whom we talk to.
@@ -49,6 +64,10 @@ impl Meeting {
 
     /// Something has come that has to do with descriptions; candidates are for whoever has a session.
     pub(super) fn hear(&mut self, event: RoomEvent) -> Do {
+        if let Some(kept) = &mut self.kept {
+            kept.hear(event);
+            return Do::Nothing;
+        }
         match event {
             RoomEvent::PeerJoined(name) if self.partner.is_none() => {
                 self.partner = Some(Partner { name, awaited: true, ours: true });
@@ -73,18 +92,49 @@ impl Meeting {
                 self.partner = None;
                 Do::Gone
             }
+            RoomEvent::PeerLost(name) if self.partner() == Some(&name) => {
+                self.partner = None;
+                Do::Lost
+            }
             _ => Do::Nothing,
         }
     }
 
-    /// The connection to the partner is over and he is still there: whether it is ours to offer another one.
-    pub(super) fn again(&mut self) -> bool {
+    /// Our offer goes out now: what answers come before are of another one.
+    pub(super) fn offered(&mut self) {
+        if let Some(partner) = &mut self.partner {
+            partner.awaited = true;
+        }
+    }
+
+    /// The connection to the partner is over: what there is to do about another one, if he or somebody else is there.
+    pub(super) fn again(&mut self) -> Do {
+        if let Some(Kept { next }) = self.kept.take() {
+            let Some((name, offer)) = next else { return Do::Nothing };
+            let ours = offer.is_none();
+            self.partner = Some(Partner { name, awaited: ours, ours });
+            return offer.map_or(Do::Offer, Do::Answer);
+        }
         match &mut self.partner {
             Some(partner) if partner.ours => {
-                partner.awaited = true;
-                true
+                partner.awaited = false;
+                Do::Offer
             }
-            _ => false,
+            _ => Do::Nothing,
+        }
+    }
+}
+
+impl Kept {
+    /// An offer is worth more than somebody who waits for one, and the last one counts.
+    fn hear(&mut self, event: RoomEvent) {
+        match event {
+            RoomEvent::Offer { from, sdp } => self.next = Some((from, Some(sdp))),
+            RoomEvent::PeerJoined(name) if self.next.is_none() => self.next = Some((name, None)),
+            RoomEvent::PeerLeft(name) | RoomEvent::PeerLost(name) => {
+                self.next.take_if(|(next, _)| *next == name);
+            }
+            _ => {}
         }
     }
 }
@@ -121,7 +171,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(meeting.hear(offer("a")), Do::Answer("offer of a".into()));
         }
-        assert!(!meeting.again(), "it is the other one's to offer");
+        assert_eq!(meeting.again(), Do::Nothing, "it is the other one's to offer");
     }
 
     #[test]
@@ -147,10 +197,35 @@ mod tests {
     #[test]
     fn a_connection_that_was_lost_is_offered_again_by_the_same_one() {
         let mut meeting = Meeting::new("m");
-        assert!(!meeting.again(), "to whom?");
+        assert_eq!(meeting.again(), Do::Nothing, "to whom?");
         meeting.hear(joined("z"));
-        meeting.hear(answer("z"));
-        assert!(meeting.again());
+        assert_eq!(meeting.again(), Do::Offer, "he has not answered");
+        assert_eq!(meeting.hear(answer("z")), Do::Nothing, "too late");
+        meeting.offered();
         assert_eq!(meeting.hear(answer("z")), Do::Take("answer of z".into()));
+    }
+
+    #[test]
+    fn who_is_connected_talks_to_nobody_else_until_that_is_over() {
+        for (events, then) in [
+            (vec![], Do::Nothing),
+            (vec![joined("b")], Do::Offer),
+            (vec![joined("b"), offer("c"), joined("d")], Do::Answer("offer of c".into())),
+            (vec![joined("b"), RoomEvent::PeerLeft("b".into())], Do::Nothing),
+            (vec![offer("b"), RoomEvent::PeerLost("c".into())], Do::Answer("offer of b".into())),
+        ] {
+            let mut meeting = Meeting::new("m");
+            meeting.hear(offer("a"));
+            assert_eq!(meeting.hear(RoomEvent::PeerLost("a".into())), Do::Lost);
+            meeting.keep();
+            for event in events {
+                assert_eq!(meeting.hear(event), Do::Nothing);
+            }
+            assert_eq!(meeting.again(), then);
+            assert_eq!(meeting.partner().is_some(), then != Do::Nothing);
+        }
+        let mut meeting = Meeting::new("m");
+        meeting.keep();
+        assert_eq!((meeting.again(), meeting.hear(joined("b"))), (Do::Nothing, Do::Offer), "as at first");
     }
 }

@@ -191,10 +191,10 @@ impl Call {
         self.orders.borrow().stop
     }
 
-    /// Waits a moment for the goodbyes.
+    /// Waits a moment for the connection's end and the goodbyes.
     pub(super) fn wait(&self) {
         let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        let _: Result<(), _> = gone.recv_timeout(GOODBYE);
+        let _: Result<(), _> = gone.recv_timeout(2 * GOODBYE);
     }
 
     pub(super) fn counts(&self) -> CallCounts {

@@ -110,6 +110,7 @@ async fn on_runtime(url: &str, description: &str) -> Result<(), RunError> {
             event = events.recv() => match event {
                 Some(Event::Failed(why)) => break Err(RunError::Failed(why)),
                 Some(Event::Ended) | None => break Ok(()),
+                Some(Event::Warned(why)) => tracing::warn!(why, "the pipeline has a warning"),
                 Some(Event::Latency) => {}
             },
             end = ends.recv() => match end {

@@ -1,6 +1,9 @@
 //! One connection to the other peer, from the first description to its end. Everything of it runs on the media runtime.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
 
 use tokio::{sync::watch, task::JoinError};
 
@@ -37,13 +40,15 @@ pub(super) struct Talk {
     peer: Peer,
     feed: Option<SessionFeed>,
     offering: Option<Offering>,
+    /// When it was made.
+    began: Instant,
     session: Option<Session>,
     early: Vec<SocketCandidate>,
 }
 
 impl Talk {
     fn new(peer: &Peer, feed: Option<SessionFeed>) -> Self {
-        Self { peer: peer.clone(), feed, offering: None, session: None, early: Vec::new() }
+        Self { peer: peer.clone(), feed, offering: None, began: Instant::now(), session: None, early: Vec::new() }
     }
 
     /// Answers an offer.
@@ -145,6 +150,17 @@ impl Talk {
             ufrag: Some(ufrag.clone()),
         };
         news.candidates.into_iter().map(candidate).collect()
+    }
+
+    /// Since when an offer of ours waits for its answer.
+    pub(super) fn unanswered(&self) -> Option<Instant> {
+        self.offering.as_ref().map(|_| self.began)
+    }
+
+    /// Whether media can flow, or will again by itself as far as is known.
+    pub(super) fn is_healthy(&self) -> bool {
+        let state = self.session.as_ref().map(Session::state);
+        matches!(state, Some(ConnectionState::Connected | ConnectionState::Disconnected))
     }
 
     /// Follows the connection's state; nothing as long as there is none.

@@ -29,6 +29,9 @@ const LOST: &str = "the connection to the other peer was lost";
 const NEVER: &str = "no media connection to the other peer came about: UDP may be blocked on the way";
 const GONE: &str = "the other peer has gone";
 const STOPPED: &str = "it was stopped here";
+const UNANSWERED: &str = "the other peer has not answered our offer";
+/// What a server that ends says to everybody.
+const SHUTDOWN: &str = "shutdown";
 const MISSED: &str = "the other peer has not come back";
 
 pub(super) struct Task {
@@ -65,20 +68,42 @@ impl Task {
     /// Calls until it is over; how it ended.
     async fn call(&self, orders: &mut watch::Receiver<Orders>) -> CallState {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // A connection outlives the one to the server if it is well.
+        let mut talk = None;
+        let last = self.until_over(&config, &mut talk, orders).await;
+        if let Some(talk) = talk {
+            talk.end(&config, EndReason::Shutdown).await;
+        }
+        last
+    }
+
+    async fn until_over(
+        &self,
+        config: &CallConfig,
+        talk: &mut Option<Talk>,
+        orders: &mut watch::Receiver<Orders>,
+    ) -> CallState {
         let mut patience = Patience::new(config.ends);
         loop {
-            self.tell(CallState::Connecting).await;
+            if talk.is_none() {
+                self.tell(CallState::Connecting).await;
+            }
             self.counters.attempts.fetch_add(1, Relaxed);
-            let left = tokio::select! {
-                joined = Box::pin(self.client.join()) => match joined {
-                    Ok(room) => {
-                        let is_local = self.client.is_local().await;
-                        let stay = Stay { task: self, config: &config, is_local, patience: &mut patience };
-                        Box::pin(stay.run(room, orders)).await
-                    }
-                    Err(error) => Left::Failed(error.verdict(), error.to_string()),
+            let joined = tokio::select! {
+                joined = Box::pin(self.client.join()) => joined,
+                () = over(talk) => match self.lost(config, talk, &mut patience).await {
+                    Next::Retry(_) => continue,
+                    Next::End | Next::Fail => return self.end(LOST.into()),
                 },
-                () = stopped(orders) => Left::Stopped,
+                () = stopped(orders) => return CallState::Stopped { reason: STOPPED.into() },
+            };
+            let left = match joined {
+                Ok(room) => {
+                    let is_local = self.client.is_local().await;
+                    let stay = Stay { task: self, config, is_local, patience: &mut patience };
+                    Box::pin(stay.run(room, talk, orders)).await
+                }
+                Err(error) => Left::Failed(error.verdict(), error.to_string()),
             };
             let (next, reason) = match left {
                 Left::Stopped => return CallState::Stopped { reason: STOPPED.into() },
@@ -93,9 +118,22 @@ impl Task {
             self.tell(CallState::Retrying { reason, after }).await;
             tokio::select! {
                 () = tokio::time::sleep(after) => {}
+                () = over(talk) => match self.lost(config, talk, &mut patience).await {
+                    Next::Retry(_) => {}
+                    Next::End | Next::Fail => return self.end(LOST.into()),
+                },
                 () = stopped(orders) => return CallState::Stopped { reason: STOPPED.into() },
             }
         }
+    }
+
+    /// The connection that was kept is over.
+    async fn lost(&self, config: &CallConfig, talk: &mut Option<Talk>, patience: &mut Patience) -> Next {
+        let had_media = match talk.take() {
+            Some(talk) => talk.end(config, EndReason::ConnectionLost).await,
+            None => false,
+        };
+        patience.ended(had_media, false, Instant::now(), rand::random())
     }
 
     fn end(&self, reason: String) -> CallState {
@@ -125,30 +163,27 @@ enum Event {
     State(ConnectionState),
     Look,
     Retry,
+    Unanswered,
     Missed,
     Stop,
 }
 
 impl Stay<'_> {
-    async fn run(mut self, mut room: Room, orders: &mut watch::Receiver<Orders>) -> Left {
+    /// To its end; what is well of the connection to the other peer then stays.
+    async fn run(mut self, mut room: Room, talk: &mut Option<Talk>, orders: &mut watch::Receiver<Orders>) -> Left {
         let mut meeting = Meeting::new(room.me());
-        let mut talk: Option<Talk> = None;
-        let left = self.stay(&mut room, &mut meeting, &mut talk, orders).await;
-        let ending = async {
-            if let Some(talk) = talk {
-                let had_media = talk.end(self.config, EndReason::Shutdown).await;
-                if matches!(left, Left::Failed(..)) {
-                    // The other one is told that we have gone: it begins anew when we are back.
-                    let _ = self.patience.ended(had_media, false, Instant::now(), rand::random());
-                }
+        let left = self.stay(&mut room, &mut meeting, talk, orders).await;
+        let failed = matches!(left, Left::Failed(..));
+        if let Some(ended) = talk.take_if(|talk| !failed || !talk.is_healthy()) {
+            let had_media = ended.end(self.config, EndReason::Shutdown).await;
+            if failed {
+                let _ = self.patience.ended(had_media, false, Instant::now(), rand::random());
             }
-        };
-        let goodbye = async {
-            if !matches!(left, Left::Failed(..)) {
-                let _ = tokio::time::timeout(GOODBYE, room.leave()).await;
-            }
-        };
-        tokio::join!(ending, goodbye);
+        }
+        // After what there was to be said to the other peer, who hangs up when he hears of it.
+        if !failed {
+            let _ = tokio::time::timeout(GOODBYE, room.leave()).await;
+        }
         left
     }
 
@@ -159,14 +194,27 @@ impl Stay<'_> {
         talk: &mut Option<Talk>,
         orders: &mut watch::Receiver<Orders>,
     ) -> Left {
-        self.task.tell(CallState::Waiting).await;
-        let (mut states, mut is_live, mut look, mut retry) = (None, false, None, None);
+        let mut is_live = talk.is_some();
+        let (mut states, mut look, mut retry) = (talk.as_ref().and_then(Talk::states), None, None);
+        if is_live {
+            meeting.keep();
+            look = Some(Instant::now() + LOOK);
+            self.task.tell(CallState::Live).await;
+        } else {
+            self.task.tell(CallState::Waiting).await;
+        }
+        // What is done when it is tried again.
+        let mut postponed = Do::Nothing;
         loop {
+            // Somebody may be asked first, in front of his browser.
+            let patience = self.config.session.connect_timeout * 3;
+            let unanswered = talk.as_ref().and_then(Talk::unanswered).map(|since| since + patience);
             let event = tokio::select! {
                 event = room.next() => Event::Room(event),
                 state = changed(&mut states) => Event::State(state),
                 () = at(look) => Event::Look,
                 () = at(retry) => Event::Retry,
+                () = at(unanswered) => Event::Unanswered,
                 () = at(self.patience.deadline().filter(|_| !is_live)) => Event::Missed,
                 () = stopped(orders) => Event::Stop,
             };
@@ -174,6 +222,10 @@ impl Stay<'_> {
                 Event::Stop => return Left::Stopped,
                 Event::Missed => return Left::Over(MISSED.into()),
                 Event::Room(Err(error)) => return Left::Failed(error.verdict(), error.to_string()),
+                // The server is restarted, as far as is known.
+                Event::Room(Ok(RoomEvent::Closed(reason))) if reason == SHUTDOWN => {
+                    return Left::Failed(Verdict::Retry(None), "the signaling server is closing".into());
+                }
                 Event::Room(Ok(RoomEvent::Closed(reason))) => {
                     let had_media = self.hang_up(talk, EndReason::ClosedByPeer).await;
                     let reason = format!("the channel is closed: {reason}");
@@ -195,7 +247,15 @@ impl Stay<'_> {
                 Event::Room(Ok(event)) => meeting.hear(event),
                 Event::Retry => {
                     retry = None;
-                    Do::Offer
+                    std::mem::replace(&mut postponed, Do::Nothing)
+                }
+                Event::Unanswered => {
+                    self.hang_up(talk, EndReason::ConnectTimeout).await;
+                    let next = self.patience.ended(false, false, Instant::now(), rand::random());
+                    let Next::Retry(after) = next else { return Left::Over(UNANSWERED.into()) };
+                    self.task.tell(CallState::Retrying { reason: UNANSWERED.into(), after }).await;
+                    (postponed, retry) = postpone(meeting, after);
+                    continue;
                 }
                 Event::Look => {
                     look = Some(Instant::now() + LOOK);
@@ -220,14 +280,22 @@ impl Stay<'_> {
                     let next = self.patience.ended(had_media, false, Instant::now(), rand::random());
                     let Next::Retry(after) = next else { return Left::Over(reason.into()) };
                     self.task.tell(CallState::Retrying { reason: reason.into(), after }).await;
-                    retry = meeting.again().then(|| Instant::now() + after);
+                    (postponed, retry) = postpone(meeting, after);
                     continue;
                 }
                 Event::State(_) => continue,
             };
             let done = match to_do {
                 Do::Nothing => continue,
-                Do::Gone => {
+                Do::Lost if is_live && talk.as_ref().is_some_and(Talk::is_healthy) => {
+                    tracing::info!(
+                        url = self.task.url,
+                        "the server has lost the other peer; the connection to him stays"
+                    );
+                    meeting.keep();
+                    continue;
+                }
+                Do::Gone | Do::Lost => {
                     (states, is_live, look, retry) = (None, false, None, None);
                     let had_media = self.hang_up(talk, EndReason::ClosedByPeer).await;
                     if self.patience.ended(had_media, true, Instant::now(), rand::random()) == Next::End {
@@ -265,13 +333,14 @@ impl Stay<'_> {
                     let next = self.patience.ended(false, false, Instant::now(), rand::random());
                     let Next::Retry(after) = next else { return Left::Over(error.to_string()) };
                     self.task.tell(CallState::Retrying { reason: error.to_string(), after }).await;
-                    retry = meeting.again().then(|| Instant::now() + after);
+                    (postponed, retry) = postpone(meeting, after);
                 }
             }
         }
     }
 
-    async fn offer(&self, room: &mut Room, meeting: &Meeting, talk: &mut Option<Talk>) -> Result<(), Trouble> {
+    async fn offer(&self, room: &mut Room, meeting: &mut Meeting, talk: &mut Option<Talk>) -> Result<(), Trouble> {
+        meeting.offered();
         let Some(partner) = meeting.partner() else { return Ok(()) };
         let (made, sdp) = Talk::offer(self.config, &self.task.peer, self.is_local).await?;
         *talk = Some(made);
@@ -328,6 +397,21 @@ async fn changed(states: &mut Option<watch::Receiver<ConnectionState>>) -> Conne
             Ok(()) => *states.borrow_and_update(),
             Err(_) => ConnectionState::Closed,
         },
+        None => std::future::pending().await,
+    }
+}
+
+/// What is to be done when it is tried again, and when that is.
+fn postpone(meeting: &mut Meeting, after: Duration) -> (Do, Option<Instant>) {
+    let to_do = meeting.again();
+    let when = (to_do != Do::Nothing).then(|| Instant::now() + after);
+    (to_do, when)
+}
+
+/// Returns when the connection is over; never without one.
+async fn over(talk: &Option<Talk>) {
+    match talk.as_ref().and_then(Talk::states) {
+        Some(mut states) => _ = states.wait_for(|state| state.is_over()).await,
         None => std::future::pending().await,
     }
 }

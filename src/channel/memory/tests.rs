@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
+use proptest::prelude::*;
 use tokio::{task::JoinSet, time::advance};
 
 use super::*;
@@ -305,4 +306,120 @@ async fn a_claim_may_hold_the_last_lease_of_another_channel() {
     let lease = registry.publish(&id("a"), claim).await.unwrap();
     drop(lease);
     assert!(!registry.get(&id("other")).await.unwrap().is_live);
+}
+
+/// What may happen to a few channels, each by its number.
+#[derive(Clone, Debug)]
+enum Event {
+    Create,
+    /// By a publisher with this credential, who sends or does not.
+    Publish(usize, u8, bool),
+    Enter(usize),
+    /// The lease, or the presence, with this number ends, modulo how many there are.
+    Leave(usize),
+    Touch(usize),
+    Stop(usize),
+    Wait(u64),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let channel = || 0..4_usize;
+    let event = prop_oneof![
+        1 => Just(Event::Create),
+        4 => (channel(), 0..3_u8, any::<bool>()).prop_map(|(channel, who, sends)| Event::Publish(channel, who, sends)),
+        2 => channel().prop_map(Event::Enter),
+        4 => (0..8_usize).prop_map(Event::Leave),
+        1 => channel().prop_map(Event::Touch),
+        1 => channel().prop_map(Event::Stop),
+        3 => (1..90_u64).prop_map(Event::Wait),
+    ];
+    prop::collection::vec(event, 1..60)
+}
+
+/// A lease and its channel, for as long as its holder has not been told to go.
+struct Held {
+    channel: ChannelId,
+    ends: tokio::task::JoinHandle<()>,
+}
+
+impl Held {
+    fn new(channel: &ChannelId, mut lease: PublisherLease) -> Self {
+        let ends = tokio::spawn(async move {
+            lease.displaced().await;
+        });
+        Self { channel: channel.clone(), ends }
+    }
+}
+
+async fn live_through(events: Vec<Event>) -> Result<(), TestCaseError> {
+    const MOST: usize = 3;
+    let registry = registry(MOST);
+    let name = |channel: usize| id(&format!("c{channel}"));
+    let (mut leases, mut presences): (Vec<Held>, Vec<(ChannelId, Presence)>) = (Vec::new(), Vec::new());
+    for event in events {
+        match event {
+            Event::Create => _ = registry.create(NewChannel::default()).await,
+            Event::Publish(channel, who, sends) => {
+                let credential = if who == 0 { Credential::Anonymous } else { Credential::of(&who.to_string()) };
+                let claim = if sends { sending(credential) } else { claim(credential) };
+                if let Ok(lease) = registry.publish(&name(channel), claim).await {
+                    leases.push(Held::new(&name(channel), lease));
+                }
+            }
+            Event::Enter(channel) => {
+                if let Ok(presence) = registry.enter(&name(channel), Visitor::Viewer).await {
+                    presences.push((name(channel), presence));
+                }
+            }
+            Event::Leave(number) => {
+                if !leases.is_empty() {
+                    let held = leases.remove(number % leases.len());
+                    held.ends.abort();
+                    let _ = held.ends.await;
+                } else if !presences.is_empty() {
+                    drop(presences.remove(number % presences.len()));
+                }
+            }
+            Event::Touch(channel) => registry.touch(&name(channel)).await,
+            Event::Stop(channel) => _ = registry.stop(&name(channel)).await,
+            Event::Wait(seconds) => advance(Duration::from_secs(seconds)).await,
+        }
+        // Who was told to go goes.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        leases.retain(|held| !held.ends.is_finished());
+        let channels = registry.list().await;
+        prop_assert!(channels.len() <= MOST, "{} channels", channels.len());
+        for held in &leases {
+            let of_channel = leases.iter().filter(|other| other.channel == held.channel).count();
+            prop_assert_eq!(of_channel, 1, "two publish on {}", &held.channel);
+        }
+        for info in &channels {
+            let is_held = leases.iter().any(|held| held.channel == info.id);
+            prop_assert_eq!(info.is_live, is_held, "{:?}", &info.id);
+        }
+        for held in &leases {
+            prop_assert!(channels.iter().any(|info| info.id == held.channel), "{} is held and gone", &held.channel);
+        }
+    }
+    for held in leases {
+        held.ends.abort();
+        let _ = held.ends.await;
+    }
+    drop(presences);
+    advance(TTL + Duration::from_secs(1)).await;
+    prop_assert_eq!(registry.list().await, [], "nobody is there, for as long as that may be");
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// One publisher a channel at a time, a live channel for each lease, never too many, and nothing left in the end.
+    #[test]
+    fn leases_and_channels_agree_whatever_happens(events in events()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(live_through(events))?;
+    }
 }

@@ -23,6 +23,7 @@ pub(in crate::forward) fn packet(stream: u64, number: i64, start: Instant) -> So
         marker: number.rem_euclid(3) == 2,
         starts_keyframe: false,
         payload: Bytes::from_static(&[1]),
+        dependencies: None,
         stored: 0,
         info: Some(PictureInfo {
             picture: Some(((picture as u16).wrapping_add(100 * stream as u16) & 0x7FFF, true)),
@@ -229,8 +230,9 @@ proptest! {
         for (late, is_lost, is_twice) in streams.iter_mut().flat_map(|coming| &mut coming.packets) {
             (*late, *is_lost, *is_twice) = (0, false, false);
         }
+        let bits = |number: u16| number & 0x7FFF;
         let own = |out: &Out| packet(out.stream, out.source, Instant::now()).info.and_then(|info| info.picture).map(|p| p.0);
-        let number = |out: &Out| out.rewritten.renumbered.map(|renumbered| renumbered.picture).or_else(|| own(out));
+        let number = |out: &Out| out.rewritten.renumbered.map(|renumbered| bits(renumbered.picture)).or_else(|| own(out));
         let mut pictures: Vec<u16> = out(&streams).iter().filter_map(number).collect();
         pictures.dedup();
         for pair in pictures.windows(2) {

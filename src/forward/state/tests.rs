@@ -50,7 +50,16 @@ impl Room {
         self.sequence += 1;
         let (sequence_number, arrival) = (self.sequence, self.now);
         let timestamp = u32::from(self.sequence) * 2970;
-        RtpPacket { marker: true, payload_type: 96, sequence_number, timestamp, ssrc, payload, arrival }
+        RtpPacket {
+            dependencies: None,
+            marker: true,
+            payload_type: 96,
+            sequence_number,
+            timestamp,
+            ssrc,
+            payload,
+            arrival,
+        }
     }
 
     fn sound(&mut self) {
@@ -76,6 +85,7 @@ fn a_viewer_that_joins_asks_once_and_begins_with_the_keyframe_and_hears_at_once(
     let mut room = Room::new();
     room.picture(5, true, false);
     room.actions.clear();
+    room.now += Duration::from_secs(1);
     room.joins(1);
     assert_eq!(room.actions, [Action::Ask { track: 0, ssrc: None }]);
     room.picture(5, false, false);
@@ -85,6 +95,23 @@ fn a_viewer_that_joins_asks_once_and_begins_with_the_keyframe_and_hears_at_once(
     room.picture(5, true, false);
     room.picture(5, false, false);
     assert_eq!(room.got(0)[&1].len(), 2);
+}
+
+#[test]
+fn who_comes_soon_after_a_keyframe_begins_with_it_and_asks_for_none() {
+    let mut room = Room::new();
+    for is_key in [true, false, false] {
+        room.picture(5, is_key, false);
+    }
+    room.actions.clear();
+    room.joins(1);
+    room.state.ready(1, room.now, &mut room.actions);
+    assert!(matches!(room.actions[..], [Action::Clock { viewer: 1, slot: 0, .. }]), "{:?}", room.actions);
+    room.picture(5, false, false);
+    let got = room.got(0)[&1].clone();
+    assert!(got.len() == 4 && got.windows(2).all(|pair| pair[1] == pair[0] + 1), "{got:?}");
+    room.state.decide(1, None, room.now, &mut room.actions);
+    assert!(!room.actions.contains(&Action::Ask { track: 0, ssrc: None }), "{:?}", room.actions);
 }
 
 #[test]
@@ -177,4 +204,54 @@ fn a_slow_viewer_and_one_that_left_disturb_nobody() {
     room.picture(5, false, false);
     let got = room.got(0);
     assert_eq!((got[&1].len(), got.get(&2), room.state.viewers()), (2, None, 1));
+}
+
+/// A keyframe of AV1 whose descriptor tells of two layers in time, or a picture behind it.
+fn av1(frame: u16, temporal: Option<u8>) -> (Bytes, Bytes) {
+    let [high, low] = frame.to_be_bytes();
+    match temporal {
+        None => {
+            let structure = [0x80, 0x01, 0x1E, 0xA8, 0x40];
+            let descriptor = [&[0xC0, high, low][..], &structure].concat();
+            (Bytes::from_static(&[0x18, 0x0A]), descriptor.into())
+        }
+        // Templates 1 and 2.
+        Some(temporal) => (Bytes::from_static(&[0x10, 0x32]), vec![0xC1 + temporal, high, low].into()),
+    }
+}
+
+#[test]
+fn frames_of_av1_are_numbered_on_from_one_publisher_to_the_next() {
+    let mut room = Room::new();
+    let (mut told, mut frames) = (None, Vec::new());
+    room.publication = room.state.publish(&[track(0, Codec::Av1)]);
+    room.state.join(1, &[track(0, Codec::Av1)]);
+    room.state.ready(1, room.now, &mut room.actions);
+    let mut send = |room: &mut Room, ssrc: u32, frame: u16, temporal: Option<u8>| {
+        let (payload, descriptor) = av1(frame, temporal);
+        let packet = RtpPacket { dependencies: Some(descriptor), ..room.packet(ssrc, payload) };
+        room.state.rtp(room.publication, 0, packet, false, &mut room.actions);
+        room.state.drain(|_, _, packets| {
+            for packet in packets {
+                let known = told.as_ref();
+                let read = crate::codec::DependencyDescriptor::parse(&packet.dependencies.unwrap(), known).unwrap();
+                told = Some(read.structure.clone());
+                frames.push((read.frame, read.active));
+            }
+        });
+    };
+    send(&mut room, 5, 65_535, None);
+    send(&mut room, 5, 0, Some(1));
+    room.state.limit(1, LayerLimits { temporal: Some(0), ..LayerLimits::default() });
+    for frame in 1..80 {
+        room.state.decide(1, None, room.now, &mut Vec::new());
+        send(&mut room, 5, frame, Some((frame % 2) as u8));
+    }
+    room.publication = room.state.publish(&[track(0, Codec::Av1)]);
+    send(&mut room, 6, 40_000, None);
+    assert_eq!(frames[..2], [(65_535, Some(0b11)), (0, None)]);
+    let upper = |(frame, active): &(u16, Option<u32>)| *active == Some(0b01) && frame % 2 == 1;
+    assert!(!frames[2..frames.len() - 1].iter().any(upper), "{frames:?}");
+    assert!(frames.contains(&(78, Some(0b01))), "gaps stay, and what is left out is told: {frames:?}");
+    assert_eq!(frames.last(), Some(&(79, Some(0b01))), "the next publisher's first one");
 }

@@ -35,11 +35,7 @@ pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
 });
 
 /// Elements without which nothing works here, and their Debian packages.
-const NEEDED: &[(&str, &str)] = &[
-    ("rtmp2sink", "gstreamer1.0-plugins-bad"),
-    ("h264parse", "gstreamer1.0-plugins-bad"),
-    ("aacparse", "gstreamer1.0-plugins-good"),
-];
+const NEEDED: &[(&str, &str)] = &[("h264parse", "gstreamer1.0-plugins-bad"), ("aacparse", "gstreamer1.0-plugins-good")];
 
 /// Lock order: `inputs`, then `destinations`, then `settings`, then `stage`; each is held for a copy only, never over a
 /// push, a state change or a message. The stage has a lock of its own, under which units go to the destinations.

@@ -6,8 +6,9 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 
-use super::lane::Lane;
+use super::lane::{self, Lane};
 use crate::session::{ChannelEnd, DataChannel, DataMessage, DataSink};
 
 /// The element's side: it owns the pads. Called on the threads of the lanes, which may block.
@@ -133,12 +134,14 @@ pub struct DataFeed {
     data: Arc<DataIn>,
     /// By the channel's number.
     channels: Mutex<Vec<(u64, usize, Arc<Lane>)>>,
+    /// For what waits in its lanes.
+    room: Arc<Semaphore>,
 }
 
 impl DataFeed {
     /// For a session to come.
     pub fn new(data: Arc<DataIn>) -> Self {
-        Self { data, channels: Mutex::default() }
+        Self { data, channels: Mutex::default(), room: lane::room() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(u64, usize, Arc<Lane>)>> {
@@ -158,7 +161,7 @@ impl DataSink for DataFeed {
     async fn message(&self, channel: &DataChannel, message: DataMessage) {
         let lane = self.lock().iter().find(|(id, ..)| *id == channel.id()).map(|(.., lane)| lane.clone());
         match lane {
-            Some(lane) => lane.message(message).await,
+            Some(lane) => lane.message(message, &self.room).await,
             None => _ = self.data.counts.unlinked.fetch_add(1, Relaxed),
         }
     }

@@ -6,17 +6,18 @@
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::BytesMut;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use webrtc::data_channel::{DataChannel as StackChannel, DataChannelEvent};
 
 use super::{
     DataError, DataMessage, DataOptions, DataSink, Reliability,
     stats::{ChannelStats, Counts},
 };
+use crate::session::time;
 
 /// Bytes of one channel that may wait here: two of the largest messages.
 const ROOM: usize = 512 * 1024;
@@ -67,8 +68,15 @@ struct Inner {
     session: Arc<Counts>,
 }
 
-/// A message with its share of the room; `None` closes the channel.
-type Queued = Option<(DataMessage, OwnedSemaphorePermit)>;
+/// What is to be done, in order.
+enum Queued {
+    /// To be sent, with its share of the room.
+    Message(DataMessage, OwnedSemaphorePermit),
+    /// The sender is dropped once the peer has all that was sent before.
+    Flush(oneshot::Sender<()>),
+    /// The channel closes.
+    Close,
+}
 
 /// What the tasks of a channel have of it.
 pub(super) struct Work {
@@ -174,7 +182,14 @@ impl DataChannel {
 
     /// Closes it, after what is waiting has been sent.
     pub fn close(&self) {
-        let _ = self.inner.queue.send(None); // or it is closed already
+        let _ = self.inner.queue.send(Queued::Close); // or it is closed already
+    }
+
+    /// To wait until the peer has what has been sent so far; `None` if there is nothing to wait for.
+    pub(super) fn flushed(&self) -> Option<oneshot::Receiver<()>> {
+        let is_idle = !self.is_open() && self.buffered() == 0;
+        let (done, flushed) = oneshot::channel();
+        (!is_idle && self.inner.queue.send(Queued::Flush(done)).is_ok()).then_some(flushed)
     }
 
     /// What it costs to keep the message, if it may be sent.
@@ -187,7 +202,8 @@ impl DataChannel {
     }
 
     fn queue(&self, message: DataMessage, room: Result<OwnedSemaphorePermit, DataError>) -> Result<(), DataError> {
-        let queued = room.and_then(|room| self.inner.queue.send(Some((message, room))).map_err(|_| DataError::Closed));
+        let queued =
+            room.and_then(|room| self.inner.queue.send(Queued::Message(message, room)).map_err(|_| DataError::Closed));
         if queued.is_err() {
             self.count(|counts| _ = counts.dropped.fetch_add(1, Relaxed));
         }
@@ -329,10 +345,18 @@ async fn send_all(
             _ = &mut over => break,
             next = queued.recv() => next,
         };
-        let Some(Some((message, room))) = next else {
-            acknowledged(&*stack).await;
-            channel.end(ChannelEnd::Closed);
-            break;
+        let (message, room) = match next {
+            Some(Queued::Message(message, room)) => (message, room),
+            Some(Queued::Flush(done)) => {
+                acknowledged(&*stack).await;
+                drop(done);
+                continue;
+            }
+            Some(Queued::Close) | None => {
+                acknowledged(&*stack).await;
+                channel.end(ChannelEnd::Closed);
+                break;
+            }
         };
         was_short |= channel.buffered() > ROOM / 2;
         let size = message.len();
@@ -360,7 +384,7 @@ async fn send_all(
 fn drop_all(channel: &DataChannel, mut queued: mpsc::UnboundedReceiver<Queued>) {
     queued.close();
     while let Ok(left) = queued.try_recv() {
-        if left.is_some() {
+        if matches!(left, Queued::Message(..)) {
             channel.count(|counts| _ = counts.dropped.fetch_add(1, Relaxed));
         }
     }
@@ -368,8 +392,8 @@ fn drop_all(channel: &DataChannel, mut queued: mpsc::UnboundedReceiver<Queued>) 
 
 /// Waits until the peer has all that was sent; not for ever.
 async fn acknowledged(stack: &dyn StackChannel) {
-    let until = Instant::now() + GOODBYE;
-    while Instant::now() < until && stack.outstanding_bytes().await.is_ok_and(|outstanding| outstanding > 0) {
+    let until = time::now() + GOODBYE;
+    while time::now() < until && stack.outstanding_bytes().await.is_ok_and(|outstanding| outstanding > 0) {
         tokio::time::sleep(Duration::from_millis(10)).await; // the stack tells nobody
     }
 }

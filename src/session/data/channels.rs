@@ -20,12 +20,12 @@ use webrtc::{
 
 use super::{
     ChannelEnd, DataChannel, DataError, DataOptions, DataSink, DataStats, LONGEST_LABEL, Reliability,
-    burden::Burden,
+    burden::{Burden, Seen},
     channel::{Work, options},
     section::PeerData,
     stats::Counts,
 };
-use crate::session::mux::MuxHandle;
+use crate::session::{mux::MuxHandle, time};
 
 /// Channels that may be open at a time, made by either side.
 const MOST_CHANNELS: usize = 64;
@@ -48,6 +48,10 @@ const LOOKING: Duration = Duration::from_millis(250);
 /// old one. So a little time has to pass, and one that was closed nevertheless before it was open is opened again.
 const SETTLING: Duration = Duration::from_millis(200);
 const TRIES: usize = 4;
+
+/// How long a session that we end may take to send what is waiting: a few round trips, of which nobody who has stopped a
+/// pipeline should become aware.
+const FLUSHING: Duration = Duration::from_secs(1);
 
 /// The channels of a session.
 pub(in crate::session) struct Channels {
@@ -257,7 +261,7 @@ impl Channels {
     }
 
     fn closed(&self) {
-        *self.last_closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.last_closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(time::now());
     }
 
     /// An open channel of this label, the first one if there are several.
@@ -268,6 +272,17 @@ impl Channels {
     /// Waits until the peer has done more than is to be borne.
     pub(in crate::session) async fn flooded(&self) {
         self.flooded.notified().await;
+    }
+
+    /// Waits until the peer has all that was sent, in channels that are open or about to be; not long.
+    pub(in crate::session) async fn flushed(&self) {
+        let waiting: Vec<_> = self.lock().iter().filter_map(DataChannel::flushed).collect();
+        let _ = tokio::time::timeout(FLUSHING, async {
+            for flushed in waiting {
+                let _ = flushed.await; // or the channel is closed
+            }
+        })
+        .await;
     }
 
     /// The session is over, or there are none.
@@ -292,6 +307,7 @@ impl Channels {
             bytes_received: counts.bytes_received.load(Relaxed),
             dropped: counts.dropped.load(Relaxed),
             malformed: counts.malformed.load(Relaxed),
+            held: counts.held.load(Relaxed),
             channels: self.lock().iter().filter(|channel| channel.is_open()).map(DataChannel::stats).collect(),
         }
     }
@@ -305,8 +321,15 @@ impl Channels {
 async fn look_after(channels: Weak<Channels>, mut burden: Burden, routes: MuxHandle) {
     while let Some(channels) = channels.upgrade().filter(|channels| *channels.ready.borrow() != Ready::NeverMore) {
         let counts = &channels.counts;
-        let (messages, sent) = (counts.messages_received.load(Relaxed), counts.bytes_sent.load(Relaxed));
-        if burden.is_too_much(routes.data_bytes(), messages, sent) {
+        let seen = Seen {
+            came: routes.data_bytes(),
+            messages: counts.messages_received.load(Relaxed),
+            taken: counts.bytes_received.load(Relaxed),
+            sent: counts.bytes_sent.load(Relaxed),
+        };
+        let is_too_much = burden.is_too_much(seen);
+        counts.held.store(burden.held(), Relaxed);
+        if is_too_much {
             channels.flooded.notify_one();
         }
         drop(channels);
@@ -316,7 +339,7 @@ async fn look_after(channels: Weak<Channels>, mut burden: Burden, routes: MuxHan
 
 /// Waits until the connection can carry channels; `false` if it is gone before.
 async fn until_set_up(connection: Weak<dyn PeerConnection>, channels: &Weak<Channels>) -> bool {
-    let start = Instant::now();
+    let start = time::now();
     loop {
         let Some(connection) = connection.upgrade().filter(|_| channels.strong_count() > 0) else { return false };
         if let Some(transport) = connection.sctp().await

@@ -21,6 +21,8 @@ pub struct DataStats {
     pub dropped: u64,
     /// Messages said to be text that are not UTF-8, and were dropped.
     pub malformed: u64,
+    /// Bytes that have come and that no sink has taken yet, about; as of a quarter of a second ago.
+    pub held: u64,
     /// The channels that are open, in the order in which they were opened.
     pub channels: Vec<ChannelStats>,
 }
@@ -53,6 +55,7 @@ pub(super) struct Counts {
     pub(super) bytes_received: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) malformed: AtomicU64,
+    pub(super) held: AtomicU64,
 }
 
 impl Counts {

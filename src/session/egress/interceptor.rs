@@ -15,7 +15,7 @@ use rtc::{
 };
 
 use super::{Shared, sending::Wish};
-use crate::session::reporter::reporter;
+use crate::session::{reporter::reporter, time};
 
 /// Wire-ward of everything else.
 pub(in crate::session) fn slot() -> Slot {
@@ -119,7 +119,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for EgressTap {
     fn poll_write(&mut self) -> Option<TaggedPacket> {
         self.open();
         if self.write.is_empty() && self.shared.pending.load(Relaxed) {
-            self.make(Instant::now());
+            self.make(time::now());
         }
         self.write.pop_front()
     }

@@ -29,8 +29,8 @@ pub use {clock::ClockPoint, history::History, sending::SendStats, sending::SendT
 use {interceptor::EgressTap, sending::Sending};
 pub(super) use {interceptor::slot, stream::Wire};
 
-use super::mux::MuxHandle;
-use crate::codec::Renumbered;
+use super::{mux::MuxHandle, sender::Extensions};
+use crate::{codec::Renumbered, session::time};
 
 /// A packet to be sent. SSRC, payload type and sequence number are the session's.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct OutgoingPacket {
     pub starts_keyframe: bool,
     /// What it carries.
     pub payload: Bytes,
+    /// Its dependency descriptor; goes out where the peer takes it.
+    pub dependencies: Option<Bytes>,
     /// Its key in the track's [`History`].
     pub stored: u64,
     /// The numbers of its picture, where they are not those of the payload.
@@ -106,11 +108,11 @@ impl Outlet {
         self.shared.lock().agreed(streams);
     }
 
-    /// The answer is known: which header extension carries transport-wide numbers, for each track that has it.
-    pub(super) fn number_transport(&self, extensions: impl IntoIterator<Item = (usize, u8)>) {
+    /// The answer is known: which header extensions there are, by track.
+    pub(super) fn extended(&self, extensions: impl IntoIterator<Item = (usize, Extensions)>) {
         let mut sending = self.shared.lock();
-        for (track, id) in extensions {
-            sending.number_transport(track, id);
+        for (track, extensions) in extensions {
+            sending.extended(track, extensions);
         }
     }
 
@@ -128,7 +130,7 @@ impl Outlet {
     /// Hands over packets of a track. Those of video may be dropped up to the next keyframe if the peer's network does not
     /// take them; then one is asked for.
     pub fn send(&self, track: usize, packets: impl IntoIterator<Item = OutgoingPacket>) {
-        let now = Instant::now();
+        let now = time::now();
         let mut sending = self.shared.lock();
         let mut skipped = false;
         for packet in packets {

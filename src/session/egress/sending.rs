@@ -26,7 +26,7 @@ use super::{
     pacing::Pacing,
     stream::{Counts, Stream, Wire},
 };
-use crate::codec::MediaKind;
+use crate::{codec::MediaKind, session::sender::Extensions};
 
 /// Pictures that waited for so long are left out up to the next keyframe; one that has begun is finished.
 const MOST_WAIT: Duration = Duration::from_millis(600);
@@ -121,8 +121,18 @@ struct Track {
 
 impl Track {
     fn new(wire: Wire) -> Self {
-        Self { stream: Stream::new(wire, rand::random(), rand::random()), skips: false, begun: None }
+        let (number, rtx_number) = first_numbers();
+        Self { stream: Stream::new(wire, number, rtx_number), skips: false, begun: None }
     }
+}
+
+/// Where the sequence numbers of a stream and of its repairs begin (RFC 3550 section 5.1).
+fn first_numbers() -> (u16, u16) {
+    #[cfg(test)]
+    if let Some(numbers) = crate::session::simulation::first_numbers() {
+        return numbers;
+    }
+    (rand::random(), rand::random())
 }
 
 struct Waiting {
@@ -152,9 +162,9 @@ impl Sending {
         self.tracks = streams.into_iter().map(|wire| wire.map(Track::new)).collect();
     }
 
-    pub(super) fn number_transport(&mut self, track: usize, extension: u8) {
+    pub(super) fn extended(&mut self, track: usize, extensions: Extensions) {
         if let Some(track) = self.track(track) {
-            track.stream.wire.transport_cc = Some(extension);
+            track.stream.wire.extensions = extensions;
         }
     }
 
@@ -314,7 +324,7 @@ impl Sending {
         self.pacing.sent(size);
         self.departed.add(now, size);
         if let Some(Some(track)) = self.tracks.get(index)
-            && let Some(id) = track.stream.wire.transport_cc
+            && let Some(id) = track.stream.wire.extensions.transport_cc
         {
             let number = self.estimator.departs(packet.header.ssrc, packet.header.sequence_number, size, now);
             // It fails for no id that was negotiated; such a packet is not counted by the peer.

@@ -1,6 +1,7 @@
 //! One RTP stream that goes out: what it is called on the wire, what was sent of it, what the peer reports of it. Pure.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +17,10 @@ use super::{
     clock::{self, ClockPoint},
     numbers::Numbers,
 };
-use crate::codec::{MediaKind, Renumbered};
+use crate::{
+    codec::{MediaKind, Renumbered},
+    session::sender::Extensions,
+};
 
 /// Sent numbers remembered: two seconds of 10 Mbit/s, as in the history; of audio a packet is 20 ms.
 const MOST_SENT: [(MediaKind, usize); 2] = [(MediaKind::Video, 2048), (MediaKind::Audio, 256)];
@@ -36,8 +40,8 @@ pub(in crate::session) struct Wire {
     pub(in crate::session) rtx: Option<(u32, u8)>,
     /// Whether the peer may ask for packets again.
     pub(in crate::session) nack: bool,
-    /// The id of the transport-wide sequence number's header extension.
-    pub(in crate::session) transport_cc: Option<u8>,
+    /// The header extensions that the peer takes.
+    pub(in crate::session) extensions: Extensions,
 }
 
 /// The stream.
@@ -49,6 +53,8 @@ pub(super) struct Stream {
     last: Option<u16>,
     /// By sequence number modulo its length.
     sent: Vec<Option<Sent>>,
+    /// The dependency descriptors of these, where they go out.
+    described: VecDeque<(u16, Bytes)>,
     clock: Option<ClockPoint>,
     reported: Option<Instant>,
     pub(super) counts: Counts,
@@ -90,6 +96,7 @@ impl Stream {
         let most = MOST_SENT.iter().find(|(kind, _)| *kind == wire.kind).map_or(256, |(_, most)| *most);
         Self {
             sent: if wire.nack { vec![None; most] } else { Vec::new() },
+            described: VecDeque::new(),
             wire,
             history: None,
             numbers: Numbers::new(base),
@@ -131,11 +138,18 @@ impl Stream {
         if let Some(place) = place(&mut self.sent, sequence) {
             *place = Some(sent);
         }
+        let dependencies = packet.dependencies.clone().filter(|_| self.wire.extensions.dependencies.is_some());
+        if let Some(dependencies) = dependencies.clone().filter(|_| !self.sent.is_empty()) {
+            if self.described.len() >= self.sent.len() {
+                self.described.pop_front();
+            }
+            self.described.push_back((sequence, dependencies));
+        }
         self.last = Some(sequence);
         self.counts.packets += 1;
         self.counts.bytes += payload.len() as u64;
         let Wire { ssrc, payload_type, .. } = self.wire;
-        Some(rtp::Packet { header: header(ssrc, payload_type, sequence, &sent), payload })
+        Some(rtp::Packet { header: self.header((ssrc, payload_type), sequence, &sent, dependencies), payload })
     }
 
     /// A packet once more: by RTX if that was negotiated (RFC 4588), else as it was.
@@ -157,7 +171,8 @@ impl Stream {
             Some(rtx) => Some(self.wrapped(rtx, &sent, &payload)),
             None => {
                 let Wire { ssrc, payload_type, .. } = self.wire;
-                Some(rtp::Packet { header: header(ssrc, payload_type, sequence, &sent), payload })
+                let dependencies = self.dependencies(sequence);
+                Some(rtp::Packet { header: self.header((ssrc, payload_type), sequence, &sent, dependencies), payload })
             }
         }
     }
@@ -173,13 +188,43 @@ impl Stream {
         Some(self.wrapped(rtx, &sent, &payload))
     }
 
-    fn wrapped(&mut self, (ssrc, payload_type): (u32, u8), sent: &Sent, payload: &[u8]) -> rtp::Packet {
+    fn wrapped(&mut self, rtx: (u32, u8), sent: &Sent, payload: &[u8]) -> rtp::Packet {
         let mut wrapped = BytesMut::with_capacity(2 + payload.len());
         wrapped.put_u16(sent.sequence);
         wrapped.extend_from_slice(payload);
-        let header = header(ssrc, payload_type, self.rtx_sequence, sent);
+        let header = self.header(rtx, self.rtx_sequence, sent, self.dependencies(sent.sequence));
         self.rtx_sequence = self.rtx_sequence.wrapping_add(1);
         rtp::Packet { header, payload: wrapped.freeze() }
+    }
+
+    /// What was told of a packet's layer.
+    fn dependencies(&self, sequence: u16) -> Option<Bytes> {
+        self.described.iter().rev().find(|(of, _)| *of == sequence).map(|(_, told)| told.clone())
+    }
+
+    fn header(
+        &self,
+        (ssrc, payload_type): (u32, u8),
+        sequence_number: u16,
+        sent: &Sent,
+        dependencies: Option<Bytes>,
+    ) -> rtp::Header {
+        let Sent { marker, timestamp, .. } = *sent;
+        let mut header = rtp::Header {
+            version: 2,
+            marker,
+            payload_type,
+            sequence_number,
+            timestamp,
+            ssrc,
+            ..rtp::Header::default()
+        };
+        if let Some((id, told)) = self.wire.extensions.dependencies.zip(dependencies) {
+            // The first of the extensions: its length decides how all of them are written. It fails for none that was
+            // negotiated.
+            let _ = header.set_extension(id, told);
+        }
+        header
     }
 
     /// When a sender report is due; `None` as long as there is nothing to report.
@@ -231,11 +276,6 @@ fn patched(payload: &Bytes, renumbered: Option<Renumbered>) -> Bytes {
     }
 }
 
-fn header(ssrc: u32, payload_type: u8, sequence_number: u16, sent: &Sent) -> rtp::Header {
-    let Sent { marker, timestamp, .. } = *sent;
-    rtp::Header { version: 2, marker, payload_type, sequence_number, timestamp, ssrc, ..rtp::Header::default() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,7 +288,7 @@ mod tests {
             payload_type: 96,
             rtx,
             nack: true,
-            transport_cc: None,
+            extensions: Extensions::default(),
         }
     }
 
@@ -257,6 +297,7 @@ mod tests {
             let payload = Bytes::from(vec![number as u8; 10]);
             let stored = history.store(payload.clone());
             let packet = OutgoingPacket {
+                dependencies: None,
                 number,
                 timestamp: number as u32 * 3000,
                 marker: true,

@@ -32,8 +32,16 @@ pub(super) struct Outgoing {
 /// The detours of one port.
 #[derive(Debug, Default)]
 pub(super) struct Detours {
-    ways: HashMap<u32, (IpAddr, mpsc::Sender<Outgoing>)>,
+    ways: HashMap<u32, Way>,
     next: u32,
+}
+
+#[derive(Debug)]
+struct Way {
+    peer: IpAddr,
+    /// Of the peer, where the way leads to one port only and what is shown has another.
+    port: Option<u16>,
+    out: mpsc::Sender<Outgoing>,
 }
 
 /// One detour; it ends with this.
@@ -44,7 +52,7 @@ pub(super) struct Detour {
 }
 
 impl Detours {
-    fn open(&mut self, peer: IpAddr, out: mpsc::Sender<Outgoing>) -> Option<u32> {
+    fn open(&mut self, peer: IpAddr, port: Option<u16>, out: mpsc::Sender<Outgoing>) -> Option<u32> {
         if self.ways.len() >= MOST {
             return None;
         }
@@ -54,23 +62,36 @@ impl Detours {
         let number = self.next;
         // Not at once the same again: a session may still know the last one.
         self.next = (number + 1) & COUNTED;
-        self.ways.insert(number, (peer, out));
+        self.ways.insert(number, Way { peer, port, out });
         Some(number)
     }
 
     /// Hands a datagram to the detour that the address is of; false if there is none or it has no room.
     pub(super) fn send(&self, destination: SocketAddr, datagram: &[u8]) -> bool {
-        let IpAddr::V4(v4) = destination.ip() else { return false };
-        let Some((peer, out)) = self.ways.get(&(v4.to_bits() & COUNTED)) else { return false };
-        let to = SocketAddr::new(*peer, destination.port());
-        out.try_send(Outgoing { to, datagram: datagram.to_vec() }).is_ok()
+        let (Some(way), Some(to)) = (self.way(destination.ip()), self.peer_at(destination)) else { return false };
+        way.out.try_send(Outgoing { to, datagram: datagram.to_vec() }).is_ok()
+    }
+
+    /// Where the peer that is shown as being there really is.
+    pub(super) fn peer_at(&self, shown: SocketAddr) -> Option<SocketAddr> {
+        self.way(shown.ip()).map(|way| SocketAddr::new(way.peer, way.port.unwrap_or(shown.port())))
+    }
+
+    fn way(&self, shown: IpAddr) -> Option<&Way> {
+        let IpAddr::V4(v4) = shown else { return None };
+        self.ways.get(&(v4.to_bits() & COUNTED)).filter(|_| is_detour(shown))
     }
 }
 
 impl Detour {
-    /// Opens one to this peer, whose datagrams go out there; `None` if there are too many.
-    pub(super) fn open(shared: &std::sync::Arc<Shared>, peer: IpAddr, out: mpsc::Sender<Outgoing>) -> Option<Self> {
-        let number = shared.detours().open(peer, out)?;
+    /// Opens one to this peer, at this port or any of its own, whose datagrams go out there; `None` if there are too many.
+    pub(super) fn open(
+        shared: &std::sync::Arc<Shared>,
+        peer: IpAddr,
+        port: Option<u16>,
+        out: mpsc::Sender<Outgoing>,
+    ) -> Option<Self> {
+        let number = shared.detours().open(peer, port, out)?;
         Some(Self { shared: std::sync::Arc::downgrade(shared), number })
     }
 
@@ -101,7 +122,7 @@ mod tests {
     fn a_datagram_goes_to_the_peer_behind_the_address() {
         let (mut detours, (out, mut outgoing)) = (Detours::default(), mpsc::channel(1));
         let peer = IpAddr::from([192, 0, 2, 1]);
-        let number = detours.open(peer, out).unwrap();
+        let number = detours.open(peer, None, out).unwrap();
         let address = IpAddr::from(Ipv4Addr::from_bits(FIRST | number));
         assert!(is_detour(address) && !is_detour(peer));
         assert!(detours.send(SocketAddr::new(address, 5000), b"one"));
@@ -111,15 +132,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_of_a_peer_tells_where_it_really_is() {
+        let (mut detours, (out, _outgoing)) = (Detours::default(), mpsc::channel(1));
+        let peer = IpAddr::from([192, 0, 2, 1]);
+        let (relayed, by_tcp) =
+            (detours.open(peer, None, out.clone()).unwrap(), detours.open(peer, Some(7000), out).unwrap());
+        let shown = |number: u32| SocketAddr::from((Ipv4Addr::from_bits(FIRST | number), 9));
+        assert_eq!(detours.peer_at(shown(relayed)), Some(SocketAddr::new(peer, 9)));
+        assert_eq!(detours.peer_at(shown(by_tcp)), Some(SocketAddr::new(peer, 7000)));
+        assert_eq!(detours.peer_at(SocketAddr::from(([0, 0, 0, 0], 9))), None, "no address of a detour");
+    }
+
+    #[test]
     fn what_has_ended_leads_nowhere_and_is_not_given_again_at_once() {
         let (mut detours, (out, _outgoing)) = (Detours::default(), mpsc::channel(1));
-        let first = detours.open(IpAddr::from([192, 0, 2, 1]), out.clone()).unwrap();
+        let first = detours.open(IpAddr::from([192, 0, 2, 1]), None, out.clone()).unwrap();
         detours.ways.remove(&first);
-        let second = detours.open(IpAddr::from([192, 0, 2, 2]), out.clone()).unwrap();
+        let second = detours.open(IpAddr::from([192, 0, 2, 2]), None, out.clone()).unwrap();
         assert_ne!(first, second);
         assert!(!detours.send(SocketAddr::from((Ipv4Addr::from_bits(FIRST | first), 1)), b"x"));
         let opened =
-            (0..MOST * 2).filter(|_| detours.open(IpAddr::from([192, 0, 2, 3]), out.clone()).is_some()).count();
+            (0..MOST * 2).filter(|_| detours.open(IpAddr::from([192, 0, 2, 3]), None, out.clone()).is_some()).count();
         assert_eq!(opened, MOST - 1);
     }
 }

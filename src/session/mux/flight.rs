@@ -16,6 +16,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{Shared, fragments::Fragments, records::Records, socket::Channel};
+use crate::session::time;
 
 /// RFC 6347 section 4.2.4.1 starts at 1 s; handshakes here are between machines that are milliseconds apart.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -131,6 +132,12 @@ pub(super) fn is_dtls(first: u8) -> bool {
     (20..64).contains(&first) // RFC 7983 section 7
 }
 
+/// Whether this is an alert that only who has the session's keys can read: of an epoch behind the first (RFC 6347 section
+/// 4.1).
+pub(super) fn is_protected_alert(datagram: &[u8]) -> bool {
+    matches!(datagram, [ALERT, _, _, epoch0, epoch1, ..] if (*epoch0, *epoch1) != (0, 0))
+}
+
 /// Repeats until the handshake is over or the session gone.
 pub(super) async fn repeat(shared: Arc<Shared>, channel: Weak<Channel>, flight: Arc<Flight>) {
     loop {
@@ -148,7 +155,7 @@ pub(super) async fn repeat(shared: Arc<Shared>, channel: Weak<Channel>, flight: 
                     () = flight.changed.notified() => {}
                     () = tokio::time::sleep_until(due.into()) => {
                         let Some(channel) = channel.upgrade() else { return };
-                        for (destination, datagram) in flight.take_due(Instant::now()) {
+                        for (destination, datagram) in flight.take_due(time::now()) {
                             shared.counters.repeated.fetch_add(1, Relaxed);
                             let source = channel.peer().source_for(destination);
                             shared.send(destination, source, &flight.numbered(datagram));
@@ -211,6 +218,14 @@ mod tests {
             flight.sent(peer(), &[first, 1], start);
         }
         assert!(repeats(&flight, start + Duration::from_secs(1)).is_empty());
+    }
+
+    #[test]
+    fn an_alert_under_keys_is_told_from_one_of_the_handshake() {
+        assert!(is_protected_alert(&[ALERT, 254, 253, 0, 1, 0, 0, 0, 0, 0, 2]));
+        for other in [&[ALERT, 254, 253, 0, 0, 0][..], &[APPLICATION_DATA, 254, 253, 0, 1, 0], &[ALERT, 254], &[]] {
+            assert!(!is_protected_alert(other), "{other:?}");
+        }
     }
 
     #[test]

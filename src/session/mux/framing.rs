@@ -62,7 +62,12 @@ impl Frames {
 /// A datagram as it is written to the stream; `None` if it is too long.
 pub(super) fn framed(framing: Framing, datagram: &[u8]) -> Option<Vec<u8>> {
     match framing {
-        Framing::Turn => Some(datagram.to_vec()), // all that we send is STUN, whose lengths are multiples of four
+        // STUN's lengths are multiples of four, and ChannelData is padded to one (RFC 8656 section 12.5).
+        Framing::Turn => {
+            let mut padded = datagram.to_vec();
+            padded.resize(datagram.len().next_multiple_of(4), 0);
+            Some(padded)
+        }
         Framing::Rfc4571 => {
             let length = u16::try_from(datagram.len()).ok()?;
             Some([&length.to_be_bytes(), datagram].concat())
@@ -100,6 +105,8 @@ mod tests {
         let stun = [&[0, 1, 0, 4][..], &[9; 20]].concat();
         let channel = [&[0x40, 0, 0, 5][..], b"hello"].concat();
         let stream = [&stun[..], &channel, &[0; 3], &stun].concat();
+        assert_eq!(framed(Framing::Turn, &channel).unwrap(), [&channel[..], &[0; 3]].concat());
+        assert_eq!(framed(Framing::Turn, &stun).unwrap(), stun);
         for portion in [1, 5, 100] {
             assert_eq!(all(Framing::Turn, &stream, portion).unwrap(), [&stun[..], &channel, &stun]);
         }

@@ -4,11 +4,12 @@
 //! MESSAGE-INTEGRITY holds; from then on everything from that address is the session's. The peer connection itself sees a
 //! [`socket::VirtualSocket`], given to it by [`runtime::MuxRuntime`] in place of a real one.
 //!
-//! Lock order: `routes`, a session's `peer`, `checks`; a relay's `peers`, `detours`; `reflexive`, a session's queues and its `ssrcs` alone. None is held while the other side's code
-//! runs.
+//! Lock order: `routes`, a session's `peer`, then `checks` or `detours`; a relay's `peers`, then `detours`; `reflexive`, a
+//! session's queues and its `ssrcs` alone. None is held while the other side's code runs.
 
 mod bucket;
 mod checks;
+mod consent;
 mod counters;
 mod credentials;
 mod detour;
@@ -17,6 +18,7 @@ mod fragments;
 mod framing;
 #[cfg(any(test, fuzzing))]
 pub(in crate::session) mod fuzzing;
+mod named;
 mod path;
 mod peer;
 mod ports;
@@ -27,9 +29,12 @@ mod relay;
 mod revoked;
 mod routes;
 mod runtime;
+#[cfg(test)]
+mod simulated;
 mod socket;
 mod streams;
 mod stun;
+mod wire;
 
 use std::{
     collections::HashMap,
@@ -39,15 +44,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::UdpSocket, runtime::Handle, task::AbortHandle};
-use webrtc::runtime::{Transmit, UdpSockRef, UdpSocketState};
+use tokio::{runtime::Handle, task::AbortHandle};
+use webrtc::runtime::Transmit;
 
 use {
     checks::PortChecks, counters::Counters, detour::Detours, ports::Bound, reflexive::Questions, routes::Routes,
-    socket::Channel,
+    socket::Channel, wire::Wire,
 };
 pub use {
     counters::MuxStats,
+    named::NamedBy,
     ports::{PortRangeError, PortsInUse, UdpPorts},
     reflexive::StunServer,
     relay::{TurnServer, TurnTransport},
@@ -92,6 +98,16 @@ impl MuxHandle {
     /// Bytes of data channels, and of what acknowledges them, that have come for the session, in their encrypted form.
     pub(super) fn data_bytes(&self) -> u64 {
         self.channel.data_bytes()
+    }
+
+    /// Until when the peer's last answer to a check is good, if it has answered (RFC 7675 section 5.1).
+    pub(super) fn consent_until(&self) -> Option<std::time::Instant> {
+        self.channel.peer().consent.until()
+    }
+
+    /// Waits until the peer takes its consent back, which it does by ending DTLS (RFC 7675 section 5.2).
+    pub(super) async fn revoked(&self) {
+        self.channel.revoked().await;
     }
 
     /// The peer has not been heard for so long that nothing may be sent to it until it restarts ICE (RFC 7675 section 5.1).
@@ -153,12 +169,14 @@ impl Mux {
     /// Binds a port; call it within the tokio runtime that is to read it.
     pub fn bind(ports: UdpPorts) -> Result<Self, MuxError> {
         let Bound { socket, dual_stack } = ports.bind()?;
-        let io = UdpSocket::from_std(socket)?;
-        let state = UdpSocketState::new(UdpSockRef::from(&io))?;
-        let port = io.local_addr()?.port();
+        Self::on(Wire::new(socket)?, dual_stack)
+    }
+
+    fn on(wire: Wire, dual_stack: bool) -> Result<Self, MuxError> {
+        let port = wire.port()?;
         let (routes, checks, counters) = (Mutex::default(), Mutex::default(), Counters::default());
         let (detours, reflexive) = (Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { io, state, port, dual_stack, routes, checks, counters, detours, reflexive });
+        let shared = Arc::new(Shared { wire, port, dual_stack, routes, checks, counters, detours, reflexive });
         let (alive, reader_gone) = mpsc::channel();
         let reading = shared.clone();
         let reader = tokio::spawn(async move {
@@ -203,13 +221,13 @@ impl Mux {
     }
 
     /// Begins to use a TURN server for this port's sessions. Like the two below within the runtime that reads it.
-    pub(super) fn relay(&self, server: TurnServer) -> Relay {
-        Relay::start(&self.shared, server)
+    pub(super) fn relay(&self, server: TurnServer, named_by: NamedBy) -> Relay {
+        Relay::start(&self.shared, server, named_by)
     }
 
     /// Begins to ask a STUN server how this port is seen.
-    pub(super) fn reflexive(&self, server: StunServer) -> Reflexive {
-        Reflexive::start(&self.shared, server)
+    pub(super) fn reflexive(&self, server: StunServer, named_by: NamedBy) -> Reflexive {
+        Reflexive::start(&self.shared, server, named_by)
     }
 
     /// Lets peers connect by TCP as well, to a port of the same number.
@@ -247,8 +265,7 @@ impl Drop for Mux {
 
 /// What the reader and the virtual sockets share.
 struct Shared {
-    io: UdpSocket,
-    state: UdpSocketState,
+    wire: Wire,
     port: u16,
     /// Whether addresses are given to the socket as IPv6 ones.
     dual_stack: bool,
@@ -305,7 +322,7 @@ impl Shared {
         let transmit = Transmit { destination, ecn: None, contents, segment_size: size, src_ip: source };
         let count = size.map_or(1, |size| contents.len().div_ceil(size.max(1))) as u64;
         self.counters.sent.fetch_add(count, Relaxed);
-        if let Err(error) = self.state.try_send(UdpSockRef::from(&self.io), &transmit) {
+        if let Err(error) = self.wire.try_send(&transmit) {
             self.counters.send_dropped.fetch_add(count, Relaxed);
             tracing::trace!(%destination, %error, "datagram not sent");
         }

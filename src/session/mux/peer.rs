@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     checks::{Checks, Transaction},
+    consent::Consent,
     path::Path,
     stun,
 };
@@ -26,8 +27,11 @@ pub(super) struct Peer {
     last_check: Option<(Transaction, Vec<u8>)>,
     /// What the peer's answers are checked with.
     remote_password: Option<String>,
+    /// What our answers are made with.
+    local_password: Option<String>,
     pub(super) path: Path,
     pub(super) checks: Checks,
+    pub(super) consent: Consent,
 }
 
 impl Peer {
@@ -73,7 +77,19 @@ impl Peer {
     ) -> bool {
         self.last_check = Some((transaction, check.to_vec()));
         let caller = self.is_at(destination);
-        self.checks.may_send(destination, transaction, caller, port, now)
+        let may = self.checks.may_send(destination, transaction, caller, port, now);
+        if may && self.path.actual().is_none_or(|actual| actual == destination) {
+            self.consent.asked(transaction);
+        }
+        may
+    }
+
+    /// A STUN response has come from an address of its own.
+    pub(super) fn answered(&mut self, from: SocketAddr, transaction: Transaction, response: &[u8], now: Instant) {
+        self.checks.answered(from, transaction);
+        if self.consent.was_asked(transaction) && self.is_genuine(response) {
+            self.consent.given(transaction, now);
+        }
     }
 
     /// A check for an unknown address that media came from, if it may have one now.
@@ -114,10 +130,22 @@ impl Peer {
         self.remote_password = Some(password);
     }
 
+    /// Our side of the credentials: the last ones, which the stack answers with.
+    pub(super) fn set_local_password(&mut self, password: String) {
+        self.local_password = Some(password);
+    }
+
+    /// An answer of ours that tells the peer where we see it (RFC 8489 section 14.2), which is where it really is, and not
+    /// what the stack knows it as. `None` if the stack has made none.
+    pub(super) fn truthful(&self, response: &[u8], seen: SocketAddr) -> Option<Vec<u8>> {
+        stun::with_mapped_address(response, seen, self.local_password.as_ref()?)
+    }
+
     /// ICE is restarted.
     pub(super) fn restart(&mut self) {
         self.path.restart();
         self.checks.restart();
+        self.consent.restart();
         self.last_check = None;
     }
 }

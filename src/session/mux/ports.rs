@@ -11,6 +11,9 @@ use socket2::{Domain, Socket, Type};
 /// What a socket buffer should hold: half a second of a hundred 2 Mbit/s streams, and a keyframe of each at once.
 const SOCKET_BUFFER: usize = 8 << 20;
 
+/// How many ports are looked at for one that is free for TCP as well.
+const ATTEMPTS: usize = 32;
+
 /// The ports that may be taken. Whoever says the same shares the port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum UdpPorts {
@@ -83,6 +86,9 @@ impl UdpPorts {
             Self::One(port) => (port, port),
             Self::Range(from, to) => (from, to),
         };
+        if self == Self::Any {
+            return bind_any().map_err(failed);
+        }
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for port in from..=to {
             match bind(port) {
@@ -96,6 +102,29 @@ impl UdpPorts {
         }
         Err(failed(last))
     }
+}
+
+/// A port that is free for TCP as well, where there is one: `ice-tcp` takes the same number, which on a machine with many
+/// connections often belongs to one of them.
+fn bind_any() -> io::Result<Bound> {
+    // Those that will not do are held meanwhile, so that the next one is another.
+    let mut held = Vec::new();
+    loop {
+        let bound = bind(0)?;
+        if held.len() == ATTEMPTS || is_free_for_tcp(bound.socket.local_addr()?, bound.dual_stack)? {
+            return Ok(bound);
+        }
+        held.push(bound);
+    }
+}
+
+fn is_free_for_tcp(address: SocketAddr, dual_stack: bool) -> io::Result<bool> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if dual_stack {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?; // as the listener does
+    Ok(socket.bind(&address.into()).is_ok())
 }
 
 fn bind(port: u16) -> io::Result<Bound> {
@@ -166,6 +195,18 @@ mod tests {
         assert!(error.starts_with(&format!("none of the UDP ports {port}-{port} can be used for media: ")), "{error}");
         let error = UdpPorts::One(port).bind().err().unwrap().to_string();
         assert!(error.starts_with(&format!("UDP port {port} cannot be used for media: ")), "{error}");
+    }
+
+    #[test]
+    fn any_port_is_one_that_is_free_for_tcp_as_well() {
+        let listeners: Vec<_> =
+            (0..500).map(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        let taken: std::collections::HashSet<_> = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
+        // One in sixty ports is taken: of 400 some would be.
+        for _ in 0..400 {
+            let port = UdpPorts::Any.bind().unwrap().socket.local_addr().unwrap().port();
+            assert!(!taken.contains(&port), "{port}");
+        }
     }
 
     #[test]

@@ -7,8 +7,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::io::Interest;
-use webrtc::runtime::{BATCH_SIZE, RecvMeta, UdpSockRef};
+use webrtc::runtime::{BATCH_SIZE, RecvMeta};
 
 use super::{
     Shared,
@@ -16,24 +15,22 @@ use super::{
     routes::{News, Route},
     socket::Channel,
 };
+use crate::session::time;
 
 /// Reads the socket in batches until it is aborted.
 pub(super) async fn read(shared: &Shared) {
-    let segment = shared.state.gro_segments().max(1) * 1500;
+    let segment = shared.wire.gro_segments().max(1) * 1500;
     let mut memory = vec![0_u8; segment * BATCH_SIZE];
     let mut meta = vec![RecvMeta::default(); BATCH_SIZE];
     let mut woken: Vec<Arc<Channel>> = Vec::new();
     loop {
-        if let Err(error) = shared.io.readable().await {
+        if let Err(error) = shared.wire.readable().await {
             tracing::warn!(%error, "the shared UDP socket cannot be read any more");
             return;
         }
-        let result = shared.io.try_io(Interest::READABLE, || {
-            let mut buffers: Vec<IoSliceMut<'_>> = memory.chunks_mut(segment).map(IoSliceMut::new).collect();
-            shared.state.recv(UdpSockRef::from(&shared.io), &mut buffers, &mut meta)
-        });
-        let Ok(count) = result else { continue }; // WouldBlock, or an ICMP error of some peer
-        let now = Instant::now();
+        let mut buffers: Vec<IoSliceMut<'_>> = memory.chunks_mut(segment).map(IoSliceMut::new).collect();
+        let Ok(count) = shared.wire.try_recv(&mut buffers, &mut meta) else { continue }; // WouldBlock, or an ICMP error of some peer
+        let now = time::now();
         for (meta, buffer) in meta.iter().zip(memory.chunks(segment)).take(count) {
             let Some(received) = buffer.get(..meta.len) else { continue };
             // A dual-stack socket shows IPv4 as IPv6; all that follows wants it as what it is, without a scope.

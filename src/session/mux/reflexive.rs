@@ -17,7 +17,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Shared, stun};
+use super::{NamedBy, Shared, stun};
 
 /// NATs forget after 30 s at the earliest (RFC 4787 section 4.3 wants two minutes, many do not care).
 const REFRESH: Duration = Duration::from_secs(20);
@@ -83,9 +83,9 @@ pub(in crate::session) struct Reflexive {
 
 impl Reflexive {
     /// Begins to ask; call it within the tokio runtime that reads the port.
-    pub(super) fn start(shared: &Arc<Shared>, server: StunServer) -> Self {
+    pub(super) fn start(shared: &Arc<Shared>, server: StunServer, named_by: NamedBy) -> Self {
         let (state, mapping) = watch::channel(Mapping::Asking);
-        let task = tokio::spawn(run(Arc::downgrade(shared), server, state)).abort_handle();
+        let task = tokio::spawn(run(Arc::downgrade(shared), server, named_by, state)).abort_handle();
         Self { mapping, task }
     }
 
@@ -109,7 +109,7 @@ impl Drop for Reflexive {
     }
 }
 
-async fn run(shared: Weak<Shared>, server: StunServer, state: watch::Sender<Mapping>) {
+async fn run(shared: Weak<Shared>, server: StunServer, named_by: NamedBy, state: watch::Sender<Mapping>) {
     let StunServer { host, port } = &server;
     loop {
         let found = match tokio::net::lookup_host((host.as_str(), *port)).await {
@@ -117,7 +117,9 @@ async fn run(shared: Weak<Shared>, server: StunServer, state: watch::Sender<Mapp
             Ok(addresses) => {
                 let Some(port) = shared.upgrade() else { return };
                 // Where there is no IPv6 socket, an IPv6 address cannot be asked; what a NAT does is about IPv4.
-                let mut usable: Vec<_> = addresses.filter(|address| address.is_ipv4() || port.dual_stack).collect();
+                let is_usable = |address: &SocketAddr| address.is_ipv4() || port.dual_stack;
+                let mut usable: Vec<_> =
+                    addresses.filter(|address| is_usable(address) && named_by.admits(*address)).collect();
                 drop(port);
                 usable.sort_by_key(SocketAddr::is_ipv6);
                 match usable.first() {

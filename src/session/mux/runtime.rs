@@ -16,6 +16,7 @@ use super::{
     MuxHandle, Shared,
     socket::{Channel, Membership, VirtualSocket},
 };
+use crate::session::time;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -75,7 +76,7 @@ impl Runtime for MuxRuntime {
     }
 
     fn now(&self) -> Instant {
-        TokioRuntime.now()
+        time::now()
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {

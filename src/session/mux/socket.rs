@@ -12,15 +12,17 @@ use std::{
     time::Instant,
 };
 
+use tokio::sync::Notify;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::{
     Shared,
+    detour::is_detour,
     flight::{self, Flight},
     peer::Peer,
     stun,
 };
-use crate::session::ssrcs::Ssrcs;
+use crate::session::{ssrcs::Ssrcs, time};
 
 /// Datagrams that wait for one session: half a second at 20 Mbit/s. More are dropped and counted.
 const QUEUE: usize = 1024;
@@ -31,6 +33,10 @@ const POOL: usize = 64;
 /// picture of 2 Mbit/s has some seven packets, so that its own 16 would never come together.
 const RUN: usize = 4;
 
+/// What stands around the first piece of data in a datagram: a DTLS record with its nonce and tag (RFC 6347 section 4.1, RFC
+/// 5288 section 3), the headers of SCTP and of a chunk (RFC 9260 sections 3.1 and 3.3.1). An acknowledgement is no more.
+const AROUND_DATA: usize = 13 + 8 + 16 + 12 + 16;
+
 /// One session's end of the shared port.
 #[derive(Default)]
 pub(super) struct Channel {
@@ -39,7 +45,9 @@ pub(super) struct Channel {
     closed: AtomicBool,
     /// The peer's consent to be sent to has expired.
     unheard: AtomicBool,
-    /// Of DTLS application data, handed over so far.
+    /// The peer has ended DTLS.
+    revoked: Notify,
+    /// Of what data channels carry, handed over so far, about.
     data_bytes: AtomicU64,
     /// One for each family, as the peer connection has a socket for each.
     queues: [Mutex<Queue>; 2],
@@ -71,6 +79,17 @@ impl Channel {
     /// Sends nothing any more (RFC 7675 section 5.1), or sends again.
     pub(super) fn set_unheard(&self, unheard: bool) {
         self.unheard.store(unheard, Relaxed);
+    }
+
+    /// Sends nothing any more: the peer has taken its consent back.
+    fn revoke(&self) {
+        self.set_unheard(true);
+        self.revoked.notify_one();
+    }
+
+    /// Waits until the peer does that. For one at a time.
+    pub(super) async fn revoked(&self) {
+        self.revoked.notified().await;
     }
 
     pub(super) fn data_bytes(&self) -> u64 {
@@ -163,7 +182,8 @@ impl Membership {
             return;
         }
         let mut peer = channel.peer();
-        let check = match stun::kind(datagram) {
+        let kind = stun::kind(datagram);
+        let check = match kind {
             Some((stun::Kind::Request, transaction)) => Some(transaction),
             Some((stun::Kind::Response, _)) => None,
             None => {
@@ -171,7 +191,8 @@ impl Membership {
                 None
             }
         };
-        let destination = peer.path.outward(destination);
+        let shown = destination;
+        let destination = peer.path.outward(shown);
         if let Some(transaction) = check
             && !peer.may_check(destination, transaction, datagram, || shared.checks().take(now), now)
         {
@@ -179,9 +200,22 @@ impl Membership {
             return;
         }
         let source = peer.source_for(destination);
+        // The stack answers with the address that it knows: of a detour, or the one that the peer has left.
+        let is_answer = matches!(kind, Some((stun::Kind::Response, _)));
+        let instead = if is_answer && (destination != shown || is_detour(destination.ip())) {
+            let seen = shared.detours().peer_at(destination).unwrap_or(destination);
+            peer.truthful(datagram, seen)
+        } else {
+            None
+        };
         drop(peer);
-        let numbered = channel.flight.sent(destination, datagram, now);
-        shared.send(destination, source, numbered.as_deref().unwrap_or(datagram));
+        let instead = instead.or_else(|| channel.flight.sent(destination, datagram, now));
+        shared.send(destination, source, instead.as_deref().unwrap_or(datagram));
+        // The stack tells nobody that the peer has ended DTLS, but says the same to the peer, in an alert under the session's
+        // keys; of itself it has no reason to.
+        if flight::is_protected_alert(datagram) {
+            channel.revoke();
+        }
     }
 
     /// The same for several datagrams of one size, the last of which may be shorter.
@@ -236,7 +270,7 @@ impl AsyncUdpSocket for VirtualSocket {
 
     /// Never pending: one waker cannot be shared by all sessions, so what the kernel has no room for is dropped.
     fn poll_send(&self, _: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        let now = Instant::now();
+        let now = time::now();
         match transmit.segment_size {
             Some(size) if size > 0 => self.membership.send_run(transmit.destination, transmit.contents, size, now),
             _ => self.membership.send(transmit.destination, transmit.contents, now),
@@ -246,7 +280,7 @@ impl AsyncUdpSocket for VirtualSocket {
 
     /// How many datagrams of one size may come at once. The stack hands them over together only where there are so many.
     fn max_gso_segments(&self) -> usize {
-        self.membership.shared.state.max_gso_segments().clamp(1, RUN)
+        self.membership.shared.wire.max_gso_segments().clamp(1, RUN)
     }
 
     fn poll_recv(
@@ -273,7 +307,7 @@ impl AsyncUdpSocket for VirtualSocket {
             let first = datagram.first().copied().unwrap_or_default();
             let is_data = first == flight::APPLICATION_DATA;
             if is_data {
-                self.membership.channel.data_bytes.fetch_add(length as u64, Relaxed);
+                self.membership.channel.data_bytes.fetch_add(length.saturating_sub(AROUND_DATA) as u64, Relaxed);
             }
             queue.after_handshake = flight::is_dtls(first) && !is_data;
             if queue.pool.len() < POOL {

@@ -9,7 +9,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering::Relaxed, mpsc as blocking},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use socket2::{Domain, Socket, Type};
@@ -29,6 +29,7 @@ use super::{
     reader::deliver,
     stun,
 };
+use crate::session::time;
 
 /// Connections at a time, and of one address: several people behind a NAT, no flood.
 const MOST: usize = 512;
@@ -169,7 +170,7 @@ async fn serve(shared: Weak<Shared>, stream: TcpStream, from: SocketAddr) {
     let (out, mut outgoing) = mpsc::channel::<Outgoing>(WAITING);
     let detour = {
         let Some(shared) = shared.upgrade() else { return };
-        let Some(detour) = Detour::open(&shared, from.ip(), out) else { return };
+        let Some(detour) = Detour::open(&shared, from.ip(), Some(from.port()), out) else { return };
         detour
     };
     let shown = SocketAddr::from((detour.address(), SHOWN_PORT));
@@ -190,7 +191,7 @@ async fn serve(shared: Weak<Shared>, stream: TcpStream, from: SocketAddr) {
 
 async fn read(shared: Weak<Shared>, mut reader: OwnedReadHalf, shown: SocketAddr) {
     let (mut frames, mut buffer) = (Frames::new(Framing::Rfc4571), vec![0; 16_384]);
-    let (began, mut known) = (Instant::now(), false);
+    let (began, mut known) = (time::now(), false);
     loop {
         let patience = if known { SILENT_FOR } else { UNKNOWN_FOR.saturating_sub(began.elapsed()) };
         let Ok(Ok(count @ 1..)) = timeout(patience, reader.read(&mut buffer)).await else { return };
@@ -203,7 +204,7 @@ async fn read(shared: Weak<Shared>, mut reader: OwnedReadHalf, shown: SocketAddr
                 shared.counters.unknown.fetch_add(1, Relaxed);
                 return;
             }
-            let taken = deliver(&shared, shown, &datagram, Instant::now());
+            let taken = deliver(&shared, shown, &datagram, time::now());
             known |= check && taken;
             if !known {
                 return;

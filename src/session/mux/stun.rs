@@ -1,10 +1,15 @@
 //! The little of STUN (RFC 8489) that routing needs: whose request is it, and does its integrity hold.
 
-use std::sync::LazyLock;
+use std::{net::SocketAddr, sync::LazyLock};
 
 use rtc::{
     crypto::RTCCryptoProvider,
-    stun::{integrity::MessageIntegrity, message::Message},
+    stun::{
+        fingerprint::FINGERPRINT,
+        integrity::MessageIntegrity,
+        message::{BINDING_SUCCESS, Message, Setter},
+        xoraddr::XorMappedAddress,
+    },
 };
 
 pub(super) use super::checks::Transaction;
@@ -63,10 +68,33 @@ fn attribute(datagram: &[u8], wanted: u16) -> Option<&[u8]> {
     None
 }
 
+static PROVIDER: LazyLock<Option<std::sync::Arc<dyn RTCCryptoProvider>>> =
+    LazyLock::new(|| rtc::crypto::default_provider().ok());
+
+/// The same answer to a check with another address in it; `None` for what is no answer that was made with this password.
+pub(super) fn with_mapped_address(response: &[u8], mapped: SocketAddr, password: &str) -> Option<Vec<u8>> {
+    let (Kind::Response, _) = kind(response)? else { return None };
+    if !integrity_holds(response, password) {
+        return None;
+    }
+    let mut old = Message { raw: response.to_vec(), ..Default::default() };
+    old.decode().ok().filter(|()| old.typ == BINDING_SUCCESS)?;
+    let password = password.to_owned();
+    let integrity = MessageIntegrity::new_short_term_integrity_with_provider(password, PROVIDER.as_ref()?.crypto());
+    let setters: [Box<dyn Setter + '_>; 5] = [
+        Box::new(old.transaction_id),
+        Box::new(BINDING_SUCCESS),
+        Box::new(XorMappedAddress { ip: mapped.ip(), port: mapped.port() }),
+        Box::new(integrity),
+        Box::new(FINGERPRINT),
+    ];
+    let mut message = Message::new();
+    message.build(&setters).ok()?;
+    Some(message.raw)
+}
+
 /// Whether the MESSAGE-INTEGRITY of a request was made with our password (RFC 8489 section 14.5).
 pub(super) fn integrity_holds(datagram: &[u8], password: &str) -> bool {
-    static PROVIDER: LazyLock<Option<std::sync::Arc<dyn RTCCryptoProvider>>> =
-        LazyLock::new(|| rtc::crypto::default_provider().ok());
     let Some(provider) = PROVIDER.as_ref() else { return false };
     let mut message = Message { raw: datagram.to_vec(), ..Default::default() };
     message.decode().is_ok() && MessageIntegrity::check(&mut message, password.as_bytes(), provider.crypto()).is_ok()
@@ -121,6 +149,42 @@ mod tests {
         datagram[..2].copy_from_slice(&[0x00, 0x11]);
         assert_eq!(kind(&datagram), None, "an indication");
         assert_eq!(kind(&[0; 64]), None, "no cookie");
+    }
+
+    #[test]
+    fn an_answer_gets_another_address_and_an_integrity_that_holds() {
+        use rtc::stun::message::Getter as _;
+        let answer = with_mapped_address_of(([240, 0, 0, 1], 9).into(), "ours");
+        let seen: SocketAddr = ([192, 0, 2, 1], 5000).into();
+        let told = with_mapped_address(&answer, seen, "ours").unwrap();
+        let mut message = Message { raw: told.clone(), ..Default::default() };
+        message.decode().unwrap();
+        let mut mapped = XorMappedAddress::default();
+        mapped.get_from(&message).unwrap();
+        assert_eq!(SocketAddr::new(mapped.ip, mapped.port), seen);
+        assert!(integrity_holds(&told, "ours") && kind(&told) == kind(&answer));
+        assert!(FINGERPRINT.check(&message).is_ok());
+        let v6: SocketAddr = "[2001:db8::1]:7".parse().unwrap();
+        assert!(with_mapped_address(&told, v6, "ours").is_some());
+        assert_eq!(with_mapped_address(&answer, seen, "theirs"), None, "not ours");
+        assert_eq!(with_mapped_address(&request("ours:theirs"), seen, "ours"), None, "no answer");
+    }
+
+    /// An answer of the stack.
+    fn with_mapped_address_of(mapped: SocketAddr, password: &str) -> Vec<u8> {
+        let provider = rtc::crypto::default_provider().unwrap();
+        let password = password.to_owned();
+        let integrity = MessageIntegrity::new_short_term_integrity_with_provider(password, provider.crypto());
+        let setters: [Box<dyn Setter>; 5] = [
+            Box::new(rtc::stun::message::TransactionId([7; 12])),
+            Box::new(BINDING_SUCCESS),
+            Box::new(XorMappedAddress { ip: mapped.ip(), port: mapped.port() }),
+            Box::new(integrity),
+            Box::new(FINGERPRINT),
+        ];
+        let mut message = Message::new();
+        message.build(&setters).unwrap();
+        message.raw
     }
 
     #[test]

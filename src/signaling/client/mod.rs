@@ -28,6 +28,8 @@ mod whip;
 pub(super) use fetch::Fetcher;
 #[cfg(any(test, fuzzing))]
 pub(super) use link::ice_servers;
+#[cfg(any(test, fuzzing))]
+pub(super) use retry_after::retry_after;
 pub use {
     error::{ClientError, Verdict},
     fetch::{HttpUrl, HttpUrlError},

@@ -9,7 +9,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 
 /// The server's wish, in seconds or as a date. A date is taken by the server's own clock where the reply has it: ours may
 /// differ by more than the wish.
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(in crate::signaling) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let date = |text| httpdate::parse_http_date(text).ok();
     let wish = text(header::RETRY_AFTER)?;

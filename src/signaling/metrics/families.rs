@@ -38,6 +38,7 @@ pub(super) struct Numbers {
     pub(super) sockets: SocketCounts,
     pub(super) tls: Arc<TlsCounters>,
     pub(super) turned_away: u64,
+    pub(super) accept_failures: u64,
 }
 
 impl Collector for Numbers {
@@ -114,6 +115,8 @@ impl Numbers {
         to.counter("webrtcbridge_auth_unanswered", help, None, [(none(), unanswered)])?;
         let help = "TCP connections closed at once, as there were too many from one address";
         to.counter("webrtcbridge_connections_turned_away", help, None, [(none(), self.turned_away)])?;
+        let help = "Times that no TCP connection could be taken, as the process has no room for it (open files)";
+        to.counter("webrtcbridge_accept_failures", help, None, [(none(), self.accept_failures)])?;
         let SocketCounts { open, opened, turned_away, refused, too_slow, floods, idle } = self.sockets;
         to.gauge("webrtcbridge_websockets", "WebSockets that are open", None, [(none(), open as f64)])?;
         to.counter("webrtcbridge_websockets_opened", "WebSockets so far", None, [(none(), opened)])?;
@@ -216,6 +219,15 @@ impl Numbers {
             let samples = all().map(|(labels, destination)| (labels, of(destination)));
             to.counter(&format!("webrtcbridge_destination_{name}"), help, unit, samples)?;
         }
+        let failures = all().flat_map(|(labels, destination)| {
+            destination.failures.iter().map(move |(reason, count)| (with(labels.clone(), "reason", reason), *count))
+        });
+        to.counter(
+            "webrtcbridge_destination_failures",
+            "Attempts and connections that failed, by why",
+            None,
+            failures,
+        )?;
         let lags = all().map(|(labels, destination)| (labels, destination.lag_seconds));
         to.gauge("webrtcbridge_destination_lag", "How far it is behind", Some(Unit::Seconds), lags)?;
         let states = all().flat_map(|(labels, destination)| {

@@ -68,7 +68,8 @@ pub(crate) async fn metrics(
         auth: site.auth.read(),
         sockets: site.sockets.counts(),
         tls: table.tls.clone(),
-        turned_away: table.turned_away.load(Relaxed),
+        turned_away: table.connections.turned_away.load(Relaxed),
+        accept_failures: table.connections.failed.load(Relaxed),
     };
     let text = write(numbers).map_err(|error| AnswerError::Internal(error.to_string()))?;
     let (content_type, text) = match takes_open_metrics(&headers) {

@@ -111,7 +111,10 @@ where
                 member.refuse(Refused::new(Code::BadMessage, "binary frames are not understood; send JSON text"), None);
             }
             Message::Ping(_) | Message::Pong(_) => (),
-            Message::Close(_) => return End::Gone,
+            Message::Close(_) => {
+                member.say_goodbye().await;
+                return End::Gone;
+            }
         }
     }
 }

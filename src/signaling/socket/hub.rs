@@ -125,7 +125,7 @@ impl Hub {
 
     /// Removes a connection; the others are told.
     pub(super) fn disconnect(&mut self, id: MemberId) {
-        self.leave(id);
+        self.go(id, true);
         self.members.remove(&id);
     }
 
@@ -191,6 +191,11 @@ impl Hub {
 
     /// Takes somebody out of his channel, if he is in one; the other peers are told.
     pub(super) fn leave(&mut self, id: MemberId) -> Option<Place> {
+        self.go(id, false)
+    }
+
+    /// The same; `lost`: he has not said so.
+    fn go(&mut self, id: MemberId, lost: bool) -> Option<Place> {
         let place = self.members.get_mut(&id)?.place.take()?;
         if let Some(room) = self.rooms.get_mut(&place.channel) {
             room.members.remove(&id);
@@ -201,7 +206,8 @@ impl Hub {
                 self.rooms.remove(&place.channel);
             }
         }
-        let left = ServerMessage::PeerLeft { peer: place.peer.clone() };
+        let lost = lost && place.role == JoinRole::Peer;
+        let left = ServerMessage::PeerLeft { peer: place.peer.clone(), lost };
         match (place.role, place.mode) {
             (JoinRole::Peer, _) => self.tell_peers(&place.channel, &left, id),
             (JoinRole::Viewer, Mode::P2p) => self.tell_host(&place.channel, &left),

@@ -167,6 +167,11 @@ impl Member {
         Ok(())
     }
 
+    /// He closes the connection: that is leaving, if he is anywhere.
+    pub(super) async fn say_goodbye(&mut self) {
+        let _ = self.leave().await;
+    }
+
     async fn leave(&mut self) -> Result<ServerMessage, Refused> {
         let left = self.hub().leave(self.id).map(|place| (place.channel.clone(), place.role));
         self.end_session().await;
@@ -242,7 +247,7 @@ impl Member {
     }
 
     async fn list(&self) -> Result<ServerMessage, Refused> {
-        self.admit_to_take_part(None).await?;
+        self.admit_to_look().await?;
         self.hub().follow_list(self.id);
         Ok(ServerMessage::Channels { channels: news::list(&self.shared).await })
     }
@@ -292,6 +297,15 @@ impl Member {
 
     fn ask<'a>(&'a self, role: Role, channel: Option<&'a ChannelId>) -> Ask<'a> {
         Ask { role, channel, token: self.token.as_deref(), from: self.remote.ip() }
+    }
+
+    /// What is live is for those who may watch; and where they need a token, for those who have one to publish, too.
+    async fn admit_to_look(&self) -> Result<Credential, Refused> {
+        let gate = &self.shared.gate;
+        match gate.needs_token(Role::View) && gate.needs_token(Role::Publish) {
+            true => Ok(gate.admit_either(self.ask(Role::View, None), Role::Publish).await?),
+            false => self.admit(Role::View, None).await,
+        }
     }
 
     /// Peers send as well as receive, and nothing of theirs goes into a session of ours: any token that the server asks for

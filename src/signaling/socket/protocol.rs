@@ -160,6 +160,9 @@ pub(crate) enum ServerMessage {
     PeerLeft {
         /// Who.
         peer: String,
+        /// Without a word: his connection to the server was lost, which says nothing of that to his partner.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        lost: bool,
     },
     /// A session description.
     Offer {

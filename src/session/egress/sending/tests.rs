@@ -11,7 +11,7 @@ fn wire(kind: MediaKind, ssrc: u32) -> Wire {
         payload_type: if is_video { 96 } else { 111 },
         rtx: is_video.then_some((ssrc + 1, 97)),
         nack: is_video,
-        transport_cc: Some(3),
+        extensions: Extensions { transport_cc: Some(3), ..Extensions::default() },
     }
 }
 
@@ -37,6 +37,7 @@ impl Peer {
         for index in 0..packets {
             let payload = Bytes::from(vec![0; 1100]);
             let packet = OutgoingPacket {
+                dependencies: None,
                 number: self.number,
                 timestamp: (self.number - index as u64) as u32,
                 marker: index + 1 == packets,
@@ -53,6 +54,7 @@ impl Peer {
     fn audio(&mut self) {
         let payload = Bytes::from_static(&[1; 80]);
         let packet = OutgoingPacket {
+            dependencies: None,
             number: 0,
             timestamp: 0,
             marker: false,

@@ -21,16 +21,18 @@ use rtc::{
         integrity::MessageIntegrity,
         message::{
             CLASS_ERROR_RESPONSE, CLASS_INDICATION, CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, Getter as _,
-            METHOD_ALLOCATE, METHOD_CREATE_PERMISSION, METHOD_DATA, METHOD_REFRESH, METHOD_SEND, Message, MessageType,
-            Method, Setter, TransactionId,
+            METHOD_ALLOCATE, METHOD_CHANNEL_BIND, METHOD_CREATE_PERMISSION, METHOD_DATA, METHOD_REFRESH, METHOD_SEND,
+            Message, MessageType, Method, Setter, TransactionId,
         },
         textattrs::TextAttribute,
     },
     turn::proto::{
-        PROTO_UDP, data::Data, lifetime::Lifetime, peeraddr::PeerAddress, relayaddr::RelayedAddress,
-        reqtrans::RequestedTransport,
+        PROTO_UDP, channum::ChannelNumber, data::Data, lifetime::Lifetime, peeraddr::PeerAddress,
+        relayaddr::RelayedAddress, reqtrans::RequestedTransport,
     },
 };
+
+use super::channels::Channels;
 
 /// First pause before a request is made again where the transport may lose it; it doubles (RFC 8489 section 6.2.1).
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -89,6 +91,7 @@ enum Request {
     Allocate,
     Refresh,
     Permit(Vec<Ipv4Addr>),
+    Bind(u16, SocketAddr),
 }
 
 struct Pending {
@@ -119,15 +122,16 @@ pub(super) struct Allocation {
     out: Vec<Vec<u8>>,
     /// When it is to be refreshed.
     refresh: Option<Instant>,
+    channels: Channels,
 }
 
 impl Allocation {
     /// Begins to ask for one.
     pub(super) fn ask(login: Login, reliable: bool, now: Instant) -> Result<Self, Failure> {
         let provider = rtc::crypto::default_provider().map_err(|error| Failure::Message(error.to_string()))?;
-        let (challenge, refresh) = (None, None);
+        let (challenge, refresh, channels) = (None, None, Channels::default());
         let mut allocation =
-            Self { login, reliable, provider, challenge, pending: Vec::new(), out: Vec::new(), refresh };
+            Self { login, reliable, provider, challenge, pending: Vec::new(), out: Vec::new(), refresh, channels };
         allocation.request(Request::Allocate, 0, now)?;
         Ok(allocation)
     }
@@ -165,8 +169,19 @@ impl Allocation {
         self.request(Request::Permit(peers), 0, now)
     }
 
+    /// Asks for channels to the peers that are worth it, and for longer ones.
+    pub(super) fn bind(&mut self, now: Instant) -> Result<(), Failure> {
+        for (number, peer) in self.channels.due(now) {
+            self.request(Request::Bind(number, peer), 0, now)?;
+        }
+        Ok(())
+    }
+
     /// A datagram for a peer, as the server takes it.
-    pub(super) fn wrap(&self, to: SocketAddr, datagram: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    pub(super) fn wrap(&mut self, to: SocketAddr, datagram: Vec<u8>, now: Instant) -> Result<Vec<u8>, Failure> {
+        if let (Some(number), Ok(length)) = (self.channels.used(to, now), u16::try_from(datagram.len())) {
+            return Ok([&number.to_be_bytes()[..], &length.to_be_bytes(), &datagram].concat());
+        }
         let peer = PeerAddress { ip: to.ip(), port: to.port() };
         let kind = MessageType::new(METHOD_SEND, CLASS_INDICATION);
         build(&[Box::new(TransactionId::new()), Box::new(kind), Box::new(peer), Box::new(Data(datagram))])
@@ -181,6 +196,10 @@ impl Allocation {
 
     /// Takes a datagram of the server; what is none of the expected ones says nothing.
     pub(super) fn take(&mut self, datagram: &[u8], now: Instant) -> Result<Option<Event>, Failure> {
+        if let Some((number, data)) = channel_data(datagram) {
+            let from = self.channels.peer(number);
+            return Ok(from.map(|from| Event::Data { from, datagram: data.to_vec() }));
+        }
         let mut message = Message::new();
         message.raw = datagram.to_vec();
         if message.decode().is_err() {
@@ -223,6 +242,10 @@ impl Allocation {
             }
             Request::Refresh => Ok(None),
             Request::Permit(peers) => Ok(Some(Event::Permitted(peers))),
+            Request::Bind(number, _) => {
+                self.channels.bound(number, now);
+                Ok(None)
+            }
         }
     }
 
@@ -235,6 +258,7 @@ impl Allocation {
     ) -> Result<Option<Event>, Failure> {
         let Pending { request, nonces, .. } = pending;
         let first = self.challenge.is_none();
+        let allocates = matches!(request, Request::Allocate);
         match code {
             CODE_UNAUTHORIZED if first => {
                 self.challenge = Some(challenge(message).ok_or(Failure::Challenge)?);
@@ -247,9 +271,9 @@ impl Allocation {
                 Ok(None)
             }
             CODE_UNAUTHORIZED | CODE_WRONG_CREDENTIALS => Err(Failure::Login),
-            CODE_ALLOC_QUOTA_REACHED => Err(Failure::Quota),
-            CODE_INSUFFICIENT_CAPACITY => Err(Failure::Full),
             CODE_ALLOC_MISMATCH => Err(Failure::Gone),
+            CODE_ALLOC_QUOTA_REACHED if allocates => Err(Failure::Quota),
+            CODE_INSUFFICIENT_CAPACITY if allocates => Err(Failure::Full),
             // One of them may be an address that the server never relays to: it is not known which.
             code => match request {
                 Request::Permit(peers) if peers.len() > 1 && code == CODE_FORBIDDEN => {
@@ -259,6 +283,11 @@ impl Allocation {
                     Ok(None)
                 }
                 Request::Permit(peers) => Ok(Some(Event::Refused(peers))),
+                // There are indications as before.
+                Request::Bind(number, _) => {
+                    self.channels.refused(number);
+                    Ok(None)
+                }
                 Request::Allocate | Request::Refresh => Err(Failure::Other(code.0)),
             },
         }
@@ -273,6 +302,10 @@ impl Allocation {
             Request::Permit(peers) => {
                 let address = |ip: &Ipv4Addr| Box::new(PeerAddress { ip: (*ip).into(), port: 0 }) as Box<dyn Setter>;
                 (METHOD_CREATE_PERMISSION, peers.iter().map(address).collect())
+            }
+            Request::Bind(number, peer) => {
+                let peer = PeerAddress { ip: peer.ip(), port: peer.port() };
+                (METHOD_CHANNEL_BIND, vec![Box::new(ChannelNumber(*number)), Box::new(peer)])
             }
         };
         let raw = self.signed(transaction, method, attributes)?;
@@ -306,6 +339,13 @@ impl Allocation {
         }
         build(&setters)
     }
+}
+
+/// The number and the data of a ChannelData message (RFC 8656 section 12.4), without what it is padded with.
+fn channel_data(datagram: &[u8]) -> Option<(u16, &[u8])> {
+    let [n0 @ 0x40..=0x4F, n1, l0, l1, rest @ ..] = datagram else { return None };
+    let data = rest.get(..usize::from(u16::from_be_bytes([*l0, *l1])))?;
+    Some((u16::from_be_bytes([*n0, *n1]), data))
 }
 
 fn build(setters: &[Box<dyn Setter + '_>]) -> Result<Vec<u8>, Failure> {

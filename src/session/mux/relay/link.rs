@@ -12,6 +12,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
+    super::NamedBy,
     super::framing::{Broken, Frames, Framing, framed},
     server::{TurnServer, TurnTransport},
 };
@@ -52,13 +53,13 @@ pub(super) enum Link {
 }
 
 impl Link {
-    pub(super) async fn open(server: &TurnServer) -> Result<Self, LinkError> {
-        timeout(CONNECTING, Self::opened(server)).await.map_err(|_| LinkError::Timeout)?
+    pub(super) async fn open(server: &TurnServer, named_by: NamedBy) -> Result<Self, LinkError> {
+        timeout(CONNECTING, Self::opened(server, named_by)).await.map_err(|_| LinkError::Timeout)?
     }
 
-    async fn opened(server: &TurnServer) -> Result<Self, LinkError> {
+    async fn opened(server: &TurnServer, named_by: NamedBy) -> Result<Self, LinkError> {
         let addresses = tokio::net::lookup_host((server.host.as_str(), server.port)).await.map_err(LinkError::Name)?;
-        let mut addresses: Vec<SocketAddr> = addresses.collect();
+        let mut addresses: Vec<SocketAddr> = addresses.filter(|address| named_by.admits(*address)).collect();
         // What it relays is IPv4, and so it is reached by it where it can be.
         addresses.sort_by_key(SocketAddr::is_ipv6);
         let none = || LinkError::Name(io::Error::from(io::ErrorKind::NotFound));

@@ -5,6 +5,7 @@
 //! The stack has a TURN client of its own, over UDP only and one allocation a session.
 
 mod allocation;
+mod channels;
 mod link;
 mod peers;
 mod server;
@@ -23,10 +24,11 @@ use self::{
     peers::Peers,
 };
 use super::{
-    Shared,
+    NamedBy, Shared,
     detour::{Detour, Outgoing},
     reader::deliver,
 };
+use crate::session::time;
 pub use server::{TurnServer, TurnTransport};
 
 /// Datagrams that wait to be wrapped.
@@ -63,7 +65,7 @@ pub(in crate::session) struct Relay {
 
 impl Relay {
     /// Begins to use a server; call it within the tokio runtime that reads the port.
-    pub(super) fn start(shared: &Arc<Shared>, server: TurnServer) -> Self {
+    pub(super) fn start(shared: &Arc<Shared>, server: TurnServer, named_by: NamedBy) -> Self {
         let (state, state_out) = watch::channel(RelayState::Trying);
         let (out, outgoing) = mpsc::channel(WAITING);
         let (open, closed) = mpsc::channel(1);
@@ -78,6 +80,7 @@ impl Relay {
         let task = Task {
             shared: shared.clone(),
             server,
+            named_by,
             peers: peers.clone(),
             wanted: wanted.clone(),
             outgoing,
@@ -106,8 +109,8 @@ impl Relay {
     pub(in crate::session) fn permit(&self, peer: IpAddr) -> Option<Ipv4Addr> {
         let IpAddr::V4(ip) = peer else { return None };
         let shared = self.shared.upgrade()?;
-        let open = || Detour::open(&shared, peer, self.out.clone());
-        let address = lock(&self.peers).want(ip, open, Instant::now())?.address();
+        let open = || Detour::open(&shared, peer, None, self.out.clone());
+        let address = lock(&self.peers).want(ip, open, time::now())?.address();
         self.wanted.notify_one();
         Some(address)
     }
@@ -116,6 +119,7 @@ impl Relay {
 struct Task {
     shared: Weak<Shared>,
     server: TurnServer,
+    named_by: NamedBy,
     peers: Arc<Mutex<Peers<Detour>>>,
     wanted: Arc<Notify>,
     outgoing: mpsc::Receiver<Outgoing>,
@@ -136,7 +140,7 @@ impl Task {
     async fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
-            let began = Instant::now();
+            let began = time::now();
             let Err(error) = self.serve().await else { return };
             if matches!(*self.state.borrow(), RelayState::Ready(_)) && began.elapsed() > LONGEST_PAUSE {
                 pause = FIRST_PAUSE;
@@ -159,22 +163,23 @@ impl Task {
     /// Allocates, and relays until that ends: well if it is not needed any more.
     async fn serve(&mut self) -> Result<(), RelayError> {
         let mut link = tokio::select! {
-            link = Link::open(&self.server) => link?,
+            link = Link::open(&self.server, self.named_by) => link?,
             _ = self.closed.recv() => return Ok(()),
         };
         let login = Login { username: self.server.username.clone(), password: self.server.password.clone() };
-        let mut allocation = Allocation::ask(login, link.is_reliable(), Instant::now())?;
+        let mut allocation = Allocation::ask(login, link.is_reliable(), time::now())?;
         let mut ticks = tokio::time::interval(TICK);
         // Not for each datagram: all peers are gone through.
         let mut look_for_due = false;
         loop {
-            let now = Instant::now();
+            let now = time::now();
             allocation.poll(now)?;
             if std::mem::take(&mut look_for_due) && matches!(*self.state.borrow(), RelayState::Ready(_)) {
                 let due = lock(&self.peers).due(now);
                 if !due.is_empty() {
                     allocation.permit(due, now)?;
                 }
+                allocation.bind(now)?;
             }
             for message in allocation.take_out() {
                 link.send(&message);
@@ -182,17 +187,18 @@ impl Task {
             let next = allocation.next().unwrap_or(now + TICK);
             tokio::select! {
                 message = link.receive() => {
-                    let now = Instant::now();
+                    let now = time::now();
                     if let Some(event) = allocation.take(&message?, now)? {
                         self.heard(event, now);
                     }
                 }
                 outgoing = self.outgoing.recv() => {
                     let Some(Outgoing { to, datagram }) = outgoing else { return Ok(()) };
+                    let now = time::now();
                     if let IpAddr::V4(ip) = to.ip() {
-                        lock(&self.peers).used(ip, Instant::now());
+                        lock(&self.peers).used(ip, now);
                     }
-                    let sent = link.send(&allocation.wrap(to, datagram)?);
+                    let sent = link.send(&allocation.wrap(to, datagram, now)?);
                     if !sent && let Some(shared) = self.shared.upgrade() {
                         shared.counters.send_dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     }

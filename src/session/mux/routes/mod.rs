@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{IceCredentials, peer::Peer, revoked::Revoked, socket::Channel, stun};
+use crate::session::time;
 
 /// User fragments of one session: the peer uses one at a time, and for a moment that of before a restart.
 const UFRAGS_PER_SESSION: usize = 4;
@@ -81,6 +82,7 @@ impl Routes {
         }
         self.inserted += 1;
         let IceCredentials { ufrag, password } = credentials;
+        channel.peer().set_local_password(password.clone());
         self.by_ufrag.insert(ufrag, Named { channel: channel.clone(), password, inserted: self.inserted });
         let of_session = || self.by_ufrag.iter().filter(|(_, named)| Arc::ptr_eq(&named.channel, channel));
         if of_session().count() > UFRAGS_PER_SESSION
@@ -97,11 +99,19 @@ impl Routes {
         }
     }
 
+    /// Nobody is routed to.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { by_ufrag, by_address, by_ssrc, probed, claimed, callers, .. } = self;
+        let addresses = by_address.is_empty() && probed.is_empty() && claimed.is_empty();
+        by_ufrag.is_empty() && by_ssrc.is_empty() && callers.is_empty() && addresses
+    }
+
     /// Forgets a session for good. What another one has taken over meanwhile stays that one's.
     pub(super) fn remove(&mut self, channel: &Arc<Channel>) {
         channel.close();
         let mine = |named: &Named| Arc::ptr_eq(&named.channel, channel);
-        let (now, revoked) = (Instant::now(), &mut self.revoked);
+        let (now, revoked) = (time::now(), &mut self.revoked);
         for (ufrag, named) in self.by_ufrag.extract_if(|_, named| mine(named)) {
             revoked.insert(ufrag, named.password, now);
         }
@@ -133,7 +143,9 @@ impl Routes {
             let is_known = known.is_some_and(|known| Arc::ptr_eq(known, &channel));
             let is_held = !is_known && known.is_some_and(|known| known.peer().holds(from, now));
             let mut peer = channel.peer();
-            if !is_known || peer.path.may_move_to(from) {
+            // It nominates another address of ours: the network of the present one is gone, and what leaves from there with it.
+            let changes_ours = is_known && to.is_some() && peer.source_for(from) != to && stun::nominates(datagram);
+            if !is_known || changes_ours || peer.path.may_move_to(from) {
                 if !stun::integrity_holds(datagram, &named.password) {
                     return Route::Forged;
                 }
@@ -145,6 +157,8 @@ impl Routes {
                 }
                 if !is_known {
                     self.learn(&mut peer, &channel, from, to);
+                } else if changes_ours {
+                    peer.note(from, to);
                 }
             }
             let moved = peer.path.checked(from, stun::nominates(datagram), now);
@@ -161,7 +175,7 @@ impl Routes {
             if let Some(route) = self.route_claimed(from, to, datagram, transaction, now) {
                 return route;
             }
-            channel.peer().checks.answered(from, transaction);
+            channel.peer().answered(from, transaction, datagram, now);
         }
         let shown = channel.peer().path.inward(from, media, now);
         Route::Session { channel, shown, news: News::None }
@@ -331,6 +345,20 @@ mod tests {
         let mut message = Message::new();
         message.build(&setters).unwrap();
         message.raw
+    }
+
+    #[test]
+    fn a_peer_that_nominates_another_address_of_ours_is_answered_from_there() {
+        let (mut routes, a, _) = two_with_media();
+        let ours = |last| Some(IpAddr::from([192, 0, 2, last]));
+        let mut checked = |to, password: &str, nominates| {
+            routes.route(address(1), to, &check("a", password, nominates), Instant::now());
+            a.peer().source_for(address(1))
+        };
+        assert_eq!(checked(ours(1), "password of a", true), ours(1));
+        assert_eq!(checked(ours(2), "password of a", false), ours(1), "only looked at");
+        assert_eq!(checked(ours(2), "wrong", true), ours(1), "forged");
+        assert_eq!(checked(ours(2), "password of a", true), ours(2));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Routes {
         if !peer.probe_answered(from, transaction, datagram, now) {
             return Route::Forged;
         }
-        peer.checks.answered(from, transaction);
+        peer.answered(from, transaction, datagram, now);
         self.learn(&mut peer, &channel, from, to);
         self.probed.remove(&from);
         let shown = peer.path.inward(from, false, now);
@@ -89,7 +89,7 @@ impl Routes {
         if !peer.is_genuine(response) {
             return Route::Forged;
         }
-        peer.checks.answered(from, transaction);
+        peer.answered(from, transaction, response, now);
         self.learn(&mut peer, channel, from, to);
         self.claimed.remove(&from);
         let shown = peer.path.inward(from, false, now);

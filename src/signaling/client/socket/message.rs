@@ -70,6 +70,8 @@ pub(super) enum FromServer {
     },
     PeerLeft {
         peer: String,
+        #[serde(default)]
+        lost: bool,
     },
     Offer {
         from: String,

@@ -14,7 +14,9 @@ use hyper::{Method, header};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{Error as WsError, Message, handshake::client::generate_key, protocol::WebSocketConfig},
+    tungstenite::{
+        Error as WsError, Message, error::ProtocolError, handshake::client::generate_key, protocol::WebSocketConfig,
+    },
 };
 
 use self::message::{FromServer, ToServer};
@@ -76,6 +78,8 @@ pub enum RoomEvent {
     PeerJoined(String),
     /// A peer has gone.
     PeerLeft(String),
+    /// The server has lost a peer, who may be there all the same for those who are connected to him.
+    PeerLost(String),
     /// A peer's offer.
     Offer {
         /// Whose.
@@ -192,7 +196,8 @@ impl Room {
         loop {
             let event = match self.hear().await? {
                 FromServer::PeerJoined { peer } => RoomEvent::PeerJoined(peer),
-                FromServer::PeerLeft { peer } => RoomEvent::PeerLeft(peer),
+                FromServer::PeerLeft { peer, lost: false } => RoomEvent::PeerLeft(peer),
+                FromServer::PeerLeft { peer, lost: true } => RoomEvent::PeerLost(peer),
                 FromServer::Offer { from, sdp } => RoomEvent::Offer { from, sdp },
                 FromServer::Answer { from: Some(from), sdp } => RoomEvent::Answer { from, sdp },
                 FromServer::Candidate { from: Some(from), candidate } => RoomEvent::Candidate { from, candidate },
@@ -282,6 +287,8 @@ fn lost(server: &ServerUrl, why: &str) -> ClientError {
 
 fn broke(server: &ServerUrl, error: &WsError) -> ClientError {
     match error {
+        // Cut off, which the library takes for bad manners.
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => lost(server, &error.to_string()),
         WsError::Protocol(_) | WsError::Capacity(_) | WsError::Utf8(_) => {
             unusable(server, format!("it is no WebSocket: {error}"))
         }

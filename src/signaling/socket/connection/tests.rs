@@ -15,7 +15,7 @@ use super::{super::outbox::outbox, *};
 use crate::{
     channel::{ChannelLimits, MemoryRegistry},
     signaling::{
-        Answer, AnswerError, Offer, OfferAnswerer,
+        Answer, AnswerError, Offer, OfferAnswerer, TrustedProxies,
         auth::{Gate, Role, TokenGate},
         socket::{Audience, SocketCounts, Sockets, SocketsConfig},
         table::{Endpoint, EndpointParts},
@@ -44,6 +44,7 @@ fn sockets() -> Sockets {
         links: Vec::new(),
         seating: None,
         most_sessions: 1,
+        trusted_proxies: TrustedProxies::default(),
     });
     let endpoint = Arc::new(endpoint);
     let config = SocketsConfig {

@@ -80,7 +80,8 @@ impl Hub {
     pub(in crate::signaling::socket) fn fall_back(&mut self, id: MemberId) {
         let Some(place) = self.members.get_mut(&id).and_then(|member| member.place.as_mut()) else { return };
         if place.role == JoinRole::Viewer && std::mem::replace(&mut place.mode, Mode::Forward) == Mode::P2p {
-            let (channel, left) = (place.channel.clone(), ServerMessage::PeerLeft { peer: place.peer.clone() });
+            let (channel, left) =
+                (place.channel.clone(), ServerMessage::PeerLeft { peer: place.peer.clone(), lost: false });
             self.tell_host(&channel, &left);
         }
     }

@@ -160,7 +160,7 @@ fn datagrams_go_both_ways_in_indications() {
     let now = Instant::now();
     let mut allocation = allocated(now);
     let peer: SocketAddr = "192.0.2.1:5000".parse().unwrap();
-    let wrapped = decoded(&allocation.wrap(peer, b"to the peer".to_vec()).unwrap());
+    let wrapped = decoded(&allocation.wrap(peer, b"to the peer".to_vec(), now).unwrap());
     assert_eq!(wrapped.typ, MessageType::new(METHOD_SEND, CLASS_INDICATION));
     let indication = build(&[
         Box::new(TransactionId::new()),
@@ -186,4 +186,54 @@ fn strangers_and_rubbish_change_nothing() {
     }
     let mut allocation = Allocation::ask(login(), false, now).unwrap();
     assert_eq!(talk(&mut allocation, &SERVER, now).map(|events| events.len()), Ok(1));
+}
+
+/// An allocation with a channel to this peer, and the channel's number.
+fn bound(peer: SocketAddr, now: Instant) -> (Allocation, u16) {
+    let mut allocation = allocated(now);
+    for _ in 0..100 {
+        allocation.wrap(peer, vec![0; 1200], now).unwrap();
+    }
+    allocation.bind(now).unwrap();
+    let request = allocation.take_out().remove(0);
+    let mut number = ChannelNumber::default();
+    number.get_from(&decoded(&request)).unwrap();
+    assert_eq!(decoded(&request).typ, MessageType::new(METHOD_CHANNEL_BIND, CLASS_REQUEST));
+    assert_eq!(allocation.take(&SERVER.answer(&request), now), Ok(None));
+    (allocation, number.0)
+}
+
+#[test]
+fn a_channel_takes_the_place_of_indications_and_saves_32_bytes_of_each_datagram() {
+    let (now, peer) = (Instant::now(), "192.0.2.1:5000".parse().unwrap());
+    let packet = || vec![7; 1200];
+    let by_indication = allocated(now).wrap(peer, packet(), now).unwrap().len();
+    let (mut allocation, number) = bound(peer, now);
+    let by_channel = allocation.wrap(peer, packet(), now).unwrap();
+    assert_eq!((by_indication, by_channel.len()), (1236, 1204));
+    assert_eq!(by_channel[..4], [&number.to_be_bytes()[..], &1200_u16.to_be_bytes()].concat());
+    // The other way, padded as over TCP.
+    let padded = [&number.to_be_bytes()[..], &[0, 5], b"media", &[0; 3]].concat();
+    let event = allocation.take(&padded, now).unwrap();
+    assert_eq!(event, Some(Event::Data { from: peer, datagram: b"media".to_vec() }));
+    let of_nobody = [&(number + 1).to_be_bytes()[..], &[0, 5], b"media"].concat();
+    assert_eq!(allocation.take(&of_nobody, now), Ok(None));
+    assert_eq!(allocation.take(&padded[..7], now), Ok(None), "it is cut short");
+}
+
+#[test]
+fn a_server_that_has_no_channels_goes_on_with_indications() {
+    let (now, peer) = (Instant::now(), "192.0.2.1:5000".parse().unwrap());
+    for code in [ErrorCode(400), CODE_INSUFFICIENT_CAPACITY, CODE_ALLOC_QUOTA_REACHED, CODE_FORBIDDEN] {
+        let mut allocation = allocated(now);
+        for _ in 0..100 {
+            allocation.wrap(peer, vec![0; 1200], now).unwrap();
+        }
+        allocation.bind(now).unwrap();
+        let request = decoded(&allocation.take_out().remove(0));
+        assert_eq!(allocation.take(&SERVER.error(&request, code), now), Ok(None), "{}", code.0);
+        assert_eq!(allocation.wrap(peer, vec![0; 1200], now).unwrap().len(), 1236);
+        allocation.bind(now + Duration::from_secs(10)).unwrap();
+        assert!(allocation.take_out().is_empty(), "and is not asked again");
+    }
 }

@@ -1,0 +1,302 @@
+//! Media over simulated networks: from a sender's session to the receiver's pads, thousands of times, each with other troubles.
+//!
+//! A run is made of its seed (`session/simulation`): the network, what goes wrong on it, and who sends. The clock is virtual, no
+//! socket carries anything, and no thread does anything but this one. `NETWORKS=seed` repeats a run and tells of it,
+//! `NETWORKS=from..until` makes many (`tests/long networks` has thousands); a run of
+//! a quarter of a minute takes a third of a second.
+
+mod pictures;
+mod receiver;
+mod source;
+
+use std::{
+    fmt::Write,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, OnceLock, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use self::{
+    receiver::{Feed, Receiver, Shown},
+    source::{FRAME, Sent, Wishes, send},
+};
+use crate::{
+    codec::{Codec, MediaKind},
+    session::{
+        Outgoing, Sends, Track,
+        simulation::{
+            Pair, now,
+            scenario::{CALM_AFTER, CALM_BEFORE, Scenario},
+        },
+    },
+};
+
+/// Of the usual tests.
+const SEEDS: Range<u64> = 0..60;
+/// When the last trouble is over, everything is as before within the rest of [`CALM_AFTER`].
+const SETTLED: Duration = Duration::from_secs(2);
+/// By how much the slowest picture may be slower than before: it is on its way for a tick of the network's and the pacer's.
+const SLACK: Duration = Duration::from_millis(60);
+
+/// What came of a run.
+#[derive(Debug, Default)]
+struct Summary {
+    connected_in: Duration,
+    /// Pictures sent, and shown.
+    pictures: (usize, usize),
+    sounds: (usize, usize),
+    packets_lost: u64,
+    datagrams: u64,
+    datagrams_lost: u64,
+    /// Of the slowest picture before and after the troubles.
+    #[expect(dead_code, reason = "for who repeats a run")]
+    latency: (Duration, Duration),
+    most_waiting: usize,
+    keyframes_asked: u64,
+    rebinds: u64,
+}
+
+fn run(scenario: &Scenario) -> Result<Summary, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(Box::pin(media(scenario)))
+}
+
+async fn media(scenario: &Scenario) -> Result<Summary, String> {
+    let (wishes, sent, shown) =
+        (Arc::<Wishes>::default(), Arc::<Mutex<Sent>>::default(), Arc::<Mutex<Shown>>::default());
+    let h264 = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
+    let tracks = vec![Outgoing::of(Codec::H264, h264), Outgoing::of(Codec::Opus, "")];
+    let sends = Sends { tracks, events: wishes.clone(), receives: false };
+    let (feed, mut came) = mpsc::unbounded_channel();
+    let told = Arc::<OnceLock<Vec<Track>>>::default();
+    let tell = told.clone();
+    let connecting = Pair::connect(scenario, sends, move |tracks| {
+        let _ = tell.set(tracks.to_vec());
+        Arc::new(Feed(feed))
+    });
+    let pair = connecting.await.map_err(|why| format!("it does not connect: {why}"))?;
+    let connected = now();
+
+    let calm_from = connected + scenario.calm_from();
+    let ends = calm_from + CALM_AFTER;
+    let sending = async {
+        send(scenario, &pair.outlet, &wishes, &sent, ends).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    };
+    let rebinding = async {
+        for at in scenario.rebindings() {
+            tokio::time::sleep_until((connected + at).into()).await;
+            pair.rebind();
+        }
+    };
+    let keyframes = pair.receiver.keyframes();
+    let mut receiver = None;
+    let receiving = async {
+        loop {
+            let due = receiver.as_ref().and_then(Receiver::due);
+            let at_due = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                came = came.recv() => match (came, told.get()) {
+                    (Some(came), Some(tracks)) => {
+                        receiver.get_or_insert_with(|| Receiver::new(tracks, &keyframes, &sent, &shown)).take(came);
+                    }
+                    _ => return,
+                },
+                () = at_due => if let Some(receiver) = &mut receiver { receiver.expire() },
+            }
+        }
+    };
+    tokio::select! {
+        ((), ()) = async { tokio::join!(sending, rebinding) } => {}
+        () = receiving => return Err("the receiving session has ended".into()),
+    }
+
+    let (received, given) = (pair.receiver.stats(), pair.outlet.stats());
+    let took = pair.took;
+    let after = pair.end().await;
+    let (sent, shown) = (sent.lock().unwrap(), shown.lock().unwrap());
+    let receiver = receiver.ok_or("nothing has come")?;
+    let (counts, mut wrong) = (&receiver.counts, shown.faults.clone());
+    let mut check = |holds: bool, why: &dyn Fn() -> String| {
+        if !holds {
+            wrong.push(why());
+        }
+    };
+
+    // Everything that went out before and after the troubles has come, as fast as before.
+    let latencies = |from: Instant, until: Instant| -> Vec<Option<Duration>> {
+        let all = sent.pictures.iter().enumerate().filter(|(_, (at, _))| (from..until).contains(at));
+        let shown_at = |number: usize| shown.pictures.binary_search_by_key(&number, |(number, _)| *number).ok();
+        all.map(|(number, (at, _))| shown_at(number).map(|index| shown.pictures[index].1 - *at)).collect()
+    };
+    // The first second is the connection's: the first keyframe is asked for anew when the first one was lost with the handshake.
+    let before = latencies(connected + CALM_BEFORE / 2, connected + CALM_BEFORE - FRAME);
+    let afterwards = latencies(ends - SETTLED, ends);
+    let slowest = |of: &[Option<Duration>]| of.iter().flatten().max().copied().unwrap_or_default();
+    let latency = (slowest(&before), slowest(&afterwards));
+    let missing = |of: &[Option<Duration>]| of.iter().filter(|latency| latency.is_none()).count();
+    check(missing(&before) == 0, &|| {
+        format!("{} pictures of {} are missing before anything went wrong", missing(&before), before.len())
+    });
+    check(missing(&afterwards) == 0, &|| {
+        format!("{} pictures of {} are missing at the end", missing(&afterwards), afterwards.len())
+    });
+    check(latency.1 <= latency.0 + SLACK, &|| {
+        format!("pictures take {:?} at the end, {:?} before", latency.1, latency.0)
+    });
+    let sounds_at_end: Vec<usize> =
+        sent.sounds.iter().enumerate().filter(|(_, (at, _))| *at >= ends - SETTLED).map(|(number, _)| number).collect();
+    let silent =
+        sounds_at_end.iter().filter(|number| shown.sounds.binary_search_by_key(*number, |(n, _)| *n).is_err()).count();
+    check(silent == 0, &|| format!("{silent} sounds of {} are missing at the end", sounds_at_end.len()));
+
+    // What is missing is counted, and nothing else is.
+    for (index, track) in received.tracks.iter().enumerate() {
+        let Some(Some(out)) = given.tracks.get(index) else { continue };
+        check(track.packets + track.lost == out.packets, &|| {
+            format!("of {} packets of {} there are {} and {} lost", out.packets, track.codec, track.packets, track.lost)
+        });
+        if track.codec.kind() == MediaKind::Video {
+            check(out.dropped == 0 || out.skips > 0, &|| "packets are left out and it is not said why".into());
+        }
+    }
+    let (lost, late) = (counts.lost.load(Relaxed), counts.late.load(Relaxed));
+    let unfilled: u64 = received.tracks.iter().map(|track| track.lost).sum();
+    check(lost - late == unfilled, &|| format!("{lost} lost and {late} late of these are not {unfilled}"));
+    let dropped: u64 = given.tracks.iter().flatten().map(|track| track.dropped).sum();
+    let (shot, seen) = (sent.pictures.len(), shown.pictures.len());
+    let explained = lost + dropped + counts.waiting.load(Relaxed) > 0;
+    check(shot == seen || explained, &|| format!("{shot} pictures became {seen}, and nothing was counted"));
+    check(sent.sounds.len() == shown.sounds.len() || lost > 0, &|| {
+        format!("{} sounds became {}, and nothing was lost", sent.sounds.len(), shown.sounds.len())
+    });
+    for carried in after.carried {
+        let fate = carried.delivered + carried.lost + carried.astray;
+        check(carried.sent + carried.doubled == fate, &|| format!("the simulation is wrong: {carried:?}"));
+        check(carried.largest <= scenario.usual.largest, &|| format!("a datagram of {} bytes", carried.largest));
+    }
+
+    // Nothing grows, and nothing is left.
+    let at_once = usize::try_from(scenario.bitrate).unwrap_or_default() / 8 * 2;
+    check(receiver.most_waiting.1 <= at_once, &|| {
+        format!("{} bytes waited for a missing packet", receiver.most_waiting.1)
+    });
+    check(receiver.waiting() == (0, 0), &|| format!("{:?} wait at the end", receiver.waiting()));
+    check(after.overflowed == 0, &|| format!("{} datagrams found no room", after.overflowed));
+    check(given.waiting <= 4, &|| format!("{} packets wait to be sent at the end", given.waiting));
+    check(after.nobody_left, &|| "somebody is still routed to".into());
+    let expected = scenario.rebindings().count() as u64;
+    check(after.rebinds >= u64::from(expected > 0) && after.rebinds <= 4 * expected, &|| {
+        format!("{} moves to another address, and there were {expected}", after.rebinds)
+    });
+    if !wrong.is_empty() {
+        wrong.truncate(6);
+        return Err(wrong.join("; "));
+    }
+    Ok(Summary {
+        connected_in: took,
+        pictures: (shot, seen),
+        sounds: (sent.sounds.len(), shown.sounds.len()),
+        packets_lost: unfilled,
+        datagrams: after.carried.iter().map(|carried| carried.sent).sum(),
+        datagrams_lost: after.carried.iter().map(|carried| carried.lost + carried.astray).sum(),
+        latency,
+        most_waiting: receiver.most_waiting.0,
+        keyframes_asked: wishes.asked.load(Relaxed),
+        rebinds: after.rebinds,
+    })
+}
+
+/// Runs seeds one after the other; the failures' report has the command that repeats each.
+fn run_all(seeds: Range<u64>) {
+    if seeds.is_empty() {
+        return;
+    }
+    gst::init().unwrap();
+    let (mut failed, mut report, mut runs) = (0, String::new(), Vec::new());
+    let verbose = seeds.end - seeds.start == 1;
+    for seed in seeds {
+        let scenario = Scenario::new(seed);
+        let result = catch_unwind(AssertUnwindSafe(|| run(&scenario)))
+            .unwrap_or_else(|panic| Err(format!("panic: {:?}", panic.downcast_ref::<String>())));
+        if verbose {
+            std::io::Write::write_all(&mut std::io::stderr(), format!("{scenario:#?}\n{result:#?}\n").as_bytes())
+                .unwrap();
+        }
+        match result {
+            Ok(summary) => runs.push(summary),
+            Err(why) => {
+                failed += 1;
+                let _ = writeln!(report, "NETWORKS={seed} cargo test --workspace --lib rtp::networks: {why}");
+            }
+        }
+    }
+    let sum = |of: &dyn Fn(&Summary) -> u64| runs.iter().map(of).sum::<u64>();
+    let mut times: Vec<Duration> = runs.iter().map(|run| run.connected_in).collect();
+    times.sort();
+    let figures = format!(
+        "{} runs, {failed} failed: {} pictures sent, {} shown; {} sounds sent, {} heard; {} datagrams, {} of them lost; {} packets \
+         lost for good; connected in {:?} (half), {:?} (all); {} keyframes asked for; {} moves; {} packets waited at most\n",
+        runs.len() + failed,
+        sum(&|run| run.pictures.0 as u64),
+        sum(&|run| run.pictures.1 as u64),
+        sum(&|run| run.sounds.0 as u64),
+        sum(&|run| run.sounds.1 as u64),
+        sum(&|run| run.datagrams),
+        sum(&|run| run.datagrams_lost),
+        sum(&|run| run.packets_lost),
+        times.get(times.len() / 2).copied().unwrap_or_default(),
+        times.last().copied().unwrap_or_default(),
+        sum(&|run| run.keyframes_asked),
+        sum(&|run| run.rebinds),
+        runs.iter().map(|run| run.most_waiting).max().unwrap_or_default(),
+    );
+    std::io::Write::write_all(&mut std::io::stderr(), figures.as_bytes()).unwrap();
+    assert!(failed == 0, "\n{report}");
+}
+
+/// What `NETWORKS` says, or the usual ones.
+fn seeds() -> Range<u64> {
+    let Ok(said) = std::env::var("NETWORKS") else { return SEEDS };
+    let number = |text: &str| text.parse::<u64>().expect("NETWORKS is a seed, or a range of seeds like 0..1000");
+    match said.split_once("..") {
+        Some((from, until)) => number(from)..number(until),
+        None => number(&said)..number(&said) + 1,
+    }
+}
+
+/// A quarter of them: tests run side by side.
+fn run_quarter(quarter: u64) {
+    let Range { start, end } = seeds();
+    let at = |quarter| start + end.saturating_sub(start) * quarter / 4;
+    run_all(at(quarter)..at(quarter + 1));
+}
+
+#[test]
+fn media_survives_a_first_quarter_of_networks() {
+    run_quarter(0);
+}
+
+#[test]
+fn media_survives_a_second_quarter_of_networks() {
+    run_quarter(1);
+}
+
+#[test]
+fn media_survives_a_third_quarter_of_networks() {
+    run_quarter(2);
+}
+
+#[test]
+fn media_survives_a_fourth_quarter_of_networks() {
+    run_quarter(3);
+}
