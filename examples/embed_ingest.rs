@@ -104,8 +104,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The sink has a pad for each kind; H.264 passes through it untouched, the rest it transcodes.
 fn push(pad: &gst::Pad, sink: &gst::Element) -> Result<(), Box<dyn Error>> {
-    let kind = if pad.name().starts_with("video") { "video" } else { "audio" };
-    pad.link(&sink.request_pad_simple(kind).ok_or("the sink has this kind already")?)?;
+    let Some(kind) = ["video", "audio"].into_iter().find(|kind| pad.name().starts_with(kind)) else {
+        return Ok(()); // a data channel's
+    };
+    if sink.static_pad(kind).is_some() {
+        return Err("the sink has this kind already".into());
+    }
+    pad.link(&sink.request_pad_simple(kind).ok_or("the sink takes no more")?)?;
     Ok(())
 }
 

@@ -14,9 +14,8 @@ PIPELINE_PACKAGES=(
   "gstreamer1.0-tools|gst-launch-1.0 runs the pipelines"
   "gstreamer1.0-plugins-base|app, audio and video conversion, Opus"
   "gstreamer1.0-plugins-good|RTP depayloaders, VP8 and VP9"
-  "gstreamer1.0-plugins-bad|rtmp2sink, H.264 and AAC parsers, voaacenc"
+  "gstreamer1.0-plugins-bad|H.264 and AAC parsers, voaacenc"
   "gstreamer1.0-plugins-ugly|x264enc, the software H.264 encoder"
-  "glib-networking|TLS for rtmps://"
   "gstreamer1.0-libav|H.264 decoder, and an AAC encoder in reserve"
 )
 TEST_PACKAGES=(
@@ -24,6 +23,10 @@ TEST_PACKAGES=(
   "gstreamer1.0-nice|ICE for the tests' own WebRTC publisher"
   "nginx-light|the RTMP server that the tests push to"
   "libnginx-mod-rtmp|its RTMP module"
+  "caddy|the other HTTP proxy whose recipe is tried"
+  "systemd|looks at the unit file"
+  "meson|installs the plugin into a folder"
+  "ninja-build|meson's backend"
   "ffmpeg|ffprobe and ffmpeg inspect recordings"
   "chromium|the browser that the tests publish from"
   "chromium-driver|drives it"
@@ -32,6 +35,8 @@ TEST_PACKAGES=(
   "iproute2|makes the networks that the tests of NAT need"
   "nftables|makes the NATs between them"
   "procps|sends signals to single processes"
+  "faketime|sets the clock of single processes"
+  "gdb|shows where all threads are when nothing moves"
   "espeak-ng|speaks to the transcriber example"
   "gstreamer1.0-pocketsphinx|the recogniser that listens there"
   "pocketsphinx-en-us|its English model"
@@ -40,8 +45,6 @@ TEST_PACKAGES=(
 )
 CI_PACKAGES=(
   "shellcheck|checks the shell scripts"
-  "meson|checks meson.build"
-  "ninja-build|meson's backend"
 )
 
 # The oldest rustc that gstreamer-rs 0.25 builds with.

@@ -14,16 +14,11 @@ const PACKAGES: &[(&str, &[&str], &str, bool)] = &[
     ),
     (
         "gstreamer1.0-plugins-good",
-        &["rtpjitterbuffer", "rtph264depay", "rtpopusdepay", "rtpvp8depay", "rtpvp9depay", "vp8dec", "vp9dec"],
+        &["rtph264depay", "rtpopusdepay", "rtpvp8depay", "rtpvp9depay", "vp8dec", "vp9dec"],
         "RTP, VP8 and VP9",
         true,
     ),
-    (
-        "gstreamer1.0-plugins-bad",
-        &["rtmp2sink", "h264parse", "h265parse", "aacparse", "voaacenc"],
-        "RTMP, parsers, AAC",
-        true,
-    ),
+    ("gstreamer1.0-plugins-bad", &["h264parse", "h265parse", "aacparse", "voaacenc"], "parsers, AAC", true),
     ("gstreamer1.0-plugins-ugly", &["x264enc"], "H.264 in software: for publishers who send something else", false),
     ("gstreamer1.0-libav", &["avdec_h264"], "a decoder for H.264: for a canvas, or other codecs", false),
     ("gstreamer1.0-tools", &[], "gst-launch-1.0", false),
