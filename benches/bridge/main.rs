@@ -13,6 +13,7 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod figures;
+#[path = "../plot/mod.rs"]
 mod plot;
 mod process;
 mod receiver;
@@ -30,6 +31,7 @@ use common::{
     wait_until,
 };
 use figures::{Figures, Row};
+use plot::{Chart, Curve};
 use process::Bridge;
 use receiver::Receiver;
 
@@ -75,10 +77,24 @@ fn main() {
         println!("{row}");
         rows.push(row);
     }
-    match plot::draw(&rows, &arguments.plot) {
+    match plot::draw(&arguments.plot, "streams", &charts(&rows)) {
         Ok(()) => println!("\ndrawn in {}", arguments.plot.display()),
         Err(error) => println!("\nnothing drawn in {}: {error}", arguments.plot.display()),
     }
+}
+
+/// Cost and latency over the number of streams.
+fn charts(rows: &[Row]) -> [Chart; 2] {
+    let points = |value: fn(&Row) -> Option<f64>| {
+        rows.iter().filter_map(|row| Some((row.count as f64, value(row)?))).collect::<Vec<_>>()
+    };
+    let cost = Curve { name: "cost", points: points(|row| Some(row.cost() * 1e3)) };
+    let median = Curve { name: "median", points: points(|row| row.latency(0.5)) };
+    let p95 = Curve { name: "p95", points: points(|row| row.latency(0.95)) };
+    [
+        Chart { title: "ms of a core a second, each stream", curves: vec![cost] },
+        Chart { title: "latency, ms", curves: vec![median, p95] },
+    ]
 }
 
 fn measure(count: usize, arguments: &Arguments) -> Row {

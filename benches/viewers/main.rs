@@ -1,4 +1,5 @@
-//! Forwarded viewers, measured on a whole server: `cargo bench --bench viewers -- [VIEWERS] [SECONDS] [WHOLE]`.
+//! Forwarded viewers, measured on a whole server: `cargo bench --bench viewers -- [VIEWERS[,VIEWERS…]] [SECONDS] [WHOLE]`.
+//! Several numbers of viewers are measured one after the other, and drawn as curves in `target/viewers.svg`.
 //!
 //! The server is a process of its own, so that its CPU time is its own; publisher and viewers are here. Says what a viewer of
 //! 2 Mbit/s costs, how long each took from its offer to its first picture, how long pictures are on their way, and whether
@@ -13,9 +14,12 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod counting;
+#[path = "../plot/mod.rs"]
+mod plot;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
+    path::Path,
     process::{Command, Stdio},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
@@ -32,6 +36,7 @@ use gstwebrtcbridge::{
     bridge::{ServerConfig, WebRtcServer},
     signaling::ListenAddress,
 };
+use plot::{Chart, Curve};
 use webrtc::runtime::Runtime;
 
 const H264: u8 = 102;
@@ -39,6 +44,7 @@ const H264: u8 = 102;
 const SIZE: (u32, u32) = (992, 560);
 /// Ticks of /proc/PID/stat: the kernel's USER_HZ.
 const TICKS: f64 = 100.0;
+const PLOT: &str = "target/viewers.svg";
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
@@ -46,10 +52,45 @@ fn main() {
     if first.as_deref() == Some("serve") {
         return serve();
     }
-    let count = first.and_then(|count| count.parse().ok()).unwrap_or(200);
-    let seconds = arguments.next().and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
-    let whole = arguments.next().and_then(|whole| whole.parse().ok()).unwrap_or(10);
-    measure(count, whole, Duration::from_secs(seconds));
+    let counts: Vec<usize> = (first.as_deref().unwrap_or("200").split(','))
+        .map(|count| count.parse().expect("numbers of viewers"))
+        .collect();
+    let seconds = arguments.next().map_or(10, |seconds| seconds.parse().expect("a number of seconds"));
+    let whole = arguments.next().map_or(10, |whole| whole.parse().expect("a number of whole viewers"));
+    let rows: Vec<Row> =
+        counts.into_iter().map(|count| measure(count, whole.min(count), Duration::from_secs(seconds))).collect();
+    if rows.len() > 1 {
+        let path = Path::new(PLOT);
+        match plot::draw(path, "viewers", &charts(&rows)) {
+            Ok(()) => println!("drawn in {PLOT}"),
+            Err(error) => println!("nothing drawn in {PLOT}: {error}"),
+        }
+    }
+}
+
+/// What is drawn of one number of viewers.
+struct Row {
+    count: usize,
+    /// Milliseconds of a core a second.
+    each: f64,
+    first_picture: Times,
+    on_the_way: Times,
+}
+
+fn charts(rows: &[Row]) -> [Chart; 3] {
+    let times = |of: fn(&Row) -> &Times| {
+        let at = |name, share| {
+            let of_row = |row: &Row| Some((row.count as f64, of(row).at(share)?.as_secs_f64() * 1e3));
+            Curve { name, points: rows.iter().filter_map(of_row).collect() }
+        };
+        vec![at("median", 0.5), at("p95", 0.95)]
+    };
+    let cost = Curve { name: "cost", points: rows.iter().map(|row| (row.count as f64, row.each)).collect() };
+    [
+        Chart { title: "ms of a core a second, each viewer", curves: vec![cost] },
+        Chart { title: "offer to first picture, ms", curves: times(|row| &row.first_picture) },
+        Chart { title: "pictures on their way, ms", curves: times(|row| &row.on_the_way) },
+    ]
 }
 
 /// Serves until nobody holds the other end of stdin.
@@ -67,7 +108,7 @@ fn serve() {
     tokio::runtime::Runtime::new().expect("tokio").block_on(server.serve()).expect("served");
 }
 
-fn measure(count: usize, whole: usize, time: Duration) {
+fn measure(count: usize, whole: usize, time: Duration) -> Row {
     let program = std::env::current_exe().expect("this program");
     let mut server =
         Command::new(program).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the server");
@@ -132,6 +173,7 @@ fn measure(count: usize, whole: usize, time: Duration) {
     );
     drop(server.stdin.take());
     let _ = server.wait();
+    Row { count, each: (busy - alone) / count as f64 * 1e3, first_picture: waits, on_the_way }
 }
 
 /// How long the pictures of a viewer were on their way since then, from the publisher's socket to the last packet's arrival.
@@ -161,12 +203,16 @@ impl Times {
         times.sort_unstable();
         Self(times)
     }
+
+    /// The time that this share of them does not exceed.
+    fn at(&self, share: f64) -> Option<Duration> {
+        self.0.get((self.0.len().saturating_sub(1) as f64 * share) as usize).copied()
+    }
 }
 
 impl std::fmt::Display for Times {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let at = |share: f64| self.0.get((self.0.len().saturating_sub(1) as f64 * share) as usize);
-        match (at(0.5), at(0.95), at(1.0)) {
+        match (self.at(0.5), self.at(0.95), self.at(1.0)) {
             (Some(median), Some(p95), Some(most)) => {
                 write!(f, "{median:.0?} (median), {p95:.0?} (p95), {most:.0?} (most)")
             }
