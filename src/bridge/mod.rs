@@ -21,6 +21,7 @@ mod application;
 mod call;
 mod calling;
 mod channels;
+pub(crate) mod connecting;
 mod connection_state;
 mod description;
 mod embed;

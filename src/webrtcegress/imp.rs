@@ -18,11 +18,15 @@ use super::{
     data,
     ending::{PadEnd, has_ended},
     input::Input,
-    settings::{EgressUri, Settings, parse_uri},
+    settings::Settings,
     stats, templates,
 };
 use crate::{
-    bridge::{ConnectionState, IceTransportPolicy, Peer, properties},
+    bridge::{
+        ConnectionState, IceTransportPolicy, Peer,
+        connecting::{Connecting, Way, check_uri},
+        properties,
+    },
     codec::MediaKind,
     rtp::data::DataPads,
 };
@@ -30,7 +34,7 @@ use crate::{
 pub(super) static CAT: Lazy<gst::DebugCategory> =
     Lazy::new(|| gst::DebugCategory::new("webrtcegress", gst::DebugColorFlags::empty(), Some("Media to WebRTC peers")));
 
-/// Lock order: `inputs`, then `started`, then `settings`; each is held for a copy only, never over a push, a state change or
+/// Lock order: `inputs`, then `started`, then `connecting` or `settings`; each is held for a copy only, never over a push, a state change or
 /// a message.
 #[derive(Default, glib::Properties)]
 #[properties(wrapper_type = super::WebrtcEgress)]
@@ -63,6 +67,9 @@ pub struct WebrtcEgress {
         nick = "TLS certificate", blurb = "PEM file with the certificate chain, for wheps://; or with certificates to trust beside the system's, for whips://")]
     #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
         nick = "TLS key", blurb = "PEM file with the private key, for wheps://")]
+    #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, default = 10_000,
+        nick = "Connect timeout", blurb = "How long a peer has from the answer to being connected, in ms")]
+    connecting: Mutex<Connecting>,
     #[property(name = "encoder", get, set, type = String, member = encoder, default = Some("auto"), nick = "Encoder",
         blurb = "Video encoder: auto (the best hardware that works, else software), hardware, software, or the name of an encoder's factory")]
     #[property(name = "video-bitrate", get, set = Self::set_video_bitrate, type = u32, member = video_bitrate, nick = "Video bitrate",
@@ -72,8 +79,6 @@ pub struct WebrtcEgress {
         minimum = 6000, maximum = 510_000, default = 96_000, mutable_playing, blurb = "Bitrate of encoded audio in bit/s, where the codec has a choice")]
     #[property(name = "max-viewers", get, set, type = u32, member = max_viewers, nick = "Most viewers",
         blurb = "Viewers that are let in at once; 0 for no limit")]
-    #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, default = 10_000,
-        nick = "Connect timeout", blurb = "How long a peer has from the answer to being connected, in ms")]
     settings: Mutex<Settings>,
     #[property(name = "connection-state", get, type = ConnectionState, builder(ConnectionState::New).nick("Connection state").blurb("State of the connection; as a server connected while anybody watches"))]
     state: Mutex<ConnectionState>,
@@ -196,7 +201,7 @@ impl ElementImpl for WebrtcEgress {
 
     fn set_context(&self, context: &gst::Context) {
         if let Some(peer) = Peer::of(context) {
-            lock(&self.settings).fill_in(&self.obj(), &peer);
+            lock(&self.connecting).fill_in(&*self.obj(), &peer);
         }
         self.parent_set_context(context);
     }
@@ -257,18 +262,18 @@ impl URIHandlerImpl for WebrtcEgress {
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
-        parse_uri(uri).map_err(|error| glib::Error::new(gst::URIError::BadUri, &error))?;
+        check_uri(Way::Out, uri).map_err(|error| glib::Error::new(gst::URIError::BadUri, &error))?;
         if lock(&self.started).is_some() {
             return Err(glib::Error::new(gst::URIError::BadState, "uri can be changed in NULL and READY only"));
         }
-        lock(&self.settings).uri = Some(uri.to_owned());
+        lock(&self.connecting).uri = Some(uri.to_owned());
         Ok(())
     }
 }
 
 impl WebrtcEgress {
     fn change_uri(&self, uri: Option<String>) {
-        lock(&self.settings).uri = uri;
+        lock(&self.connecting).uri = uri;
         if lock(&self.started).is_some() {
             gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", properties::URI_IN_USE));
         }
@@ -331,20 +336,16 @@ impl WebrtcEgress {
         stats::structure(running, &inputs, &self.data)
     }
 
-    /// A client's query may hold a key.
     fn redacted_uri(&self) -> Option<String> {
-        let uri = lock(&self.settings).uri.clone()?;
-        let query =
-            matches!(parse_uri(&uri), Ok(EgressUri::Call(_) | EgressUri::Meet(_))).then(|| uri.find('?')).flatten();
-        Some(query.map_or(uri.clone(), |query| format!("{}?…", uri.get(..query).unwrap_or_default())))
+        lock(&self.connecting).redacted_uri(Way::Out)
     }
 
     fn redacted_turn_servers(&self) -> gst::Array {
-        properties::redacted_turn_servers(&lock(&self.settings).turn_servers)
+        lock(&self.connecting).redacted_turn_servers()
     }
 
     fn redacted_token(&self) -> Option<String> {
-        lock(&self.settings).auth_token.as_ref().map(|_| "***".to_owned())
+        lock(&self.connecting).redacted_token()
     }
 }
 

@@ -13,10 +13,12 @@ use super::{
     fanout::Fanout,
     push::Push,
     session::Half,
-    settings::ResolvedRole,
 };
 use crate::{
-    bridge::{CallConfig, Client, ClientCounts, ClientParts, Learned, Notices, Peer, Seat, Viewers, ViewersConfig},
+    bridge::{
+        CallConfig, Client, ClientCounts, ClientParts, Learned, Notices, Peer, Seat, Viewers, ViewersConfig,
+        connecting::ConnectionRole,
+    },
     session::SessionConfig,
     signaling::{
         Mount,
@@ -53,21 +55,21 @@ pub(super) enum Role {
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 impl Role {
-    /// Begins to serve or to call; the error says which setting is wrong.
-    pub(super) fn start(resolved: ResolvedRole, parts: Parts) -> Result<Self, String> {
-        match resolved {
-            ResolvedRole::Server { endpoint, max_viewers } => {
+    /// Begins to serve at most so many viewers (0: any), or to call; the error says which setting is wrong.
+    pub(super) fn start(role: ConnectionRole, max_viewers: u32, parts: Parts) -> Result<Self, String> {
+        match role {
+            ConnectionRole::Server(endpoint) => {
                 let Parts { media, http, config, fanout, watch, messages, .. } = parts;
                 let config = ViewersConfig { session: config, media, http: http.clone(), data: Some(messages) };
                 let viewers = Viewers::new(config, Arc::new(Only(fanout.clone())));
                 let answerer = Answerer { fanout, viewers: viewers.clone() };
-                let mount = mount_viewers(&http, endpoint, Arc::new(answerer), max_viewers)
+                let mount = mount_viewers(&http, *endpoint, Arc::new(answerer), max_viewers)
                     .map_err(|error| error.to_string())?;
                 let following = http.spawn(follow(viewers.clone(), watch)).abort_handle();
                 Ok(Self::Server { mount, viewers, http, following })
             }
-            ResolvedRole::Client(called) => Self::push(&called, parts),
-            ResolvedRole::Meeting(socket) => Self::meet(socket, parts),
+            ConnectionRole::Client(called) => Self::push(&called, parts),
+            ConnectionRole::Meeting(socket) => Self::meet(socket, parts),
         }
     }
 

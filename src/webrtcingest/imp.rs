@@ -10,14 +10,15 @@ use super::{
     codecs, data,
     pads::ElementReceiver,
     role::{Parts, Role},
-    settings::{
-        ConnectionState, IngestUri, OnDisconnect, ResolvedConnection, ResolvedRole, ResolvedSettings, Settings, Source,
-        parse_uri,
-    },
+    settings::{OnDisconnect, Settings},
     stats,
 };
 use crate::{
-    bridge::{Application, IceTransportPolicy, Peer, properties, reach},
+    bridge::{
+        Application, ConnectionState, IceTransportPolicy, Peer,
+        connecting::{Connecting, Connection, ConnectionRole, Connects, Way, check_uri},
+        properties, reach,
+    },
     codec::{Codec, MediaKind},
     rtp::{
         Crossing, announced_caps,
@@ -48,9 +49,6 @@ pub struct WebrtcIngest {
         blurb = "Video codecs in order of preference")]
     #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, nick = "Audio codecs",
         blurb = "Audio codecs in order of preference")]
-    #[property(name = "latency", get, set, type = u32, member = latency, default = 200, nick = "Latency",
-        blurb = "Most that packets wait for a missing one, in ms; in order they pass at once")]
-    #[property(name = "on-disconnect", get, set, type = OnDisconnect, member = on_disconnect, builder(OnDisconnect::Auto).nick("On disconnect").blurb("What the end of the stream means"))]
     #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, maximum = 65535, nick = "UDP port",
         blurb = "UDP port for the media of all sessions; 0 picks a free one")]
     #[property(name = "ice-udp-port-range", get, set, type = Option<String>, member = ice_udp_port_range,
@@ -66,10 +64,14 @@ pub struct WebrtcIngest {
         nick = "TLS certificate", blurb = "PEM file with the certificate chain, for whips://; or with certificates to trust beside the system's, for wheps://")]
     #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
         nick = "TLS key", blurb = "PEM file with the private key, for whips://")]
-    #[property(name = "max-bitrate", get, set, type = u32, member = max_bitrate, nick = "Most bitrate",
-        blurb = "Upper bound that publishers are told for video, in bit/s; 0 for none")]
     #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, default = 10_000,
         nick = "Connect timeout", blurb = "How long the peer has from the answer to being connected, in ms")]
+    connecting: Mutex<Connecting>,
+    #[property(name = "latency", get, set, type = u32, member = latency, default = 200, nick = "Latency",
+        blurb = "Most that packets wait for a missing one, in ms; in order they pass at once")]
+    #[property(name = "on-disconnect", get, set, type = OnDisconnect, member = on_disconnect, builder(OnDisconnect::Auto).nick("On disconnect").blurb("What the end of the stream means"))]
+    #[property(name = "max-bitrate", get, set, type = u32, member = max_bitrate, nick = "Most bitrate",
+        blurb = "Upper bound that publishers are told for video, in bit/s; 0 for none")]
     settings: Mutex<Settings>,
     #[property(name = "connection-state", get, type = ConnectionState, builder(ConnectionState::New).nick("Connection state").blurb("State of the current session's connection"))]
     state: Mutex<ConnectionState>,
@@ -226,7 +228,7 @@ impl ElementImpl for WebrtcIngest {
 
     fn set_context(&self, context: &gst::Context) {
         if let Some(peer) = Peer::of(context) {
-            self.settings().fill_in(&self.obj(), &peer);
+            self.connecting().fill_in(&*self.obj(), &peer);
         }
         self.parent_set_context(context);
     }
@@ -261,22 +263,22 @@ impl URIHandlerImpl for WebrtcIngest {
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
-        parse_uri(uri).map_err(|error| glib::Error::new(gst::URIError::BadUri, &error))?;
+        check_uri(Way::In, uri).map_err(|error| glib::Error::new(gst::URIError::BadUri, &error))?;
         if self.started().is_some() {
             return Err(glib::Error::new(gst::URIError::BadState, "uri can be changed in NULL and READY only"));
         }
-        self.settings().uri = Some(uri.to_owned());
+        self.connecting().uri = Some(uri.to_owned());
         Ok(())
     }
 }
 
 impl WebrtcIngest {
     fn start(&self) -> Result<(), gst::StateChangeError> {
-        let resolved = self.settings().resolve(Peer::around(&*self.obj())).map_err(|error| {
+        let connects = self.connecting().resolve(Way::In, Peer::around(&*self.obj())).map_err(|error| {
             gst::element_imp_error!(self, gst::ResourceError::Settings, ("{}", error));
             gst::StateChangeError
         })?;
-        let started = self.open(resolved).map_err(|error| {
+        let started = self.open(connects).map_err(|error| {
             gst::element_imp_error!(self, gst::ResourceError::OpenRead, ("{}", error));
             gst::StateChangeError
         })?;
@@ -293,39 +295,33 @@ impl WebrtcIngest {
         Ok(())
     }
 
-    fn open(&self, resolved: ResolvedSettings) -> Result<Started, String> {
+    fn open(&self, connects: Connects) -> Result<Started, String> {
+        let Settings { latency, on_disconnect, max_bitrate } = self.settings().clone();
         let receiver = ElementReceiver(self.obj().downgrade());
         let name = format!("{}:rtp", self.obj().name());
         // A client ends the stream itself: what is lost may come back.
-        let is_client = matches!(&resolved.source, Source::Own(connection)
-            if !matches!(connection.role, ResolvedRole::Server(_)));
-        let eos = resolved.eos_on_disconnect;
+        let is_client =
+            matches!(&connects, Connects::Itself(connection) if !matches!(connection.role, ConnectionRole::Server(_)));
+        let eos = on_disconnect.is_eos(&connects);
         let data = DataIn::new(&self.obj().name(), Arc::new(data::ElementData(self.obj().downgrade())));
-        let start_crossing = || match Crossing::start(&name, receiver, resolved.latency, eos && !is_client) {
+        let start_crossing = || match Crossing::start(&name, receiver, latency, eos && !is_client) {
             Ok(crossing) => {
                 crossing.take_data(Arc::new(data));
                 Ok(Arc::new(crossing))
             }
             Err(error) => Err(thread(error)),
         };
-        let (crossing, mux, role) = match resolved.source {
-            Source::Peer(peer) => {
+        let (crossing, mux, role) = match connects {
+            Connects::In(peer) => {
                 self.warn_of_ignored();
                 let mux = peer.mux().ok_or("this session has no connection")?;
                 let crossing = start_crossing()?;
                 let role = Role::in_session(peer, &crossing);
                 (crossing, mux, role)
             }
-            Source::Own(connection) => {
-                let ResolvedConnection {
-                    role,
-                    codecs,
-                    udp_ports,
-                    public_addresses,
-                    reach,
-                    max_bitrate,
-                    connect_timeout,
-                } = *connection;
+            Connects::Itself(connection) => {
+                let Connection { role, udp_ports, public_addresses, reach, connect_timeout } = *connection;
+                let codecs = self.connecting().codecs()?;
                 let codecs = codecs::receivable(codecs)?;
                 let media = runtime::media().map_err(thread)?;
                 let mux = Mux::shared(media, udp_ports).map_err(|error| {
@@ -459,27 +455,27 @@ impl WebrtcIngest {
         stats::structure(&self.obj(), started.as_ref().map(|s| (&s.role, &*s.mux, &*s.crossing)))
     }
 
-    /// A client's query may hold a key.
     fn change_uri(&self, uri: Option<String>) {
-        self.settings().uri = uri;
+        self.connecting().uri = uri;
         if self.started().is_some() {
             gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", properties::URI_IN_USE));
         }
     }
 
     fn redacted_uri(&self) -> Option<String> {
-        let uri = self.settings().uri.clone()?;
-        let query =
-            matches!(parse_uri(&uri), Ok(IngestUri::Call(_) | IngestUri::Meet(_))).then(|| uri.find('?')).flatten();
-        Some(query.map_or(uri.clone(), |query| format!("{}?…", uri.get(..query).unwrap_or_default())))
+        self.connecting().redacted_uri(Way::In)
     }
 
     fn redacted_turn_servers(&self) -> gst::Array {
-        properties::redacted_turn_servers(&self.settings().turn_servers)
+        self.connecting().redacted_turn_servers()
     }
 
     fn redacted_token(&self) -> Option<String> {
-        self.settings().auth_token.as_ref().map(|_| "***".to_owned())
+        self.connecting().redacted_token()
+    }
+
+    fn connecting(&self) -> MutexGuard<'_, Connecting> {
+        self.connecting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn settings(&self) -> MutexGuard<'_, Settings> {

@@ -11,10 +11,12 @@ use super::{
     answerer::{Answerer, Slot},
     codecs,
     pull::Pull,
-    settings::ResolvedRole,
 };
 use crate::{
-    bridge::{Application, CallConfig, CallCounts, Client, ClientCounts, ClientParts, Learned, Notices, Peer, Seat},
+    bridge::{
+        Application, CallConfig, CallCounts, Client, ClientCounts, ClientParts, Learned, Notices, Peer, Seat,
+        connecting::ConnectionRole,
+    },
     rtp::Crossing,
     session::{CodecPreferences, EndReason, Session, SessionConfig},
     signaling::{
@@ -52,17 +54,17 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 impl Role {
     /// Begins to serve or to call; the error says which setting is wrong.
-    pub(super) fn start(resolved: ResolvedRole, parts: Parts) -> Result<Self, String> {
+    pub(super) fn start(role: ConnectionRole, parts: Parts) -> Result<Self, String> {
         let Parts { media, http, config, crossing, eos, element } = parts;
-        match resolved {
-            ResolvedRole::Server(mut endpoint) => {
+        match role {
+            ConnectionRole::Server(mut endpoint) => {
                 let slot = Arc::new(Slot::default());
                 endpoint.authorizer = element.upgrade().and_then(|element| Application::of(&element));
                 let answerer = Answerer { media: media.clone(), config, crossing, slot: slot.clone(), element };
                 let mount = mount(&http, *endpoint, Arc::new(answerer)).map_err(|error| error.to_string())?;
                 Ok(Self::Server { mount, slot, media })
             }
-            ResolvedRole::Client(called) => {
+            ConnectionRole::Client(called) => {
                 let (server, url) = (WhepClient::new(&called)?, called.server.to_string());
                 let notices = Notices::new(element.upgrade(), url.clone());
                 let learned = Learned::default();
@@ -70,7 +72,7 @@ impl Role {
                 let parts = ClientParts { media, url, eos, calls: Arc::new(calls), notices };
                 Ok(Self::Client(Client::start(&http, parts)))
             }
-            ResolvedRole::Meeting(socket) => {
+            ConnectionRole::Meeting(socket) => {
                 Self::meet(socket, Parts { media, http, config, crossing, eos, element }).map(Self::Meeting)
             }
         }

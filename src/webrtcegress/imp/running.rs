@@ -6,10 +6,14 @@ use gst::{prelude::*, subclass::prelude::*};
 
 use super::{CAT, WebrtcEgress, lock};
 use crate::{
-    bridge::{ConnectionState, Peer, reach},
+    bridge::{
+        ConnectionState, Peer,
+        connecting::{Connection, Connects, Way},
+        reach,
+    },
     codec::Codec,
     rtp, runtime,
-    session::{self, Mux, SessionConfig},
+    session::{self, CodecPreferences, Mux, SessionConfig},
     transcode,
     webrtcegress::{
         answerer::Watch,
@@ -17,7 +21,6 @@ use crate::{
         fanout::Fanout,
         role::{Parts, Role},
         session::Half,
-        settings::{ResolvedConnection, ResolvedSettings, Sink},
     },
 };
 
@@ -34,11 +37,16 @@ pub(super) struct Started {
 
 impl WebrtcEgress {
     pub(super) fn start(&self) -> Result<(), gst::StateChangeError> {
-        let resolved = lock(&self.settings).resolve(Peer::around(&*self.obj())).map_err(|error| {
+        let connecting = lock(&self.connecting).clone();
+        let resolved = connecting.codecs().and_then(|codecs| {
+            let connects = connecting.resolve(Way::Out, Peer::around(&*self.obj()))?;
+            Ok((connects, codecs))
+        });
+        let (connects, codecs) = resolved.map_err(|error| {
             gst::element_imp_error!(self, gst::ResourceError::Settings, ("{}", error));
             gst::StateChangeError
         })?;
-        let started = self.open(resolved).map_err(|error| {
+        let started = self.open(connects, codecs).map_err(|error| {
             gst::element_imp_error!(self, gst::ResourceError::OpenWrite, ("{}", error));
             gst::StateChangeError
         })?;
@@ -60,8 +68,7 @@ impl WebrtcEgress {
         Ok(())
     }
 
-    fn open(&self, resolved: ResolvedSettings) -> Result<Started, String> {
-        let ResolvedSettings { sink, codecs } = resolved;
+    fn open(&self, connects: Connects, codecs: CodecPreferences) -> Result<Started, String> {
         let settings = lock(&self.settings).clone();
         let preferred: Vec<Codec> = codecs.video.iter().chain(&codecs.audio).copied().collect();
         let can_make = |codec: &&Codec| {
@@ -73,16 +80,16 @@ impl WebrtcEgress {
         let bitrates = (settings.video_bitrate, settings.audio_bitrate);
         let messages = Messages::start(&self.obj()).map_err(thread)?;
         let new = |channel| Fanout::new(media, preferred, makeable, bitrates, channel);
-        match sink {
-            Sink::Peer(peer) => {
+        match connects {
+            Connects::In(peer) => {
                 let mux = peer.mux().ok_or("this session has no connection")?;
                 // The channel's viewers get what is made here in place of what the publisher sends.
                 let fanout = new(peer.feed_viewers());
                 let half = Half::new(fanout.clone(), self.obj().downgrade(), http, self.watch());
                 Ok(Started { role: Role::in_session(peer, half)?, mux, fanout, messages })
             }
-            Sink::Own(connection) => {
-                let ResolvedConnection { role, udp_ports, public_addresses, reach, connect_timeout } = *connection;
+            Connects::Itself(connection) => {
+                let Connection { role, udp_ports, public_addresses, reach, connect_timeout } = *connection;
                 let mux = Mux::shared(media, udp_ports).map_err(|error| {
                     format!("{error}; choose another ice-udp-port or ice-udp-port-range, or leave both out")
                 })?;
@@ -100,7 +107,7 @@ impl WebrtcEgress {
                 let messages = messages.clone();
                 let parts =
                     Parts { media, http, config, fanout: fanout.clone(), watch, element, messages: messages.clone() };
-                let role = Role::start(role, parts)?;
+                let role = Role::start(role, settings.max_viewers, parts)?;
                 Ok(Started { role, mux, fanout, messages })
             }
         }
