@@ -80,6 +80,23 @@ pub(super) struct Origin<'a> {
     pub(super) latency: Duration,
 }
 
+impl Origin<'_> {
+    /// What carries packets from there into a chain's source.
+    fn parts(&self, bin: &gst::Bin, track: &Track, source: gst::Pad, signs: Arc<Signs>) -> lane::Parts {
+        lane::Parts {
+            inlet: self.inlet.clone(),
+            source,
+            bin: bin.downgrade(),
+            clock: self.clock.clone(),
+            track: track.index,
+            kind: track.kind(),
+            latency: self.latency,
+            counts: self.counts.clone(),
+            signs,
+        }
+    }
+}
+
 impl Chain {
     /// A chain whose track is alone on a clock of its own, in front of a ghost pad whose target it becomes. `latency` in ms is
     /// the most that packets are held for a missing one; in-order packets pass at once.
@@ -114,17 +131,7 @@ impl Chain {
             position.follow(&pad);
         }
         let started = start(ghost, track, &origin, &elements, &signs).and_then(|source| {
-            let parts = lane::Parts {
-                inlet: origin.inlet.clone(),
-                source: source.clone(),
-                bin: bin.downgrade(),
-                clock: origin.clock.clone(),
-                track: track.index,
-                kind: track.kind(),
-                latency: origin.latency,
-                counts: origin.counts.clone(),
-                signs: signs.clone(),
-            };
+            let parts = origin.parts(bin, track, source.clone(), signs.clone());
             Ok((source, lane::start(&ghost.name(), parts)?))
         });
         if started.is_err() {
@@ -150,17 +157,7 @@ impl Chain {
         }
         let signs = Arc::<Signs>::default();
         let source = start(ghost, track, &origin, &elements, &signs)?;
-        let parts = lane::Parts {
-            inlet: origin.inlet.clone(),
-            source,
-            bin: bin.downgrade(),
-            clock: origin.clock.clone(),
-            track: track.index,
-            kind: track.kind(),
-            latency: origin.latency,
-            counts: origin.counts.clone(),
-            signs,
-        };
+        let parts = origin.parts(bin, track, source, signs);
         Ok(lane::Stepped::new(parts, now))
     }
 
