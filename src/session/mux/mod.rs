@@ -162,6 +162,12 @@ pub struct Mux {
     reader_gone: Mutex<mpsc::Receiver<()>>,
 }
 
+/// A port of the process's own.
+struct Open {
+    mux: Weak<Mux>,
+    port: Weak<Shared>,
+}
+
 /// How long closing waits for the reader, which only has to be scheduled once more.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -176,7 +182,11 @@ impl Mux {
         let port = wire.port()?;
         let (routes, checks, counters) = (Mutex::default(), Mutex::default(), Counters::default());
         let (detours, reflexive) = (Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { wire, port, dual_stack, routes, checks, counters, detours, reflexive });
+        Ok(Self::read(Arc::new(Shared { wire, port, dual_stack, routes, checks, counters, detours, reflexive })))
+    }
+
+    /// Reads a port from here on.
+    fn read(shared: Arc<Shared>) -> Self {
         let (alive, reader_gone) = mpsc::channel();
         let reading = shared.clone();
         let reader = tokio::spawn(async move {
@@ -184,20 +194,25 @@ impl Mux {
             drop((reading, alive));
         });
         let tcp = Mutex::default();
-        Ok(Self { shared, reader: reader.abort_handle(), tcp, reader_gone: Mutex::new(reader_gone) })
+        Self { shared, reader: reader.abort_handle(), tcp, reader_gone: Mutex::new(reader_gone) }
     }
 
     /// The process's own: everybody who says the same gets the same port. `runtime` reads it.
     pub fn shared(runtime: &Handle, ports: UdpPorts) -> Result<Arc<Self>, MuxError> {
-        static OPEN: LazyLock<Mutex<HashMap<UdpPorts, Weak<Mux>>>> = LazyLock::new(Mutex::default);
+        static OPEN: LazyLock<Mutex<HashMap<UdpPorts, Open>>> = LazyLock::new(Mutex::default);
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mux) = open.get(&ports).and_then(Weak::upgrade) {
+        if let Some(mux) = open.get(&ports).and_then(|open| open.mux.upgrade()) {
             return Ok(mux);
         }
-        open.retain(|_, mux| mux.strong_count() > 0);
+        open.retain(|_, open| open.port.strong_count() > 0);
         let _guard = runtime.enter();
-        let mux = Arc::new(Self::bind(ports)?);
-        open.insert(ports, Arc::downgrade(&mux));
+        // Sessions of the one before may need a moment more for their end, and hold the port meanwhile.
+        let mux = match open.get(&ports).and_then(|open| open.port.upgrade()) {
+            Some(port) => Self::read(port),
+            None => Self::bind(ports)?,
+        };
+        let mux = Arc::new(mux);
+        open.insert(ports, Open { mux: Arc::downgrade(&mux), port: Arc::downgrade(&mux.shared) });
         Ok(mux)
     }
 
@@ -325,6 +340,27 @@ impl Shared {
         if let Err(error) = self.wire.try_send(&transmit) {
             self.counters.send_dropped.fetch_add(count, Relaxed);
             tracing::trace!(%destination, %error, "datagram not sent");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_starts_again_takes_over_the_port_that_a_session_still_holds() {
+        let free = || std::net::UdpSocket::bind("0.0.0.0:0")?.local_addr();
+        let ports = UdpPorts::One(free().unwrap().port());
+        let first = Mux::shared(&Handle::current(), ports).unwrap();
+        let session = first.runtime();
+        drop(first);
+        let again = Mux::shared(&Handle::current(), ports).unwrap();
+        drop(session);
+        let stranger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        while again.stats().received == 0 {
+            stranger.send_to(&[0x80; 12], ("127.0.0.1", again.port())).await.unwrap();
+            tokio::task::yield_now().await;
         }
     }
 }
