@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: RTMP server, gst-launch-1.0, publishers, and a look at what was recorded.
 //!
-//! Everything is on loopback, on ports picked by the system, and ends when its value is dropped. Waiting is always for
+//! Everything is on loopback, on ports that are free, and ends when its value is dropped. Waiting is always for
 //! an event, with a deadline. The tests themselves say what should happen; nothing here does.
 #![allow(dead_code, unreachable_pub)] // each test file uses its own part of it
 
@@ -68,14 +68,23 @@ pub fn webrtcbin_may_complain() {
     gst::glib::log_set_always_fatal(gst::glib::LogLevels::LEVEL_ERROR);
 }
 
+/// Where tests take ports from that somebody will listen on later, or again: below those that the kernel gives to connections
+/// (net.ipv4.ip_local_port_range), of which one may have it meanwhile, or connect to itself; above 10080, which browsers refuse.
+const PORTS: std::ops::Range<u16> = 10_081..32_768;
+
 /// A TCP port that nobody listens on.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free TCP port").port()
+    some_port(|port| TcpListener::bind(("0.0.0.0", port)).is_ok())
 }
 
 /// A UDP port that nobody is bound to.
 pub fn free_udp_port() -> u16 {
-    UdpSocket::bind("0.0.0.0:0").and_then(|s| s.local_addr()).expect("a free UDP port").port()
+    some_port(|port| UdpSocket::bind(("0.0.0.0", port)).is_ok())
+}
+
+fn some_port(is_free: impl Fn(u16) -> bool) -> u16 {
+    let picked = std::iter::repeat_with(|| rand::random_range(PORTS)).take(1000).find(|port| is_free(*port));
+    picked.expect("a free port")
 }
 
 /// Whether somebody listens on the port.

@@ -80,8 +80,13 @@ fn change_of_size_is_fitted_to_the_first_size_when_transcoding() {
         let recording = server.whole_recording();
         assert_eq!(sizes(&recording), [(640, 360)]);
         let pictures = pictures(&recording);
-        assert_eq!(pictures.len(), 90);
-        for picture in [&pictures[15], &pictures[45], &pictures[75]] {
+        // A machine that is too slow to encode them in time leaves some out, which is counted.
+        let stats = pipeline.sink().property::<gst::Structure>("stats");
+        let skipped = stats.get::<u64>("frames-skipped").unwrap() as usize;
+        assert_eq!(pictures.len() + skipped, 90, "{stats}");
+        assert!(skipped < 45, "{skipped} of 90 left out");
+        let at = |sixths: usize| &pictures[pictures.len() * sixths / 6];
+        for picture in [at(1), at(3), at(5)] {
             assert_eq!(white_part(picture, (640, 360)), ((0, 640), (0, 360)), "no borders for the same shape");
         }
         assert_eq!(read_flv(&recording).iter().filter(|tag| tag.is_video_header()).count(), 1);
