@@ -266,7 +266,7 @@ impl Sending {
             && let Some((index, sequence)) = self.repairs.pop_front()
         {
             let Some(Some(track)) = self.tracks.get_mut(index) else { continue };
-            if let Some(packet) = track.stream.repeat(sequence, now) {
+            if let Some(packet) = track.stream.repeat(sequence, now, self.estimator.round_trip()) {
                 self.depart(index, packet, now, out);
             }
         }
