@@ -5,7 +5,7 @@
 //! `NETWORKS=from..until` makes many (`tests/long networks` has thousands); a run of
 //! a quarter of a minute takes a third of a second.
 
-mod pictures;
+pub(super) mod pictures;
 mod receiver;
 mod source;
 
