@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use self::{
-    receiver::{Feed, Receiver, Shown},
+    receiver::{Feed, LATENCY, Receiver, Shown},
     source::{FRAME, Sent, Wishes, send},
 };
 use crate::{
     codec::{Codec, MediaKind},
     session::{
-        Outgoing, Sends, Track,
+        Outgoing, Sends, Track, TrackStats,
         simulation::{
             Pair, now,
             scenario::{CALM_AFTER, CALM_BEFORE, Scenario},
@@ -156,6 +156,23 @@ async fn media(scenario: &Scenario) -> Result<Summary, String> {
         sounds_at_end.iter().filter(|number| shown.sounds.binary_search_by_key(*number, |(n, _)| *n).is_err()).count();
     check(silent == 0, &|| format!("{silent} sounds of {} are missing at the end", sounds_at_end.len()));
 
+    // What only came late, or in another order, or could be sent again, is not missing.
+    let dropped: u64 = given.tracks.iter().flatten().map(|track| track.dropped).sum();
+    let meanwhile = latencies(connected + CALM_BEFORE / 2, ends);
+    if scenario.loses_nothing() && scenario.longest_disorder() < LATENCY && dropped == 0 {
+        check(missing(&meanwhile) == 0, &|| {
+            format!("{} pictures of {} are missing, and nothing was lost", missing(&meanwhile), meanwhile.len())
+        });
+    }
+    if scenario.loses_what_can_be_repeated() {
+        let media = after.carried[usize::from(!scenario.client_sends)];
+        let is_video = |track: &&TrackStats| track.codec.kind() == MediaKind::Video;
+        let for_good: u64 = received.tracks.iter().filter(is_video).map(|track| track.lost).sum();
+        check(for_good * 4 <= media.lost, &|| {
+            format!("of {} datagrams that were lost {for_good} packets of video are missing for good", media.lost)
+        });
+    }
+
     // What is missing is counted, and nothing else is.
     for (index, track) in received.tracks.iter().enumerate() {
         let Some(Some(out)) = given.tracks.get(index) else { continue };
@@ -169,7 +186,6 @@ async fn media(scenario: &Scenario) -> Result<Summary, String> {
     let (lost, late) = (counts.lost.load(Relaxed), counts.late.load(Relaxed));
     let unfilled: u64 = received.tracks.iter().map(|track| track.lost).sum();
     check(lost - late == unfilled, &|| format!("{lost} lost and {late} late of these are not {unfilled}"));
-    let dropped: u64 = given.tracks.iter().flatten().map(|track| track.dropped).sum();
     let (shot, seen) = (sent.pictures.len(), shown.pictures.len());
     let explained = lost + dropped + counts.waiting.load(Relaxed) > 0;
     check(shot == seen || explained, &|| format!("{shot} pictures became {seen}, and nothing was counted"));
