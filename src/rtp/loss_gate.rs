@@ -3,17 +3,21 @@
 //!
 //! Depayloaders for H.264 and H.265 keep what they have of a broken picture and append what follows. A loss that takes the end
 //! of one picture and the beginning of a keyframe, or a slice of one, leaves a unit that still counts as a keyframe. What they
-//! let go only when the next picture has begun may bear that one's time.
+//! let go only when the next picture has begun may bear that one's time. Their own waiting for a keyframe
+//! (`wait-for-keyframe`) misses one right behind a picture of which they have kept a slice, so that it ends with the first.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gst::prelude::*;
 
-use super::packet::{is_last, rtp_time};
+use super::packet::{is_last, rtp_time, with_payload};
+use crate::codec::{Codec, starts_keyframe};
 
 /// What may pass. Pure, so that it can be tested.
 #[derive(Debug, PartialEq, Eq)]
 enum Gate {
+    /// Nothing has come yet.
+    New,
     Open,
     /// After a loss.
     Shut {
@@ -31,11 +35,21 @@ impl Gate {
         *self = Self::Shut { picture: None, whole_from: None, begun: None };
     }
 
-    /// A picture begins where RTP time changes between packets that follow on each other. Not all senders set markers.
-    fn packet(&mut self, rtp_time: u32, is_last: bool, time: gst::ClockTime) {
+    /// A stream begins. Of one behind another the first packets may be missing.
+    fn begins(&mut self) {
+        match self {
+            Self::New => *self = Self::Open,
+            Self::Open | Self::Shut { .. } => self.lost(),
+        }
+    }
+
+    /// A picture begins where RTP time changes between packets that follow on each other, as not all senders set markers. Of one
+    /// that begins with parameter sets (`starts_keyframe`) nothing can have been lost in front of them: what was lost is of the
+    /// picture before.
+    fn packet(&mut self, rtp_time: u32, starts_keyframe: bool, is_last: bool, time: gst::ClockTime) {
         let Self::Shut { picture, whole_from, begun } = self else { return };
         *begun = (!is_last).then_some(time);
-        if picture.replace(rtp_time).is_some_and(|last| last != rtp_time) {
+        if picture.replace(rtp_time).map_or(starts_keyframe, |last| last != rtp_time) {
             whole_from.get_or_insert(time);
         }
     }
@@ -48,34 +62,51 @@ impl Gate {
                 *self = Self::Open;
             }
             Self::Shut { .. } => return false,
-            Self::Open => {}
+            Self::New | Self::Open => {}
         }
         true
     }
 }
 
-/// Puts a gate around a chain whose first element is the depayloader.
-pub(super) fn install(elements: &[gst::Element]) {
-    let Some(input) = elements.first().and_then(|depayloader| depayloader.static_pad("sink")) else { return };
-    let Some(output) = elements.last().and_then(|last| last.static_pad("src")) else { return };
-    let gate = Arc::new(Mutex::new(Gate::Open));
-    let (entry, exit) = (gate.clone(), gate);
+/// Puts a gate around a chain whose first element is the codec's depayloader.
+pub(super) fn install(codec: Codec, elements: &[gst::Element]) {
+    let Some(depayloader) = elements.first() else { return };
+    let output = elements.last().and_then(|last| last.static_pad("src"));
+    let (Some(input), Some(output)) = (depayloader.static_pad("sink"), output) else { return };
+    let gate = Arc::new(Mutex::new(Gate::New));
+    see_packets(codec, &input, gate.clone());
+    hold_back(&input, &output, gate);
+    if let Some(units) = depayloader.static_pad("src") {
+        stop_waiting(&units);
+    }
+}
+
+/// Tells the gate of what goes in.
+fn see_packets(codec: Codec, input: &gst::Pad, gate: Arc<Mutex<Gate>>) {
     let seen = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER;
     input.add_probe(seen, move |_, info| {
         let is_loss = |event: &gst::Event| event.structure().is_some_and(|s| s.name() == "GstRTPPacketLost");
-        let mut gate = entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
         if info.event().is_some_and(is_loss) {
             gate.lost();
         } else if let Some((rtp_time, buffer)) = info.buffer().and_then(|buffer| Some((rtp_time(buffer)?, buffer))) {
-            gate.packet(rtp_time, is_last(buffer), time(buffer));
+            if buffer.flags().contains(gst::BufferFlags::DISCONT) {
+                gate.begins();
+            }
+            let starts_keyframe = with_payload(buffer, |payload| starts_keyframe(codec, payload)).unwrap_or(false);
+            gate.packet(rtp_time, starts_keyframe, is_last(buffer), time(buffer));
         }
         gst::PadProbeReturn::Ok
     });
+}
+
+/// Lets out what the gate lets pass; asks for a keyframe instead of anything else.
+fn hold_back(input: &gst::Pad, output: &gst::Pad, gate: Arc<Mutex<Gate>>) {
     let input = input.downgrade();
     output.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let Some(buffer) = info.buffer() else { return gst::PadProbeReturn::Ok };
         let is_keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        if exit.lock().unwrap_or_else(PoisonError::into_inner).passes(is_keyframe, time(buffer)) {
+        if gate.lock().unwrap_or_else(PoisonError::into_inner).passes(is_keyframe, time(buffer)) {
             return gst::PadProbeReturn::Ok;
         }
         // How often the peer is asked is the session's business.
@@ -83,6 +114,17 @@ pub(super) fn install(elements: &[gst::Element]) {
             input.push_event(gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build());
         }
         gst::PadProbeReturn::Drop
+    });
+}
+
+/// The depayloader waits for the first keyframe, before which it knows no caps, and then leaves waiting to the gate.
+fn stop_waiting(units: &gst::Pad) {
+    units.add_probe(gst::PadProbeType::BUFFER, |units, _| {
+        let depayloader = units.parent_element().filter(|element| element.has_property("wait-for-keyframe"));
+        if let Some(depayloader) = depayloader {
+            depayloader.set_property("wait-for-keyframe", false);
+        }
+        gst::PadProbeReturn::Remove
     });
 }
 
@@ -97,13 +139,13 @@ mod tests {
 
     /// A packet of a picture comes.
     fn packet(gate: &mut Gate, picture: u32) {
-        gate.packet(picture.wrapping_mul(3000), false, at(picture));
+        gate.packet(picture.wrapping_mul(3000), false, false, at(picture));
     }
 
     /// All packets of a picture come: the one with the marker is behind others, or alone.
     fn picture(gate: &mut Gate, picture: u32, packets: u32) {
         for number in 1..=packets {
-            gate.packet(picture.wrapping_mul(3000), number == packets, at(picture));
+            gate.packet(picture.wrapping_mul(3000), false, number == packets, at(picture));
         }
     }
 
@@ -146,6 +188,35 @@ mod tests {
         assert!(!gate.passes(false, at(1)));
         picture(&mut gate, 2, 3);
         assert!(gate.passes(true, at(2)));
+    }
+
+    #[test]
+    fn a_keyframe_right_behind_what_was_lost_passes_if_its_parameter_sets_have_come() {
+        let mut gate = Gate::Open;
+        gate.lost();
+        gate.packet(3000, true, false, at(1));
+        assert!(!gate.passes(true, at(1)), "that is what was left of the picture before");
+        gate.packet(3000, false, true, at(1));
+        assert!(gate.passes(true, at(1)));
+
+        gate.lost();
+        gate.packet(6000, true, false, at(2));
+        gate.lost();
+        gate.packet(6000, false, true, at(2));
+        assert!(!gate.passes(true, at(2)), "a slice is missing");
+    }
+
+    #[test]
+    fn the_first_stream_passes_and_one_behind_it_only_from_a_keyframe_that_has_come_from_its_beginning() {
+        let mut gate = Gate::New;
+        gate.begins();
+        picture(&mut gate, 1, 2);
+        assert!(gate.passes(true, at(1)));
+        gate.begins();
+        picture(&mut gate, 2, 2); // the end of a keyframe, perhaps
+        assert!(!gate.passes(true, at(2)));
+        picture(&mut gate, 3, 2);
+        assert!(gate.passes(true, at(3)));
     }
 
     #[test]

@@ -33,6 +33,11 @@ pub(super) fn is_last(packet: &gst::BufferRef) -> bool {
     packet.copy_to_slice(1, &mut byte).is_ok() && byte[0] & 0x80 != 0
 }
 
+/// What [`to_buffer`] has made carries.
+pub(super) fn with_payload<T>(packet: &gst::BufferRef, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    packet.map_readable().ok()?.get(HEADER..).map(read)
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -58,5 +63,6 @@ mod tests {
         assert_eq!((rtp.timestamp(), rtp.ssrc()), (0x5678_9ABC, 0xDEAD_BEEF));
         assert_eq!(rtp.payload().unwrap(), [1, 2, 3]);
         assert_eq!((rtp_time(&buffer), is_last(&buffer)), (Some(packet.timestamp), true));
+        assert_eq!(with_payload(&buffer, <[u8]>::to_vec), Some(vec![1, 2, 3]));
     }
 }

@@ -27,6 +27,7 @@ mod keyframe;
 mod late_tap;
 mod layers;
 mod mux;
+mod nacks;
 mod narrow;
 mod negotiate;
 mod offered;

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use rtc::{
     ice::mdns::MulticastDnsMode,
-    interceptor::{Interceptor, NackGeneratorBuilder, Slot},
+    interceptor::Interceptor,
     peer_connection::{configuration::setting_engine::SctpMaxMessageSize, transport::RTCDtlsRole},
     rtp_transceiver::rtp_sender::{RTCRtpHeaderExtensionCapability, RtpCodecKind},
 };
@@ -17,6 +17,7 @@ use super::{
     connection::SessionError,
     data::LARGEST_MESSAGE,
     egress::{self, Outlet},
+    nacks::with_nacks,
     rtx::{self, RtxUnwrap},
     tap,
     track::Track,
@@ -31,8 +32,6 @@ const ICE_CHECKS: u16 = 70;
 /// silence, and the watcher gives up 4 s later.
 pub(super) const ICE_DISCONNECTED: Duration = Duration::from_secs(3);
 const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
-/// Recovery in 34 ms (p50) instead of 70 at 5 % loss and 20 ms round trip.
-const NACK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The codecs of the tracks and nothing else, so that the answer names one for each.
 pub(super) fn media_engine<'a>(tracks: impl IntoIterator<Item = &'a Track>) -> Result<MediaEngine, SessionError> {
@@ -74,8 +73,7 @@ pub(super) fn interceptors(
 ) -> Result<Registry, SessionError> {
     header_extensions(engine)?;
     let registry = configure_twcc_receiver_only(configure_rtcp_reports(Registry::new()), engine)?;
-    let nack = NackGeneratorBuilder::new().with_interval(NACK_INTERVAL).with_size(1024).with_max_nacks_per_packet(20);
-    Ok(registry.with(nack_slot(), nack.build()).with(rtx::slot(), unwrap).with(tap::slot(), tap))
+    Ok(with_nacks(registry).with(rtx::slot(), unwrap).with(tap::slot(), tap))
 }
 
 /// For a session that only sends: nothing comes that would have to be recovered or measured.
@@ -102,11 +100,6 @@ fn header_extensions(engine: &mut MediaEngine) -> Result<(), SessionError> {
         None,
     )?;
     Ok(())
-}
-
-/// Application-ward of what unwraps retransmissions, not at its usual place (7000): see [`rtx::slot`].
-fn nack_slot() -> Slot {
-    Slot::from(8_700)
 }
 
 pub(super) fn settings(offer: &str, connect_timeout: Duration) -> SettingEngine {

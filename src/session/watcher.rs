@@ -108,6 +108,7 @@ impl Watcher {
                 Phase::Lingering { consent, until } => Some(consent.unwrap_or(until)),
             };
             tokio::select! {
+                biased;
                 command = self.commands.recv() => match command {
                     None => return end(EndReason::Shutdown, None),
                     Some(Command::Close(reason, done)) => return end(reason, Some(done)),
@@ -128,6 +129,24 @@ impl Watcher {
                 // By its own word, as a DELETE is: nothing of its media is waited for, and nothing goes out any more.
                 () = self.ice.routes().revoked() => return end(EndReason::ClosedByPeer, None),
                 () = self.data.flooded() => return end(EndReason::Flooded, None),
+                state = self.events.recv() => match state {
+                    Some(RTCPeerConnectionState::Connected) => {
+                        if lingers {
+                            self.sink.resumed();
+                        }
+                        self.enter(ConnectionState::Connected);
+                        phase = Phase::Connected { since: time::now() };
+                    }
+                    Some(RTCPeerConnectionState::Disconnected) if matches!(phase, Phase::Connected { .. }) => {
+                        self.enter(ConnectionState::Disconnected);
+                        let since = time::now();
+                        phase = Phase::Interrupted { since, until: since + DISCONNECTED_FOR };
+                    }
+                    Some(RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed) | None => {
+                        return end(EndReason::ConnectionLost, None);
+                    }
+                    Some(_) => {}
+                },
                 () = at(deadline) => match phase {
                     Phase::Connecting { .. } => return end(EndReason::ConnectTimeout, None),
                     Phase::Lingering { consent: None, .. } => return end(EndReason::ConnectionLost, None),
@@ -149,24 +168,6 @@ impl Watcher {
                         let now = time::now();
                         phase = Phase::Lingering { consent: Some(now + CONSENT_AFTER_GIVEN_UP), until: now + LINGER };
                     }
-                },
-                state = self.events.recv() => match state {
-                    Some(RTCPeerConnectionState::Connected) => {
-                        if lingers {
-                            self.sink.resumed();
-                        }
-                        self.enter(ConnectionState::Connected);
-                        phase = Phase::Connected { since: time::now() };
-                    }
-                    Some(RTCPeerConnectionState::Disconnected) if matches!(phase, Phase::Connected { .. }) => {
-                        self.enter(ConnectionState::Disconnected);
-                        let since = time::now();
-                        phase = Phase::Interrupted { since, until: since + DISCONNECTED_FOR };
-                    }
-                    Some(RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed) | None => {
-                        return end(EndReason::ConnectionLost, None);
-                    }
-                    Some(_) => {}
                 },
             }
         }

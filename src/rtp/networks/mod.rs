@@ -1,32 +1,29 @@
 //! Media over simulated networks: from a sender's session to the receiver's pads, thousands of times, each with other troubles.
 //!
 //! A run is made of its seed (`session/simulation`): the network, what goes wrong on it, and who sends. The clock is virtual, no
-//! socket carries anything, and no thread does anything but this one. `NETWORKS=seed` repeats a run and tells of it,
-//! `NETWORKS=from..until` makes many (`tests/long networks` has thousands); a run of
-//! a quarter of a minute takes a third of a second.
+//! socket carries anything, and no thread does anything but this one. Which seeds, and how they are run, is in `campaign`.
 
-mod pictures;
+mod campaign;
+pub(super) mod pictures;
 mod receiver;
 mod source;
 
 use std::{
-    fmt::Write,
-    ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, OnceLock, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use self::{
-    receiver::{Feed, Receiver, Shown},
+    receiver::{Feed, LATENCY, Receiver, Shown},
     source::{FRAME, Sent, Wishes, send},
 };
 use crate::{
     codec::{Codec, MediaKind},
     session::{
-        Outgoing, Sends, Track,
+        Outgoing, Sends, Track, TrackStats,
         simulation::{
             Pair, now,
             scenario::{CALM_AFTER, CALM_BEFORE, Scenario},
@@ -34,15 +31,13 @@ use crate::{
     },
 };
 
-/// Of the usual tests.
-const SEEDS: Range<u64> = 0..60;
 /// When the last trouble is over, everything is as before within the rest of [`CALM_AFTER`].
 const SETTLED: Duration = Duration::from_secs(2);
 /// By how much the slowest picture may be slower than before: it is on its way for a tick of the network's and the pacer's.
 const SLACK: Duration = Duration::from_millis(60);
 
 /// What came of a run.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Summary {
     connected_in: Duration,
     /// Pictures sent, and shown.
@@ -52,11 +47,12 @@ struct Summary {
     datagrams: u64,
     datagrams_lost: u64,
     /// Of the slowest picture before and after the troubles.
-    #[expect(dead_code, reason = "for who repeats a run")]
     latency: (Duration, Duration),
     most_waiting: usize,
     keyframes_asked: u64,
     rebinds: u64,
+    /// Of all datagrams and when they were sent.
+    trace: u64,
 }
 
 fn run(scenario: &Scenario) -> Result<Summary, String> {
@@ -116,6 +112,7 @@ async fn media(scenario: &Scenario) -> Result<Summary, String> {
         }
     };
     tokio::select! {
+        biased;
         ((), ()) = async { tokio::join!(sending, rebinding) } => {}
         () = receiving => return Err("the receiving session has ended".into()),
     }
@@ -159,6 +156,23 @@ async fn media(scenario: &Scenario) -> Result<Summary, String> {
         sounds_at_end.iter().filter(|number| shown.sounds.binary_search_by_key(*number, |(n, _)| *n).is_err()).count();
     check(silent == 0, &|| format!("{silent} sounds of {} are missing at the end", sounds_at_end.len()));
 
+    // What only came late, or in another order, or could be sent again, is not missing.
+    let dropped: u64 = given.tracks.iter().flatten().map(|track| track.dropped).sum();
+    let meanwhile = latencies(connected + CALM_BEFORE / 2, ends);
+    if scenario.loses_nothing() && scenario.longest_disorder() < LATENCY && dropped == 0 {
+        check(missing(&meanwhile) == 0, &|| {
+            format!("{} pictures of {} are missing, and nothing was lost", missing(&meanwhile), meanwhile.len())
+        });
+    }
+    if scenario.loses_what_can_be_repeated() {
+        let media = after.carried[usize::from(!scenario.client_sends)];
+        let is_video = |track: &&TrackStats| track.codec.kind() == MediaKind::Video;
+        let for_good: u64 = received.tracks.iter().filter(is_video).map(|track| track.lost).sum();
+        check(for_good * 4 <= media.lost, &|| {
+            format!("of {} datagrams that were lost {for_good} packets of video are missing for good", media.lost)
+        });
+    }
+
     // What is missing is counted, and nothing else is.
     for (index, track) in received.tracks.iter().enumerate() {
         let Some(Some(out)) = given.tracks.get(index) else { continue };
@@ -172,7 +186,6 @@ async fn media(scenario: &Scenario) -> Result<Summary, String> {
     let (lost, late) = (counts.lost.load(Relaxed), counts.late.load(Relaxed));
     let unfilled: u64 = received.tracks.iter().map(|track| track.lost).sum();
     check(lost - late == unfilled, &|| format!("{lost} lost and {late} late of these are not {unfilled}"));
-    let dropped: u64 = given.tracks.iter().flatten().map(|track| track.dropped).sum();
     let (shot, seen) = (sent.pictures.len(), shown.pictures.len());
     let explained = lost + dropped + counts.waiting.load(Relaxed) > 0;
     check(shot == seen || explained, &|| format!("{shot} pictures became {seen}, and nothing was counted"));
@@ -213,90 +226,6 @@ async fn media(scenario: &Scenario) -> Result<Summary, String> {
         most_waiting: receiver.most_waiting.0,
         keyframes_asked: wishes.asked.load(Relaxed),
         rebinds: after.rebinds,
+        trace: after.trace,
     })
-}
-
-/// Runs seeds one after the other; the failures' report has the command that repeats each.
-fn run_all(seeds: Range<u64>) {
-    if seeds.is_empty() {
-        return;
-    }
-    gst::init().unwrap();
-    let (mut failed, mut report, mut runs) = (0, String::new(), Vec::new());
-    let verbose = seeds.end - seeds.start == 1;
-    for seed in seeds {
-        let scenario = Scenario::new(seed);
-        let result = catch_unwind(AssertUnwindSafe(|| run(&scenario)))
-            .unwrap_or_else(|panic| Err(format!("panic: {:?}", panic.downcast_ref::<String>())));
-        if verbose {
-            std::io::Write::write_all(&mut std::io::stderr(), format!("{scenario:#?}\n{result:#?}\n").as_bytes())
-                .unwrap();
-        }
-        match result {
-            Ok(summary) => runs.push(summary),
-            Err(why) => {
-                failed += 1;
-                let _ = writeln!(report, "NETWORKS={seed} cargo test --workspace --lib rtp::networks: {why}");
-            }
-        }
-    }
-    let sum = |of: &dyn Fn(&Summary) -> u64| runs.iter().map(of).sum::<u64>();
-    let mut times: Vec<Duration> = runs.iter().map(|run| run.connected_in).collect();
-    times.sort();
-    let figures = format!(
-        "{} runs, {failed} failed: {} pictures sent, {} shown; {} sounds sent, {} heard; {} datagrams, {} of them lost; {} packets \
-         lost for good; connected in {:?} (half), {:?} (all); {} keyframes asked for; {} moves; {} packets waited at most\n",
-        runs.len() + failed,
-        sum(&|run| run.pictures.0 as u64),
-        sum(&|run| run.pictures.1 as u64),
-        sum(&|run| run.sounds.0 as u64),
-        sum(&|run| run.sounds.1 as u64),
-        sum(&|run| run.datagrams),
-        sum(&|run| run.datagrams_lost),
-        sum(&|run| run.packets_lost),
-        times.get(times.len() / 2).copied().unwrap_or_default(),
-        times.last().copied().unwrap_or_default(),
-        sum(&|run| run.keyframes_asked),
-        sum(&|run| run.rebinds),
-        runs.iter().map(|run| run.most_waiting).max().unwrap_or_default(),
-    );
-    std::io::Write::write_all(&mut std::io::stderr(), figures.as_bytes()).unwrap();
-    assert!(failed == 0, "\n{report}");
-}
-
-/// What `NETWORKS` says, or the usual ones.
-fn seeds() -> Range<u64> {
-    let Ok(said) = std::env::var("NETWORKS") else { return SEEDS };
-    let number = |text: &str| text.parse::<u64>().expect("NETWORKS is a seed, or a range of seeds like 0..1000");
-    match said.split_once("..") {
-        Some((from, until)) => number(from)..number(until),
-        None => number(&said)..number(&said) + 1,
-    }
-}
-
-/// A quarter of them: tests run side by side.
-fn run_quarter(quarter: u64) {
-    let Range { start, end } = seeds();
-    let at = |quarter| start + end.saturating_sub(start) * quarter / 4;
-    run_all(at(quarter)..at(quarter + 1));
-}
-
-#[test]
-fn media_survives_a_first_quarter_of_networks() {
-    run_quarter(0);
-}
-
-#[test]
-fn media_survives_a_second_quarter_of_networks() {
-    run_quarter(1);
-}
-
-#[test]
-fn media_survives_a_third_quarter_of_networks() {
-    run_quarter(2);
-}
-
-#[test]
-fn media_survives_a_fourth_quarter_of_networks() {
-    run_quarter(3);
 }

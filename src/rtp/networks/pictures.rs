@@ -13,15 +13,15 @@ const STAP_A: u8 = 24;
 
 /// A picture on its way.
 #[derive(Debug)]
-pub(super) struct Picture {
-    pub(super) is_keyframe: bool,
+pub(in crate::rtp) struct Picture {
+    pub(in crate::rtp) is_keyframe: bool,
     /// Its slices, as NAL units.
-    pub(super) slices: Vec<Vec<u8>>,
+    pub(in crate::rtp) slices: Vec<Vec<u8>>,
 }
 
 impl Picture {
     /// The picture with this number, of about so many bytes.
-    pub(super) fn new(
+    pub(in crate::rtp) fn new(
         number: u32,
         is_keyframe: bool,
         slices: u32,
@@ -52,7 +52,7 @@ impl Picture {
     }
 
     /// Its RTP payloads (RFC 6184), the last of which has the marker.
-    pub(super) fn payloads(&self) -> Vec<Bytes> {
+    pub(in crate::rtp) fn payloads(&self) -> Vec<Bytes> {
         let mut payloads = Vec::new();
         if self.is_keyframe {
             let sets = [sequence_parameters(), picture_parameters()];
@@ -77,7 +77,7 @@ impl Picture {
 }
 
 /// Slices of a unit as the pads have it: each NAL unit behind its length.
-pub(super) fn slices_of(mut unit: &[u8]) -> Vec<Vec<u8>> {
+pub(in crate::rtp) fn slices_of(mut unit: &[u8]) -> Vec<Vec<u8>> {
     let mut slices = Vec::new();
     while let Some((length, rest)) = unit.split_first_chunk::<4>() {
         let (nal, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);

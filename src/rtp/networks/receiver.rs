@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The element's default.
-const LATENCY: Duration = Duration::from_millis(200);
+pub(super) const LATENCY: Duration = Duration::from_millis(200);
 
 /// The running time at which the first packet comes.
 const START: gst::ClockTime = gst::ClockTime::from_seconds(1);

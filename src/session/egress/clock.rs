@@ -33,16 +33,25 @@ fn ticks(duration: Duration, clock_rate: u32) -> u32 {
     (duration.as_nanos() * u128::from(clock_rate) / 1_000_000_000) as u32 // modulo 2^32, as RTP time is
 }
 
-/// An instant as an NTP timestamp, 32.32 fixed point. The wall clock is read once: its jumps are not ours.
+/// An instant as an NTP timestamp, 32.32 fixed point.
 pub(super) fn ntp(at: Instant) -> u64 {
-    static START: LazyLock<(Instant, Duration)> = LazyLock::new(|| {
-        (Instant::now(), SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
-    });
-    let (start, wall) = *START;
+    let (start, wall) = wall_clock();
     let since_1970 = wall + at.saturating_duration_since(start);
     let since_1970 = since_1970.saturating_sub(start.saturating_duration_since(at));
     let fraction = (u64::from(since_1970.subsec_nanos()) << 32) / 1_000_000_000;
     ((since_1970.as_secs() + TO_1970) << 32) | fraction
+}
+
+/// An instant and how long after 1970 that was. The wall clock is read once: its jumps are not ours.
+fn wall_clock() -> (Instant, Duration) {
+    static START: LazyLock<(Instant, Duration)> = LazyLock::new(|| {
+        (Instant::now(), SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+    });
+    #[cfg(test)]
+    if let Some(clock) = crate::session::simulation::wall_clock() {
+        return clock;
+    }
+    *START
 }
 
 /// The round trip that a reception report tells of: `last` is the middle of the NTP time of the report that it answers,

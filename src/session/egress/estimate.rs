@@ -56,6 +56,8 @@ pub(super) struct Estimator {
     failed: Option<Failed>,
     /// When the peer reported first.
     first: Option<Instant>,
+    /// From the sending of the last packet of a report to that.
+    round_trip: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +82,7 @@ impl Estimator {
             changed: None,
             failed: None,
             first: None,
+            round_trip: None,
         }
     }
 
@@ -122,6 +125,11 @@ impl Estimator {
         (rises && self.rate < self.useful * ENOUGH && surplus > 0.0).then_some(surplus)
     }
 
+    /// How long a packet and what the peer says of it take, by the last report; none before that.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
     /// The share of packets that were lost of late.
     pub(super) fn loss(&self) -> f64 {
         self.loss
@@ -132,9 +140,13 @@ impl Estimator {
         if feedback.packet_status_count > MOST_REPORTED {
             return;
         }
+        let mut round_trip: Option<Duration> = None;
         for acknowledgement in convert_twcc(feedback) {
-            self.departures.on_twcc_feedback(now, acknowledgement);
+            let arrived = acknowledgement.arrived;
+            let trip = self.departures.on_twcc_feedback(now, acknowledgement).filter(|_| arrived);
+            round_trip = [round_trip, trip].into_iter().flatten().min();
         }
+        self.round_trip = round_trip.or(self.round_trip);
         let reports = self.departures.take_reports();
         if reports.is_empty() {
             return;

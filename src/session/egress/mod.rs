@@ -11,6 +11,7 @@ mod history;
 mod interceptor;
 mod numbers;
 mod pacing;
+mod repeats;
 mod sending;
 mod stream;
 

@@ -121,15 +121,16 @@ struct Track {
 
 impl Track {
     fn new(wire: Wire) -> Self {
-        let (number, rtx_number) = first_numbers();
+        let (number, rtx_number) = first_numbers(wire.kind);
         Self { stream: Stream::new(wire, number, rtx_number), skips: false, begun: None }
     }
 }
 
 /// Where the sequence numbers of a stream and of its repairs begin (RFC 3550 section 5.1).
-fn first_numbers() -> (u16, u16) {
+#[cfg_attr(not(test), expect(unused_variables, reason = "simulations decide by it"))]
+fn first_numbers(kind: MediaKind) -> (u16, u16) {
     #[cfg(test)]
-    if let Some(numbers) = crate::session::simulation::first_numbers() {
+    if let Some(numbers) = crate::session::simulation::first_numbers(kind) {
         return numbers;
     }
     (rand::random(), rand::random())
@@ -266,7 +267,7 @@ impl Sending {
             && let Some((index, sequence)) = self.repairs.pop_front()
         {
             let Some(Some(track)) = self.tracks.get_mut(index) else { continue };
-            if let Some(packet) = track.stream.repeat(sequence, now) {
+            if let Some(packet) = track.stream.repeat(sequence, now, self.estimator.round_trip()) {
                 self.depart(index, packet, now, out);
             }
         }

@@ -16,6 +16,7 @@ use super::{
     History, OutgoingPacket,
     clock::{self, ClockPoint},
     numbers::Numbers,
+    repeats::Repeats,
 };
 use crate::{
     codec::{MediaKind, Renumbered},
@@ -24,8 +25,6 @@ use crate::{
 
 /// Sent numbers remembered: two seconds of 10 Mbit/s, as in the history; of audio a packet is 20 ms.
 const MOST_SENT: [(MediaKind, usize); 2] = [(MediaKind::Video, 2048), (MediaKind::Audio, 256)];
-/// As long as that a packet is not repeated again: a second request is on its way before the first has an answer.
-const REPEAT_PAUSE: Duration = Duration::from_millis(20);
 /// Often enough for the two tracks to stay together, rarely enough to cost nothing.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -68,7 +67,7 @@ struct Sent {
     timestamp: u32,
     stored: u64,
     renumbered: Option<Renumbered>,
-    repeated: Option<Instant>,
+    repeats: Repeats,
 }
 
 /// What is told in statistics.
@@ -133,7 +132,7 @@ impl Stream {
             timestamp: packet.timestamp,
             stored: packet.stored,
             renumbered: packet.renumbered,
-            repeated: None,
+            repeats: Repeats::default(),
         };
         if let Some(place) = place(&mut self.sent, sequence) {
             *place = Some(sent);
@@ -152,8 +151,10 @@ impl Stream {
         Some(rtp::Packet { header: self.header((ssrc, payload_type), sequence, &sent, dependencies), payload })
     }
 
-    /// A packet once more: by RTX if that was negotiated (RFC 4588), else as it was.
-    pub(super) fn repeat(&mut self, sequence: u16, now: Instant) -> Option<rtp::Packet> {
+    /// A packet once more: by RTX if that was negotiated (RFC 4588), else as it was. `round_trip` is what is known of it better
+    /// than by the peer's reports of this stream.
+    pub(super) fn repeat(&mut self, sequence: u16, now: Instant, round_trip: Option<Duration>) -> Option<rtp::Packet> {
+        let round_trip = round_trip.or(self.counts.round_trip);
         self.counts.nacked += 1;
         let sent = place(&mut self.sent, sequence).and_then(Option::as_mut).filter(|sent| sent.sequence == sequence);
         let found = sent.and_then(|sent| Some((self.history.as_ref()?.get(sent.stored)?, sent)));
@@ -161,10 +162,9 @@ impl Stream {
             self.counts.unavailable += 1;
             return None;
         };
-        if sent.repeated.is_some_and(|last| now.saturating_duration_since(last) < REPEAT_PAUSE) {
+        if !sent.repeats.take(now, round_trip) {
             return None;
         }
-        sent.repeated = Some(now);
         self.counts.retransmitted += 1;
         let (payload, sent) = (patched(&payload, sent.renumbered), *sent);
         match self.wire.rtx {
@@ -317,13 +317,13 @@ mod tests {
         stream.keep_in(history.clone());
         sent(&mut stream, &history, 0..5);
         let now = Instant::now();
-        let repeated = stream.repeat(1, now).unwrap();
+        let repeated = stream.repeat(1, now, None).unwrap();
         assert_eq!((repeated.header.ssrc, repeated.header.payload_type, repeated.header.sequence_number), (8, 97, 9));
         assert_eq!(repeated.payload[..], [&[0, 1][..], &[3; 10]].concat());
         assert_eq!((repeated.header.timestamp, repeated.header.marker), (9000, true));
-        assert!(stream.repeat(1, now + REPEAT_PAUSE / 2).is_none(), "it is on its way");
-        assert!(stream.repeat(1, now + REPEAT_PAUSE).is_some());
-        assert!(stream.repeat(60_000, now).is_none());
+        assert!(stream.repeat(1, now, None).is_none(), "it is on its way");
+        assert!(stream.repeat(1, now + Duration::from_millis(20), None).is_some());
+        assert!(stream.repeat(60_000, now, None).is_none());
         assert_eq!((stream.counts.nacked, stream.counts.retransmitted, stream.counts.unavailable), (4, 2, 1));
     }
 
@@ -333,7 +333,7 @@ mod tests {
         let mut stream = Stream::new(wire(None), 100, 0);
         stream.keep_in(history.clone());
         sent(&mut stream, &history, 0..3);
-        let repeated = stream.repeat(101, Instant::now()).unwrap();
+        let repeated = stream.repeat(101, Instant::now(), None).unwrap();
         assert_eq!((repeated.header.ssrc, repeated.header.sequence_number, repeated.payload[0]), (7, 101, 1));
     }
 
@@ -343,8 +343,8 @@ mod tests {
         let mut stream = Stream::new(wire(None), 0, 0);
         stream.keep_in(history.clone());
         sent(&mut stream, &history, 0..2048 + 5);
-        assert!(stream.repeat(3, Instant::now()).is_none(), "another has its place");
-        assert!(stream.repeat(2048 + 3, Instant::now()).is_some());
+        assert!(stream.repeat(3, Instant::now(), None).is_none(), "another has its place");
+        assert!(stream.repeat(2048 + 3, Instant::now(), None).is_some());
     }
 
     #[test]

@@ -152,6 +152,7 @@ pub(super) async fn repeat(shared: Arc<Shared>, channel: Weak<Channel>, flight: 
             None => flight.changed.notified().await,
             Some(due) => {
                 tokio::select! {
+                    biased;
                     () = flight.changed.notified() => {}
                     () = tokio::time::sleep_until(due.into()) => {
                         let Some(channel) = channel.upgrade() else { return };

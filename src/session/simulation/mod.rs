@@ -23,17 +23,24 @@ use super::{
     Answered, CodecPreferences, ConnectionState, EndReason, Mux, Offering, Outlet, PacketSink, RtpPacket, SenderReport,
     Sends, Session, SessionConfig, Terms, Track, time,
 };
+use crate::codec::MediaKind;
 
 /// A publisher that is not connected by then has gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 std::thread_local! {
-    static FIRST_NUMBERS: std::cell::Cell<Option<(u16, u16)>> = const { std::cell::Cell::new(None) };
+    static FIRST_NUMBERS: std::cell::Cell<Option<[(u16, u16); 2]>> = const { std::cell::Cell::new(None) };
+    static BEGAN: std::cell::Cell<Option<Instant>> = const { std::cell::Cell::new(None) };
 }
 
-/// What the streams of a simulation begin with: half of them go round within the first seconds.
-pub(crate) fn first_numbers() -> Option<(u16, u16)> {
-    FIRST_NUMBERS.get()
+/// An instant and the time that the wall clock has then, since 1970.
+pub(crate) fn wall_clock() -> Option<(Instant, Duration)> {
+    BEGAN.get().map(|began| (began, Duration::from_secs(1_750_000_000)))
+}
+
+/// What a stream of a simulation and its repairs begin with: half of them go round while something goes wrong.
+pub(crate) fn first_numbers(kind: MediaKind) -> Option<(u16, u16)> {
+    FIRST_NUMBERS.get().map(|[audio, video]| if kind == MediaKind::Audio { audio } else { video })
 }
 
 /// Two sessions with each other.
@@ -59,6 +66,8 @@ pub(crate) struct Aftermath {
     pub(crate) rebinds: u64,
     /// Nobody is routed to any more.
     pub(crate) nobody_left: bool,
+    /// Another one if anything was sent at another time.
+    pub(crate) trace: u64,
 }
 
 impl Pair {
@@ -69,9 +78,8 @@ impl Pair {
         make_sink: impl FnOnce(&[Track]) -> Arc<dyn PacketSink> + Send + Sync + 'static,
     ) -> Result<Self, String> {
         let dice = &mut Dice::new(scenario.seed ^ 0xF125);
-        let before_the_end = if dice.permille(500) { 1000 } else { u16::MAX.into() };
-        let mut number = || u16::MAX - dice.between(0, before_the_end) as u16;
-        FIRST_NUMBERS.set(Some((number(), number())));
+        FIRST_NUMBERS.set(Some([MediaKind::Audio, MediaKind::Video].map(|kind| scenario.first_numbers(kind, dice))));
+        BEGAN.set(Some(time::now()));
         let network = Network::new(scenario);
         let running = tokio::spawn(network.clone().run()).abort_handle();
         let (client, server) = network.ports().map_err(|error| error.to_string())?;
@@ -116,6 +124,7 @@ impl Pair {
             carried: self.network.carried(),
             overflowed: stats.iter().map(|stats| stats.overflowed).sum(),
             rebinds: stats.iter().map(|stats| stats.rebinds).sum(),
+            trace: self.network.trace(),
             nobody_left: self.muxes.iter().all(|mux| mux.is_empty()),
         }
     }

@@ -4,6 +4,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
@@ -50,6 +51,23 @@ struct State {
     nat: (u16, HashSet<SocketAddr>),
     client: Weak<Mux>,
     server: Weak<Mux>,
+    began: Instant,
+    /// Of everything that was sent, and when.
+    trace: DefaultHasher,
+}
+
+impl State {
+    /// Notes what is the same each time: when, of which kind, and how much. What the handshake says differs in length, as its
+    /// signatures do.
+    fn trace(&mut self, now: Instant, up: bool, datagram: &[u8]) {
+        let time = now - self.began;
+        let first = datagram.first().copied().unwrap_or_default();
+        let (kind, length) = match first {
+            20..=63 => (0, 0),
+            _ => (datagram.get(1).copied().unwrap_or_default(), datagram.len()),
+        };
+        (time, up, first, kind, length).hash(&mut self.trace);
+    }
 }
 
 struct Way {
@@ -91,6 +109,8 @@ impl Network {
             nat: (40_000, HashSet::new()),
             client: Weak::new(),
             server: Weak::new(),
+            began: time::now(),
+            trace: DefaultHasher::new(),
         };
         Arc::new(Self { scenario: scenario.clone(), state: Mutex::new(state), changed: Notify::new() })
     }
@@ -129,6 +149,11 @@ impl Network {
         [state.ways[1].carried, state.ways[0].carried]
     }
 
+    /// What tells whether a run was the same as another.
+    pub(super) fn trace(&self) -> u64 {
+        self.lock().trace.finish()
+    }
+
     /// What is on its way.
     pub(super) fn flying(&self) -> usize {
         self.lock().flying.len()
@@ -137,6 +162,7 @@ impl Network {
     fn send(&self, up: bool, to: SocketAddr, datagram: &[u8]) {
         let now = time::now();
         let mut guard = self.lock();
+        guard.trace(now, up, datagram);
         let State { ways, flying, numbered, connected, nat, .. } = &mut *guard;
         let conditions = self.scenario.conditions(up, connected.map(|at| now.saturating_duration_since(at)));
         let way = &mut ways[usize::from(up)];
@@ -192,6 +218,7 @@ impl Network {
             match due {
                 Some(due) if due <= time::now() => self.arrive(),
                 Some(due) => tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(due.into()) => {}
                     () = self.changed.notified() => {}
                 },

