@@ -181,3 +181,5 @@ async fn all_gone(before: Vec<Gone>) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod threads;

@@ -13,10 +13,13 @@ pub(crate) fn location(text: &str) {
         }
     };
     assert!(location.port > 0 && !location.host.is_empty() && !location.stream.is_empty());
+    // Whatever the secrets are, the same is shown: what is left of one by chance (a key like the host) is none.
+    let credentials = location.credentials.as_ref().map(|_| ("somebody".to_owned(), "else".to_owned()));
+    let other = Location { stream: "another".to_owned(), credentials, ..location.clone() };
+    assert_eq!(shown, other.to_string());
     let key = location.stream.split('?').next().unwrap_or_default();
     // A short one is part of anything.
-    if key.len() > 8 && !location.host.contains(key) && !location.application.contains(key) {
-        assert!(!shown.contains(key), "{shown}");
+    if key.len() > 8 {
         assert!(!location.sanitise(&format!("refused: {key}!")).contains(key));
     }
     let again = Location::parse(&shown).expect("what is shown is a location, with another key");

@@ -243,3 +243,6 @@ impl io::Write for NonBlocking<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod threads;

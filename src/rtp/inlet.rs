@@ -188,8 +188,8 @@ mod tests {
             Self { inlet: Inlet::new(Arc::default()), start: Instant::now() }
         }
 
-        fn push(&self, at_ms: u64, size: usize) {
-            let packet = RtpPacket {
+        fn packet(&self, at_ms: u64, size: usize) -> RtpPacket {
+            RtpPacket {
                 dependencies: None,
                 marker: false,
                 payload_type: 96,
@@ -198,8 +198,11 @@ mod tests {
                 ssrc: 1,
                 payload: Bytes::from(vec![0; size]),
                 arrival: self.start + Duration::from_millis(at_ms),
-            };
-            self.inlet.push(packet, false);
+            }
+        }
+
+        fn push(&self, at_ms: u64, size: usize) {
+            self.inlet.push(self.packet(at_ms, size), false);
         }
 
         fn take(&self) -> Taken {
@@ -266,5 +269,39 @@ mod tests {
         assert!(case.inlet.pause(PAUSE.0, PAUSE.1));
         assert!(matches!(case.take(), Taken::Packet(_)));
         assert!(matches!(case.take(), Taken::Pause { start: gst::ClockTime::SECOND, .. }));
+    }
+
+    /// Two threads bring packets, one takes them, and it ends in the midst of that.
+    #[test]
+    fn at_an_end_among_threads_each_packet_has_come_out_or_is_counted() {
+        const PACKETS: u64 = 400;
+        for (round, stops) in (0..60).zip([true, false].into_iter().cycle()) {
+            let case = Case::new();
+            let taken = std::thread::scope(|scope| {
+                let consumer = scope.spawn(|| {
+                    let mut taken = 0;
+                    loop {
+                        match case.inlet.take(None, false) {
+                            Taken::Packet(_) => taken += 1,
+                            Taken::Finished | Taken::Stopped => return taken,
+                            Taken::Pause { .. } | Taken::TimedOut => {}
+                        }
+                    }
+                });
+                let push = |urgent: bool| (0..PACKETS).for_each(|_| case.inlet.push(case.packet(0, 1), urgent));
+                let producers = [scope.spawn(move || push(true)), scope.spawn(move || push(false))];
+                case.inlet.pause(PAUSE.0, PAUSE.1);
+                (0..round * 10).for_each(|_| std::thread::yield_now());
+                if stops {
+                    case.inlet.stop()
+                } else {
+                    case.inlet.finish()
+                }
+                producers.into_iter().for_each(|producer| producer.join().unwrap());
+                consumer.join().unwrap()
+            });
+            let (backlog, unusable) = case.dropped();
+            assert_eq!((taken + unusable, backlog), (2 * PACKETS, 0), "round {round}");
+        }
     }
 }

@@ -45,7 +45,7 @@ impl Joining {
         self.begin_with(session.outlet(), session.outgoing())
     }
 
-    fn begin_with(self, outlet: Option<&Outlet>, outgoing: &[Track]) -> Option<Viewer> {
+    pub(super) fn begin_with(self, outlet: Option<&Outlet>, outgoing: &[Track]) -> Option<Viewer> {
         let (source, outlet) = (self.source.upgrade()?, outlet?.clone());
         let (change, changes) = watch::channel(ViewerChange::None);
         let mut state = lock(&source.state);

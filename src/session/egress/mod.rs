@@ -175,6 +175,25 @@ impl Outlet {
     }
 }
 
+#[cfg(test)]
+impl Outlet {
+    /// Of a session that is there, but for its network: what is handed over of this track of sound waits, the newest of it.
+    pub(crate) fn waiting(events: Arc<dyn SendEvents>) -> Self {
+        let wire = Wire {
+            kind: crate::codec::MediaKind::Audio,
+            clock_rate: 48_000,
+            ssrc: 1,
+            payload_type: 96,
+            rtx: None,
+            nack: false,
+            extensions: Extensions::default(),
+        };
+        let outlet = Self::new(vec![Some(wire)], "", events);
+        outlet.shared.lock().open();
+        outlet
+    }
+}
+
 impl std::fmt::Debug for Outlet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Outlet({:?})", self.stats())

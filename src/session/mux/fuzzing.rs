@@ -15,7 +15,7 @@ use super::{
     stun,
 };
 
-const PASSWORD: &str = "0123456789012345678901";
+pub(super) const PASSWORD: &str = "0123456789012345678901";
 
 /// A port with the session `ours`, whose peer is at this address.
 fn session(peer: SocketAddr, now: Instant) -> (Routes, Arc<Channel>) {
@@ -70,7 +70,7 @@ pub(in crate::session) fn signed(attributes: &[u8], [peer, from]: [SocketAddr; 2
 }
 
 /// A binding request of these attributes; `None` if they are none.
-fn with_integrity(attributes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn with_integrity(attributes: &[u8]) -> Option<Vec<u8>> {
     let mut raw = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12], attributes].concat();
     set_length(&mut raw);
     let mut message = Message { raw, ..Message::default() };

@@ -34,6 +34,8 @@ mod simulated;
 mod socket;
 mod streams;
 mod stun;
+#[cfg(test)]
+mod threads;
 mod wire;
 
 use std::{
