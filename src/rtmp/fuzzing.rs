@@ -18,8 +18,8 @@ pub(crate) fn location(text: &str) {
     let other = Location { stream: "another".to_owned(), credentials, ..location.clone() };
     assert_eq!(shown, other.to_string());
     let key = location.stream.split('?').next().unwrap_or_default();
-    // A short one is part of anything.
-    if key.len() > 8 {
+    // A short one is part of anything, and asterisks are what stands for secrets.
+    if key.len() > 8 && !key.contains('*') {
         assert!(!location.sanitise(&format!("refused: {key}!")).contains(key));
     }
     let again = Location::parse(&shown).expect("what is shown is a location, with another key");

@@ -21,6 +21,8 @@ fn tag(kind: TagType, number: u32) -> SharedTag {
 
 /// What a server makes of it: the numbers of sound and of pictures, in the order of their coming.
 fn receive(mut server: std::net::TcpStream) -> [Vec<u32>; 2] {
+    // Where the other end fails it does not hang up.
+    server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut reader = Reader::default();
     reader.set_chunk_size(writer::CHUNK_SIZE as u32).unwrap();
     let mut numbers = [Vec::new(), Vec::new()];
