@@ -134,6 +134,14 @@ fn media_survives_a_fourth_quarter_of_networks() {
     run_quarter(3);
 }
 
+/// Few of the usual networks lose single packets that are soon there again, and nothing else.
+#[test]
+fn what_a_near_network_loses_comes_again() {
+    for seed in [186, 619] {
+        assert_eq!(run_apart(seed, false).map(drop), Ok(()), "NETWORKS={seed}");
+    }
+}
+
 #[test]
 fn a_seed_means_the_same_each_time() {
     for seed in [1, 7, 1281, 1383] {
