@@ -113,7 +113,8 @@ fn media_survives_a_first_quarter_of_networks() {
         Ok(seed) => {
             gst::init().unwrap();
             let outcome: Outcome = run(&Scenario::new(seed.parse().unwrap()));
-            println!("{RESULT}{}", serde_json::to_string(&outcome).unwrap());
+            let result = format!("{RESULT}{}\n", serde_json::to_string(&outcome).unwrap());
+            std::io::Write::write_all(&mut std::io::stdout(), result.as_bytes()).unwrap();
         }
         Err(_) => run_quarter(0),
     }
