@@ -175,6 +175,7 @@ impl Lane {
             }
             Verdict::Begin(first, number) => {
                 self.discontinuity = true;
+                self.counts.lost.fetch_add(self.numbering.take_passed_over(), Relaxed);
                 match (first, self.held.take()) {
                     (Some(first), Some((held, running_time))) => self.order(first, held, running_time),
                     (_, stray) => _ = self.counts.stray.fetch_add(stray.is_some().into(), Relaxed),

@@ -12,6 +12,8 @@ const MOST_MISSING: u16 = 512;
 /// mistaken.
 const MOST_LATE: u16 = 4096;
 const MOST_LATE_TICKS: u32 = 900_000;
+/// So many that are missing at once are counted; beyond that it is another stream, for the session's statistics as well.
+const MOST_PASSED_OVER: u16 = 3000;
 
 /// What becomes of a packet.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Numbering {
     current: Option<Current>,
+    /// Numbers that were passed over when a stream began anew behind an outage.
+    passed_over: u64,
 }
 
 #[derive(Debug)]
@@ -61,12 +65,22 @@ impl Numbering {
             if current.expected.replace(number.wrapping_add(1)) != Some(number) {
                 return Verdict::Hold;
             }
+            // Where its time goes on as well it is the same stream, of which so much did not come.
+            let went_on = (1..=MOST_LATE_TICKS).contains(&timestamp.wrapping_sub(current.timestamp));
+            if went_on && ahead <= MOST_PASSED_OVER {
+                self.passed_over += u64::from(ahead - 2);
+            }
             let first = current.begin(ssrc, number.wrapping_sub(1), timestamp);
             current.newest = number;
             return Verdict::Begin(Some(first), first.wrapping_add(1));
         }
         current.expected = None;
         Verdict::Pass(number.wrapping_add(current.offset))
+    }
+
+    /// How many packets are missing for good in front of streams that began anew, since this was last asked.
+    pub(super) fn take_passed_over(&mut self) -> u64 {
+        std::mem::take(&mut self.passed_over)
     }
 
     /// Whether this packet comes behind later ones.
@@ -120,6 +134,21 @@ mod tests {
             Verdict::Begin(Some(106), 107),
         ];
         assert_eq!(verdicts, expected);
+    }
+
+    #[test]
+    fn what_an_outage_took_is_counted_and_what_another_stream_jumps_over_is_not() {
+        let mut numbering = Numbering::default();
+        numbering.judge(1, 65_000, 1000);
+        assert_eq!(numbering.judge(1, 64, 271_000), Verdict::Hold);
+        assert_eq!(numbering.judge(1, 65, 271_000), Verdict::Begin(Some(65_001), 65_002));
+        assert_eq!(numbering.take_passed_over(), 599, "65001 to 63");
+        assert_eq!(numbering.take_passed_over(), 0);
+        for (number, timestamp) in [(9_000, 274_000), (700, 0), (20_000, 3_000_000)] {
+            assert_eq!(numbering.judge(1, number, timestamp), Verdict::Hold);
+            assert!(matches!(numbering.judge(1, number + 1, timestamp), Verdict::Begin(Some(_), _)));
+            assert_eq!(numbering.take_passed_over(), 0, "{number} at {timestamp}");
+        }
     }
 
     #[test]

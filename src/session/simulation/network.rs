@@ -193,10 +193,11 @@ impl Network {
         };
         let jitter = Duration::from_micros(dice.between(0, conditions.jitter.as_micros() as u32).into());
         let mut arrives = through + conditions.delay + jitter;
+        // Behind those before it, even where these were held up more than it is.
+        arrives = way.last.map_or(arrives, |last| last.max(arrives));
         if dice.permille(conditions.overtaken.0) {
             arrives += Duration::from_micros(dice.between(0, conditions.overtaken.1.as_micros() as u32).into());
         } else {
-            arrives = way.last.map_or(arrives, |last| last.max(arrives));
             way.last = Some(arrives);
         }
         let copies = if dice.permille(conditions.twice) { 2 } else { 1 };
