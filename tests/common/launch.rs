@@ -120,6 +120,8 @@ impl Launch {
 
     /// Ctrl-C, and then all that a clean end takes: within 3 s, exit code 0, no error.
     pub fn end_cleanly(mut self) {
+        // It listens before it has a handler for the signal.
+        self.wait_for_line("Setting pipeline to PLAYING", super::SOON);
         self.interrupt();
         let status = self.wait_exit(Duration::from_secs(3));
         assert!(status.success(), "{status}; output:\n{}", self.output());
