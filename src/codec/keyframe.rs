@@ -41,6 +41,47 @@ fn h265(payload: &[u8]) -> bool {
     }
 }
 
+/// Whether the first slice in this payload is the first of its picture; `None` if there is none, or for other codecs than H.264
+/// (first_mb_in_slice, section 7.4.3) and H.265 (first_slice_segment_in_pic_flag, section 7.4.7.1).
+pub fn begins_with_first_slice(codec: Codec, payload: &[u8]) -> Option<bool> {
+    match codec {
+        Codec::H264 => first_slice_of_h264(payload),
+        Codec::H265 => first_slice_of_h265(payload),
+        _ => None,
+    }
+}
+
+fn first_slice_of_h264(payload: &[u8]) -> Option<bool> {
+    // Coded slices, whole or their partition A.
+    let is_slice = |kind: u8| matches!(kind & 0x1F, 1 | 2 | 5);
+    let of_unit = |unit: &[u8]| Some(is_slice(*unit.first()?) && unit.get(1)? & 0x80 != 0);
+    match payload {
+        [first, ..] if is_slice(*first) => of_unit(payload),
+        [first, rest @ ..] if first & 0x1F == 24 => units(rest).find(|unit| is_slice(unit[0])).and_then(of_unit),
+        // Fragments (RFC 6184 section 5.8): the S bit is with the first one.
+        [first, header, rest @ ..] if first & 0x1F == 28 && is_slice(*header) => {
+            Some(header & 0x80 != 0 && rest.first()? & 0x80 != 0)
+        }
+        _ => None,
+    }
+}
+
+fn first_slice_of_h265(payload: &[u8]) -> Option<bool> {
+    let is_slice = |first: u8| first >> 1 & 0x3F < 32;
+    let of_unit = |unit: &[u8]| Some(unit.get(2)? & 0x80 != 0);
+    match payload {
+        [first, ..] if is_slice(*first) => of_unit(payload),
+        [first, _, rest @ ..] if first >> 1 & 0x3F == 48 => {
+            units(rest).find(|unit| is_slice(unit[0])).and_then(of_unit)
+        }
+        // Fragments (RFC 7798 section 4.4.3).
+        [first, _, header, rest @ ..] if first >> 1 & 0x3F == 49 && header & 0x3F < 32 => {
+            Some(header & 0x80 != 0 && rest.first()? & 0x80 != 0)
+        }
+        _ => None,
+    }
+}
+
 /// AV1 (its RTP payload format, section 4.4): the first packet of a coded video sequence, by the N bit.
 fn av1(payload: &[u8]) -> bool {
     const Z: u8 = 0x80;
@@ -77,13 +118,18 @@ pub(super) fn vp8_frame(payload: &[u8]) -> Option<&[u8]> {
     (starts && partition == 0).then_some(rest)
 }
 
-/// The first byte of each unit of an aggregate: a size of two bytes stands before each.
-fn aggregated(mut rest: &[u8]) -> impl Iterator<Item = u8> {
+/// The first byte of each unit of an aggregate.
+fn aggregated(rest: &[u8]) -> impl Iterator<Item = u8> {
+    units(rest).map(|unit| unit[0])
+}
+
+/// The units of an aggregate, none of them empty: a size of two bytes stands before each.
+fn units(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (size, units) = rest.split_at_checked(2)?;
         let size = usize::from(u16::from_be_bytes([*size.first()?, *size.get(1)?]));
         rest = units.get(size..).unwrap_or_default();
-        units.first().copied().filter(|_| size > 0)
+        units.get(..size.min(units.len())).filter(|unit| !unit.is_empty())
     })
 }
 
@@ -107,6 +153,23 @@ mod tests {
         assert!(h265(&[48 << 1, 1, 0, 2, 32 << 1, 1, 0, 2, 33 << 1, 1]));
         assert!(!h265(&[49 << 1, 1, 0x80 | 19]), "a fragmented IDR slice");
         assert!(!h265(&[1 << 1, 1]));
+    }
+
+    #[test]
+    fn the_first_slice_of_a_picture_is_told_from_the_others() {
+        let h264 = |payload: &[u8]| begins_with_first_slice(Codec::H264, payload);
+        assert_eq!((h264(&[0x65, 0xB8]), h264(&[0x65, 0x11])), (Some(true), Some(false)));
+        assert_eq!(h264(&[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x65, 0xB8]), Some(true), "behind parameter sets");
+        assert_eq!(h264(&[0x78, 0, 2, 0x67, 0x42]), None);
+        assert_eq!((h264(&[0x7C, 0x85, 0xB8]), h264(&[0x7C, 0x85, 0x11])), (Some(true), Some(false)));
+        assert_eq!(h264(&[0x7C, 0x45, 0xB8]), Some(false), "the end of one");
+        assert_eq!((h264(&[0x67, 0xC2]), h264(&[0x65]), h264(&[])), (None, None, None));
+
+        let h265 = |payload: &[u8]| begins_with_first_slice(Codec::H265, payload);
+        assert_eq!((h265(&[19 << 1, 1, 0x80]), h265(&[19 << 1, 1, 0x40])), (Some(true), Some(false)));
+        assert_eq!(h265(&[48 << 1, 1, 0, 3, 33 << 1, 1, 0xFF, 0, 3, 19 << 1, 1, 0x80]), Some(true));
+        assert_eq!(h265(&[49 << 1, 1, 0x80 | 19, 0x80]), Some(true));
+        assert_eq!((h265(&[49 << 1, 1, 19, 0x80]), h265(&[32 << 1, 1, 0x80])), (Some(false), None));
     }
 
     #[test]

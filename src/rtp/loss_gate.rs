@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gst::prelude::*;
 
 use super::packet::{is_last, rtp_time, with_payload};
-use crate::codec::{Codec, starts_keyframe};
+use crate::codec::{Codec, begins_with_first_slice, starts_keyframe};
 
 /// What may pass. Pure, so that it can be tested.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,14 +25,27 @@ enum Gate {
         picture: Option<u32>,
         /// Pictures from this time on have been seen from their beginning.
         whole_from: Option<gst::ClockTime>,
+        /// That rests on parameter sets, until a slice has come.
+        is_presumed: bool,
         /// Of the last picture the end has not come yet: a unit with its time is that of the one before.
         begun: Option<gst::ClockTime>,
     },
 }
 
+/// What a packet carries.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// It begins with parameter sets.
+    starts_keyframe: bool,
+    /// Of the first slice in it, whether it is its picture's first.
+    first_slice: Option<bool>,
+    /// It has the marker.
+    is_last: bool,
+}
+
 impl Gate {
     fn lost(&mut self) {
-        *self = Self::Shut { picture: None, whole_from: None, begun: None };
+        *self = Self::Shut { picture: None, whole_from: None, is_presumed: false, begun: None };
     }
 
     /// A stream begins. Of one behind another the first packets may be missing.
@@ -44,13 +57,21 @@ impl Gate {
     }
 
     /// A picture begins where RTP time changes between packets that follow on each other, as not all senders set markers. Of one
-    /// that begins with parameter sets (`starts_keyframe`) nothing can have been lost in front of them: what was lost is of the
-    /// picture before.
-    fn packet(&mut self, rtp_time: u32, starts_keyframe: bool, is_last: bool, time: gst::ClockTime) {
-        let Self::Shut { picture, whole_from, begun } = self else { return };
-        *begun = (!is_last).then_some(time);
-        if picture.replace(rtp_time).map_or(starts_keyframe, |last| last != rtp_time) {
+    /// that begins with parameter sets nothing can have been lost in front of them, if its first slice follows: what was lost
+    /// is of the picture before. There are senders that repeat the sets in front of each slice.
+    fn packet(&mut self, rtp_time: u32, seen: Seen, time: gst::ClockTime) {
+        let Self::Shut { picture, whole_from, is_presumed, begun } = self else { return };
+        *begun = (!seen.is_last).then_some(time);
+        let last = picture.replace(rtp_time);
+        if last.map_or(seen.starts_keyframe, |last| last != rtp_time) {
+            *is_presumed = last.is_none();
             whole_from.get_or_insert(time);
+        }
+        if let (true, Some(is_first)) = (*is_presumed, seen.first_slice) {
+            *is_presumed = false;
+            if !is_first {
+                *whole_from = None;
+            }
         }
     }
 
@@ -93,8 +114,12 @@ fn see_packets(codec: Codec, input: &gst::Pad, gate: Arc<Mutex<Gate>>) {
             if buffer.flags().contains(gst::BufferFlags::DISCONT) {
                 gate.begins();
             }
-            let starts_keyframe = with_payload(buffer, |payload| starts_keyframe(codec, payload)).unwrap_or(false);
-            gate.packet(rtp_time, starts_keyframe, is_last(buffer), time(buffer));
+            let seen = with_payload(buffer, |payload| Seen {
+                starts_keyframe: starts_keyframe(codec, payload),
+                first_slice: begins_with_first_slice(codec, payload),
+                is_last: is_last(buffer),
+            });
+            gate.packet(rtp_time, seen.unwrap_or_default(), time(buffer));
         }
         gst::PadProbeReturn::Ok
     });
@@ -139,13 +164,14 @@ mod tests {
 
     /// A packet of a picture comes.
     fn packet(gate: &mut Gate, picture: u32) {
-        gate.packet(picture.wrapping_mul(3000), false, false, at(picture));
+        gate.packet(picture.wrapping_mul(3000), Seen::default(), at(picture));
     }
 
     /// All packets of a picture come: the one with the marker is behind others, or alone.
     fn picture(gate: &mut Gate, picture: u32, packets: u32) {
         for number in 1..=packets {
-            gate.packet(picture.wrapping_mul(3000), false, number == packets, at(picture));
+            let seen = Seen { is_last: number == packets, ..Seen::default() };
+            gate.packet(picture.wrapping_mul(3000), seen, at(picture));
         }
     }
 
@@ -192,18 +218,29 @@ mod tests {
 
     #[test]
     fn a_keyframe_right_behind_what_was_lost_passes_if_its_parameter_sets_have_come() {
+        let sets = Seen { starts_keyframe: true, ..Seen::default() };
+        let slice = |is_first, is_last| Seen { first_slice: Some(is_first), is_last, starts_keyframe: false };
         let mut gate = Gate::Open;
         gate.lost();
-        gate.packet(3000, true, false, at(1));
+        gate.packet(3000, sets, at(1));
         assert!(!gate.passes(true, at(1)), "that is what was left of the picture before");
-        gate.packet(3000, false, true, at(1));
+        gate.packet(3000, slice(true, true), at(1));
         assert!(gate.passes(true, at(1)));
 
         gate.lost();
-        gate.packet(6000, true, false, at(2));
+        gate.packet(6000, sets, at(2));
         gate.lost();
-        gate.packet(6000, false, true, at(2));
+        gate.packet(6000, slice(false, true), at(2));
         assert!(!gate.passes(true, at(2)), "a slice is missing");
+
+        gate.lost();
+        gate.packet(9000, sets, at(3));
+        gate.packet(9000, slice(false, false), at(3));
+        gate.packet(9000, sets, at(3));
+        gate.packet(9000, slice(false, true), at(3));
+        assert!(!gate.passes(true, at(3)), "sets in front of each slice, of which the first is missing");
+        picture(&mut gate, 4, 2);
+        assert!(gate.passes(true, at(4)));
     }
 
     #[test]
