@@ -14,6 +14,8 @@ const MOST_LATE: u16 = 4096;
 const MOST_LATE_TICKS: u32 = 900_000;
 /// So many that are missing at once are counted; beyond that it is another stream, for the session's statistics as well.
 const MOST_PASSED_OVER: u16 = 3000;
+/// Of the RTP clock, each of them: 10,000 packets of video a second. Numbers that jump faster are the sender's doing.
+const LEAST_TICKS: u32 = 9;
 
 /// What becomes of a packet.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,9 +68,10 @@ impl Numbering {
                 return Verdict::Hold;
             }
             // Where its time goes on as well it is the same stream, of which so much did not come.
-            let went_on = (1..=MOST_LATE_TICKS).contains(&timestamp.wrapping_sub(current.timestamp));
-            if went_on && ahead <= MOST_PASSED_OVER {
-                self.passed_over += u64::from(ahead - 2);
+            let missing = ahead.saturating_sub(2);
+            let (least, passed) = (u32::from(missing) * LEAST_TICKS, timestamp.wrapping_sub(current.timestamp));
+            if missing <= MOST_PASSED_OVER && (least..=MOST_LATE_TICKS).contains(&passed) {
+                self.passed_over += u64::from(missing);
             }
             let first = current.begin(ssrc, number.wrapping_sub(1), timestamp);
             current.newest = number;
@@ -144,7 +147,7 @@ mod tests {
         assert_eq!(numbering.judge(1, 65, 271_000), Verdict::Begin(Some(65_001), 65_002));
         assert_eq!(numbering.take_passed_over(), 599, "65001 to 63");
         assert_eq!(numbering.take_passed_over(), 0);
-        for (number, timestamp) in [(9_000, 274_000), (700, 0), (20_000, 3_000_000)] {
+        for (number, timestamp) in [(9_000, 274_000), (9_700, 277_000), (700, 0), (20_000, 3_000_000)] {
             assert_eq!(numbering.judge(1, number, timestamp), Verdict::Hold);
             assert!(matches!(numbering.judge(1, number + 1, timestamp), Verdict::Begin(Some(_), _)));
             assert_eq!(numbering.take_passed_over(), 0, "{number} at {timestamp}");
