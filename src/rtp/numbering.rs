@@ -22,6 +22,8 @@ const LEAST_TICKS: u32 = 9;
 pub(super) enum Verdict {
     /// It goes on under this number.
     Pass(u16),
+    /// It is one of those that were counted as missing in front of a stream that began anew: too late for anything.
+    Late,
     /// It fits nowhere; it is to be kept until the next packet comes, in the place of one kept before.
     Hold,
     /// A stream begins: with the packet that was kept, if the first number is there, and this one.
@@ -32,8 +34,10 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Numbering {
     current: Option<Current>,
-    /// Numbers that were passed over when a stream began anew behind an outage.
+    /// How many numbers were passed over when a stream began anew behind an outage.
     passed_over: u64,
+    /// The last of these: the first one, and how many.
+    gap: Option<(u16, u16)>,
 }
 
 #[derive(Debug)]
@@ -55,6 +59,7 @@ impl Numbering {
             return Verdict::Pass(number);
         };
         if ssrc != current.ssrc {
+            self.gap = None;
             let first = current.begin(ssrc, number, timestamp);
             return Verdict::Begin(None, first);
         }
@@ -70,14 +75,19 @@ impl Numbering {
             // Where its time goes on as well it is the same stream, of which so much did not come.
             let missing = ahead.saturating_sub(2);
             let (least, passed) = (u32::from(missing) * LEAST_TICKS, timestamp.wrapping_sub(current.timestamp));
+            self.gap = None;
             if missing <= MOST_PASSED_OVER && (least..=MOST_LATE_TICKS).contains(&passed) {
                 self.passed_over += u64::from(missing);
+                self.gap = Some((current.newest.wrapping_add(1), missing));
             }
             let first = current.begin(ssrc, number.wrapping_sub(1), timestamp);
             current.newest = number;
             return Verdict::Begin(Some(first), first.wrapping_add(1));
         }
         current.expected = None;
+        if ahead > MOST_MISSING && self.gap.is_some_and(|(first, count)| number.wrapping_sub(first) < count) {
+            return Verdict::Late;
+        }
         Verdict::Pass(number.wrapping_add(current.offset))
     }
 
@@ -147,6 +157,10 @@ mod tests {
         assert_eq!(numbering.judge(1, 65, 271_000), Verdict::Begin(Some(65_001), 65_002));
         assert_eq!(numbering.take_passed_over(), 599, "65001 to 63");
         assert_eq!(numbering.take_passed_over(), 0);
+        for late in [65_001, 65_400, 63] {
+            assert_eq!(numbering.judge(1, late, 200_000), Verdict::Late, "{late}");
+        }
+        assert_eq!(numbering.judge(1, 66, 271_000), Verdict::Pass(65_003));
         for (number, timestamp) in [(9_000, 274_000), (9_700, 277_000), (700, 0), (20_000, 3_000_000)] {
             assert_eq!(numbering.judge(1, number, timestamp), Verdict::Hold);
             assert!(matches!(numbering.judge(1, number + 1, timestamp), Verdict::Begin(Some(_), _)));
