@@ -169,7 +169,10 @@ impl Lane {
                 }
                 self.order(number, packet, running_time);
             }
-            Verdict::Late => _ = self.counts.late.fetch_add(1, Relaxed),
+            Verdict::Late => {
+                self.counts.disordered.fetch_add(1, Relaxed);
+                self.counts.late.fetch_add(1, Relaxed);
+            }
             Verdict::Hold => {
                 let stray = self.held.replace((packet, running_time)).is_some();
                 self.counts.stray.fetch_add(stray.into(), Relaxed);
