@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use webrtc::peer_connection::{PeerConnection, RTCPeerConnectionState};
 
 use super::{
     ConnectionState, EndReason, IceChange, IceError, KeyframeControl, KeyframePolicy, LocalIce, PacketSink, RemoteIce,
     bandwidth,
     bundle::{one_transport, transport_everywhere},
+    commands::{Command, Commands},
     data::{Channels, DataChannel, DataError, DataOptions, DataSink},
     egress::Outlet,
     exchange::{Exchange, exchange},
@@ -33,7 +34,7 @@ use super::{
     tap::{MediaTap, TapState},
     time,
     track::Track,
-    watcher::{Command, Watcher},
+    watcher::Watcher,
 };
 use crate::codec::MediaKind;
 
@@ -117,7 +118,7 @@ struct Shared {
     outlet: Option<Outlet>,
     data: Arc<Channels>,
     state: watch::Receiver<ConnectionState>,
-    commands: mpsc::Sender<Command>,
+    commands: Commands,
 }
 
 /// What a session is made of.
@@ -240,7 +241,7 @@ impl Session {
     pub(super) fn watched(parts: Parts, connect_timeout: Duration, guard: impl Send + 'static) -> Self {
         let Parts { connection, ice, sink, events, tap, red, tracks, outgoing, outlet, data } = parts;
         let (state, state_out) = watch::channel(ConnectionState::Connecting);
-        let (commands, commands_out) = mpsc::channel(4);
+        let (commands, commands_out) = Commands::new();
         tokio::spawn(rtt::measure(Arc::downgrade(&connection), tap.clone()));
         let watcher = Watcher {
             connection,
@@ -258,45 +259,36 @@ impl Session {
 
     /// Ends the session; returns when it has ended.
     pub async fn close(&self, reason: EndReason) {
-        let (done, ended) = oneshot::channel();
-        if self.shared.commands.send(Command::Close(reason, done)).await.is_ok() {
-            let _ = ended.await;
-        }
+        let _ = self.shared.commands.ask(|done| Command::Close(reason, done)).await; // the end is the answer
     }
 
     /// Takes what the peer tells of its ICE after its offer: further candidates, or a restart. On an error the session goes
     /// on as it was.
     pub async fn update_ice(&self, told: RemoteIce) -> Result<IceChange, IceError> {
-        let (answer, answered) = oneshot::channel();
-        self.shared.commands.send(Command::Ice(told, answer)).await.map_err(|_| IceError::Over)?;
-        answered.await.unwrap_or(Err(IceError::Over))
+        self.shared.commands.ask(|answer| Command::Ice(told, answer)).await.unwrap_or(Err(IceError::Over))
     }
 
     /// Begins an ICE restart of a session that we have offered: what the peer is to be told. What it says to it goes to
     /// [`Self::update_ice`]; until then nothing has changed.
     pub async fn offer_restart(&self) -> Result<LocalIce, IceError> {
-        let (answer, answered) = oneshot::channel();
-        self.shared.commands.send(Command::OfferRestart(answer)).await.map_err(|_| IceError::Over)?;
-        answered.await.unwrap_or(Err(IceError::Over))
+        self.shared.commands.ask(Command::OfferRestart).await.unwrap_or(Err(IceError::Over))
     }
 
     /// Candidates of addresses that this machine has got since the peer was told of ours, until it
     /// [has been](Self::candidates_told); only for a session that we have offered.
     pub async fn new_candidates(&self) -> Option<LocalIce> {
-        let (answer, answered) = oneshot::channel();
-        self.shared.commands.send(Command::NewCandidates(answer)).await.ok()?;
-        answered.await.ok()?
+        self.shared.commands.ask(Command::NewCandidates).await?
     }
 
     /// Uses these ways to the peer as well from here on, if it had none of the kind; only for a session that we have offered.
     /// What they bring of candidates are [new ones](Self::new_candidates).
     pub async fn reach_by(&self, reach: Arc<Reach>) {
-        let _ = self.shared.commands.send(Command::Reach(reach)).await; // or it is over
+        self.shared.commands.tell(Command::Reach(reach)).await;
     }
 
     /// The peer knows those that were asked for last.
     pub async fn candidates_told(&self) {
-        let _ = self.shared.commands.send(Command::CandidatesTold).await; // when it is over nobody has to know
+        self.shared.commands.tell(Command::CandidatesTold).await;
     }
 
     /// The state of its connection.

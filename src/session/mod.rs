@@ -12,6 +12,7 @@ mod bandwidth;
 mod bundle;
 mod caller_ice;
 mod candidates;
+mod commands;
 mod connection;
 pub mod data;
 mod egress;

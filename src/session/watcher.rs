@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use webrtc::peer_connection::{PeerConnection, RTCPeerConnectionState};
 
 use super::{
-    ConnectionState, EndReason, IceChange, IceError, LocalIce, PacketSink, RemoteIce, data::Channels,
-    ice_side::IceSide, reach::Reach, stack::ICE_DISCONNECTED, time,
+    ConnectionState, EndReason, IceChange, PacketSink, commands::Command, data::Channels, ice_side::IceSide,
+    stack::ICE_DISCONNECTED, time,
 };
 
 /// ICE sees a disconnect after 3 s of silence; after so much more the peer is given up.
@@ -25,22 +25,6 @@ pub(super) const LINGER: Duration = Duration::from_secs(60);
 /// Nothing is sent to a peer that has been silent for so long (RFC 7675 section 5.1). It was given up before.
 const CONSENT: Duration = Duration::from_secs(30);
 const CONSENT_AFTER_GIVEN_UP: Duration = CONSENT.saturating_sub(ICE_DISCONNECTED).saturating_sub(DISCONNECTED_FOR);
-
-/// What the session's handle asks of the watcher.
-pub(super) enum Command {
-    /// End it; the sender is dropped when that is done.
-    Close(EndReason, oneshot::Sender<()>),
-    /// The peer tells more of its ICE.
-    Ice(RemoteIce, oneshot::Sender<Result<IceChange, IceError>>),
-    /// A restart is to be offered to the peer.
-    OfferRestart(oneshot::Sender<Result<LocalIce, IceError>>),
-    /// Candidates are asked for that the peer does not know.
-    NewCandidates(oneshot::Sender<Option<LocalIce>>),
-    /// It knows them now.
-    CandidatesTold,
-    /// There are further ways to the peer, and for it to us.
-    Reach(Arc<Reach>),
-}
 
 /// Owns the connection until the session is over.
 pub(super) struct Watcher {

@@ -108,6 +108,7 @@ mod tests {
         assert_eq!(raised(limit(Some(1024), Some(9999)), |_| false), Some(1024), "it was not let");
     }
 
+    #[cfg(feature = "plugin")]
     #[test]
     fn there_are_files_for_a_session_where_nobody_has_taken_them() {
         assert!(are_left());
