@@ -47,7 +47,7 @@ fn draw_one(
         .x_label_area_size(32)
         .y_label_area_size(44)
         .build_cartesian_2d(0.0..most(|point| point.0), 0.0..most(|point| point.1) * 1.1)?;
-    on.configure_mesh().x_desc(of_what).light_line_style(WHITE).draw()?;
+    on.configure_mesh().x_desc(of_what).x_label_formatter(&|x| format!("{x:.0}")).light_line_style(WHITE).draw()?;
     let is_only = chart.curves.len() == 1;
     for (Curve { name, points }, color) in chart.curves.iter().zip(COLORS.into_iter().cycle()) {
         let line = on.draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)).point_size(3))?;
