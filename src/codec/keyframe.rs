@@ -41,6 +41,23 @@ fn h265(payload: &[u8]) -> bool {
     }
 }
 
+/// Whether this payload begins with an access unit delimiter, in front of which nothing of its picture can stand: of H.264 (section
+/// 7.4.1.2.3) or H.265 (section 7.4.2.4.4).
+pub fn begins_with_delimiter(codec: Codec, payload: &[u8]) -> bool {
+    let first = |rest| aggregated(rest).next();
+    match (codec, payload) {
+        (Codec::H264, [kind, rest @ ..]) => {
+            let kind = if kind & 0x1F == 24 { first(rest) } else { Some(*kind) };
+            kind.is_some_and(|kind| kind & 0x1F == 9)
+        }
+        (Codec::H265, [kind, _, rest @ ..]) => {
+            let kind = if kind >> 1 & 0x3F == 48 { first(rest) } else { Some(*kind) };
+            kind.is_some_and(|kind| kind >> 1 & 0x3F == 35)
+        }
+        _ => false,
+    }
+}
+
 /// Whether the first slice in this payload is the first of its picture; `None` if there is none, or for other codecs than H.264
 /// (first_mb_in_slice, section 7.4.3) and H.265 (first_slice_segment_in_pic_flag, section 7.4.7.1).
 pub fn begins_with_first_slice(codec: Codec, payload: &[u8]) -> Option<bool> {
@@ -153,6 +170,17 @@ mod tests {
         assert!(h265(&[48 << 1, 1, 0, 2, 32 << 1, 1, 0, 2, 33 << 1, 1]));
         assert!(!h265(&[49 << 1, 1, 0x80 | 19]), "a fragmented IDR slice");
         assert!(!h265(&[1 << 1, 1]));
+    }
+
+    #[test]
+    fn delimiters_are_seen_alone_and_first_in_an_aggregate() {
+        let h264 = |payload: &[u8]| begins_with_delimiter(Codec::H264, payload);
+        assert!(h264(&[0x09, 0xF0]) && h264(&[0x78, 0, 2, 0x09, 0xF0, 0, 1, 0x67]));
+        assert!(!h264(&[0x78, 0, 1, 0x67, 0, 2, 0x09, 0xF0]) && !h264(&[0x67]) && !h264(&[0x7C, 0x89]) && !h264(&[]));
+        let h265 = |payload: &[u8]| begins_with_delimiter(Codec::H265, payload);
+        assert!(h265(&[70, 1, 0x50]) && h265(&[96, 1, 0, 3, 70, 1, 0x50]));
+        assert!(!h265(&[64, 1]) && !h265(&[96, 1, 0, 2, 64, 1]) && !h265(&[70]) && !h265(&[]));
+        assert!(!begins_with_delimiter(Codec::Vp8, &[0x09, 0xF0]));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{fmt, str::FromStr};
 
 pub use {
     dependency::{DEPENDENCY_DESCRIPTOR_URI, DependencyDescriptor, LayerStructure},
-    keyframe::{begins_with_first_slice, starts_keyframe},
+    keyframe::{begins_with_delimiter, begins_with_first_slice, starts_keyframe},
     picture::{LayerPlace, PictureInfo, Renumbered},
     picture_size::{layer_sizes, picture_size},
 };

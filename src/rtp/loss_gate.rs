@@ -1,5 +1,5 @@
-//! Keeps damaged frames back where the depayloader does not: after a lost packet nothing passes until a keyframe of which
-//! every packet has come.
+//! Keeps damaged frames back where the depayloader does not: after a lost packet, and where a stream begins, nothing passes until a
+//! keyframe of which every packet has come.
 //!
 //! Depayloaders for H.264 and H.265 keep what they have of a broken picture and append what follows. A loss that takes the end
 //! of one picture and the beginning of a keyframe, or a slice of one, leaves a unit that still counts as a keyframe. What they
@@ -11,21 +11,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gst::prelude::*;
 
 use super::packet::{is_last, rtp_time, with_payload};
-use crate::codec::{Codec, begins_with_first_slice, starts_keyframe};
+use crate::codec::{Codec, begins_with_delimiter, begins_with_first_slice, starts_keyframe};
 
 /// What may pass. Pure, so that it can be tested.
 #[derive(Debug, PartialEq, Eq)]
 enum Gate {
-    /// Nothing has come yet.
-    New,
     Open,
-    /// After a loss.
+    /// After a loss, or before anything has come.
     Shut {
         /// RTP time of the packets that came since.
         picture: Option<u32>,
         /// Pictures from this time on have been seen from their beginning.
         whole_from: Option<gst::ClockTime>,
-        /// That rests on parameter sets, until a slice has come.
+        /// That rests on parameter sets or a delimiter, until a slice has come.
         is_presumed: bool,
         /// Of the last picture the end has not come yet: a unit with its time is that of the one before.
         begun: Option<gst::ClockTime>,
@@ -35,8 +33,8 @@ enum Gate {
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    /// It begins with parameter sets.
-    starts_keyframe: bool,
+    /// It begins with parameter sets, or with a delimiter, which a picture has in front of everything else.
+    starts_picture: bool,
     /// Of the first slice in it, whether it is its picture's first.
     first_slice: Option<bool>,
     /// It has the marker.
@@ -44,26 +42,22 @@ struct Seen {
 }
 
 impl Gate {
-    fn lost(&mut self) {
-        *self = Self::Shut { picture: None, whole_from: None, is_presumed: false, begun: None };
-    }
+    /// Of a stream that begins the first packets may be missing, and nobody knows.
+    const SHUT: Self = Self::Shut { picture: None, whole_from: None, is_presumed: false, begun: None };
 
-    /// A stream begins. Of one behind another the first packets may be missing.
-    fn begins(&mut self) {
-        match self {
-            Self::New => *self = Self::Open,
-            Self::Open | Self::Shut { .. } => self.lost(),
-        }
+    /// Packets are missing here, or may be, as another stream begins.
+    fn lost(&mut self) {
+        *self = Self::SHUT;
     }
 
     /// A picture begins where RTP time changes between packets that follow on each other, as not all senders set markers. Of one
-    /// that begins with parameter sets nothing can have been lost in front of them, if its first slice follows: what was lost
-    /// is of the picture before. There are senders that repeat the sets in front of each slice.
+    /// that begins with parameter sets or a delimiter nothing can have been lost in front of them, if its first slice follows: what
+    /// was lost is of the picture before. There are senders that repeat the sets in front of each slice.
     fn packet(&mut self, rtp_time: u32, seen: Seen, time: gst::ClockTime) {
         let Self::Shut { picture, whole_from, is_presumed, begun } = self else { return };
         *begun = (!seen.is_last).then_some(time);
         let last = picture.replace(rtp_time);
-        if last.map_or(seen.starts_keyframe, |last| last != rtp_time) {
+        if last.map_or(seen.starts_picture, |last| last != rtp_time) {
             *is_presumed = last.is_none();
             whole_from.get_or_insert(time);
         }
@@ -83,7 +77,7 @@ impl Gate {
                 *self = Self::Open;
             }
             Self::Shut { .. } => return false,
-            Self::New | Self::Open => {}
+            Self::Open => {}
         }
         true
     }
@@ -94,7 +88,7 @@ pub(super) fn install(codec: Codec, elements: &[gst::Element]) {
     let Some(depayloader) = elements.first() else { return };
     let output = elements.last().and_then(|last| last.static_pad("src"));
     let (Some(input), Some(output)) = (depayloader.static_pad("sink"), output) else { return };
-    let gate = Arc::new(Mutex::new(Gate::New));
+    let gate = Arc::new(Mutex::new(Gate::SHUT));
     see_packets(codec, &input, gate.clone());
     hold_back(&input, &output, gate);
     if let Some(units) = depayloader.static_pad("src") {
@@ -112,10 +106,10 @@ fn see_packets(codec: Codec, input: &gst::Pad, gate: Arc<Mutex<Gate>>) {
             gate.lost();
         } else if let Some((rtp_time, buffer)) = info.buffer().and_then(|buffer| Some((rtp_time(buffer)?, buffer))) {
             if buffer.flags().contains(gst::BufferFlags::DISCONT) {
-                gate.begins();
+                gate.lost();
             }
             let seen = with_payload(buffer, |payload| Seen {
-                starts_keyframe: starts_keyframe(codec, payload),
+                starts_picture: starts_keyframe(codec, payload) || begins_with_delimiter(codec, payload),
                 first_slice: begins_with_first_slice(codec, payload),
                 is_last: is_last(buffer),
             });
@@ -218,8 +212,8 @@ mod tests {
 
     #[test]
     fn a_keyframe_right_behind_what_was_lost_passes_if_its_parameter_sets_have_come() {
-        let sets = Seen { starts_keyframe: true, ..Seen::default() };
-        let slice = |is_first, is_last| Seen { first_slice: Some(is_first), is_last, starts_keyframe: false };
+        let sets = Seen { starts_picture: true, ..Seen::default() };
+        let slice = |is_first, is_last| Seen { first_slice: Some(is_first), is_last, starts_picture: false };
         let mut gate = Gate::Open;
         gate.lost();
         gate.packet(3000, sets, at(1));
@@ -244,16 +238,30 @@ mod tests {
     }
 
     #[test]
-    fn the_first_stream_passes_and_one_behind_it_only_from_a_keyframe_that_has_come_from_its_beginning() {
-        let mut gate = Gate::New;
-        gate.begins();
-        picture(&mut gate, 1, 2);
-        assert!(gate.passes(true, at(1)));
-        gate.begins();
-        picture(&mut gate, 2, 2); // the end of a keyframe, perhaps
-        assert!(!gate.passes(true, at(2)));
+    fn a_stream_passes_from_the_first_keyframe_on_that_has_come_from_its_beginning() {
+        let sets = Seen { starts_picture: true, ..Seen::default() };
+        let slice = |is_first, is_last| Seen { first_slice: Some(is_first), is_last, starts_picture: false };
+        let mut gate = Gate::SHUT;
+        gate.packet(3000, sets, at(1));
+        gate.packet(3000, slice(true, false), at(1));
+        gate.packet(3000, slice(false, true), at(1));
+        assert!(gate.passes(true, at(1)), "nothing is missing");
+
+        gate.lost(); // another one, of which nothing has come as yet
+        gate.packet(6000, slice(false, true), at(2));
+        assert!(!gate.passes(true, at(2)), "the end of a keyframe");
         picture(&mut gate, 3, 2);
         assert!(gate.passes(true, at(3)));
+
+        let mut gate = Gate::SHUT;
+        gate.packet(3000, sets, at(1));
+        gate.packet(3000, slice(false, true), at(1));
+        assert!(
+            !gate.passes(true, at(1)),
+            "sets in front of each slice, of which the first was sent before anybody listened"
+        );
+        picture(&mut gate, 2, 2);
+        assert!(gate.passes(true, at(2)));
     }
 
     #[test]

@@ -107,7 +107,19 @@ impl Show {
         let flv = FlvFile::read(&recordings[0]);
         let arrived: Vec<u64> = flv.pictures().map(|tag| tag.slices()).collect();
         let sent = self.publisher.sent();
-        let first = sent.iter().position(|sent| *sent == arrived[0]).expect("the first picture was sent");
+        let place = |picture: &u64| sent.iter().position(|sent| sent == picture);
+        let Some(first) = place(&arrived[0]) else {
+            let next = arrived.iter().position(|picture| place(picture).is_some());
+            let (tag, at) = (flv.pictures().next().expect("a picture"), next.and_then(|next| place(&arrived[next])));
+            panic!(
+                "the first of {} pictures, {} bytes, keyframe: {}, was not sent so; of {} that were, number {at:?} arrived \
+                 as number {next:?}",
+                arrived.len(),
+                tag.data.len(),
+                tag.data[0] >> 4 == 1,
+                sent.len(),
+            )
+        };
         let expected = &sent[first..first + arrived.len()];
         let wrong = arrived.iter().zip(expected).position(|(arrived, sent)| arrived != sent);
         assert_eq!(wrong, None, "of {} pictures this one is another than the one that was sent", arrived.len());
