@@ -47,7 +47,7 @@ fn publisher_who_was_gone_for_40_s_publishes_anew_and_nothing_was_sent_meanwhile
     let again = Publisher::start(&stand.whip("wanderer"));
     wait_until("its destination", SOON, || (stand.destination("wanderer", 0)?["state"] == "live").then_some(()));
     show.goes_on(&stand.nginx);
-    show.assert_perfect(&stand.nginx);
+    show.assert_perfect(&stand);
     again.delete();
     drop(wanderer);
     path.stop();

@@ -115,8 +115,8 @@ fn out_of_files_nobody_new_comes_and_who_is_there_goes_on() {
     stand.wait_destination("steady", 1, "live");
     let late = Show::start(&stand.whip("late"), &stand.nginx, "late");
     late.goes_on(&stand.nginx);
-    late.assert_perfect(&stand.nginx);
-    show.assert_perfect(&stand.nginx);
+    late.assert_perfect(&stand);
+    show.assert_perfect(&stand);
     drop(waiting);
     late.end();
     show.end();
@@ -132,7 +132,7 @@ fn a_write_to_a_connection_that_was_reset_is_not_the_end_of_the_process() {
     assert!(sent.expect("kill").success());
     show.goes_on(&stand.nginx);
     assert!(stand.launch.is_running(), "{}", stand.launch.output());
-    show.assert_perfect(&stand.nginx);
+    show.assert_perfect(&stand);
     show.end();
     stand.launch.end_cleanly();
 }
@@ -221,7 +221,7 @@ fn publisher_whose_network_was_gone_for_3_s_goes_on_from_another_port_and_after_
     stand.nginx.wait_recorded("wanderer", SOON, |flv| flv.has_seconds(1, 1));
     assert_ne!(session(&stand, "wanderer").map(|(_, id)| id), Some(id), "another session");
     show.goes_on(&stand.nginx);
-    show.assert_perfect(&stand.nginx);
+    show.assert_perfect(&stand);
     again.delete();
     drop(wanderer);
     path.stop();
@@ -267,7 +267,7 @@ fn clock_that_is_set_an_hour_ahead_and_two_hours_back_moves_no_stream() {
         peer.delete();
         wait_until("its end", SOON, || session(&stand, "newcomer").is_none().then_some(()));
     }
-    show.assert_perfect(&stand.nginx);
+    show.assert_perfect(&stand);
     let reconnects = stand.destination("steady", 0).map(|destination| destination["reconnects"].clone());
     assert_eq!(reconnects, Some(0.into()));
     show.end();

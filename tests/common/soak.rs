@@ -87,7 +87,7 @@ pub fn run(length: Duration) {
     let errors = stand.launch.errors();
     assert!(errors.is_empty(), "{errors:#?}");
     let metrics = stand.metrics();
-    show.assert_perfect(&stand.nginx);
+    show.assert_perfect(&stand);
     show.end();
     wait_until("all sessions to be gone", 2 * SOON, || {
         stand.status()["sessions"].as_array().is_some_and(Vec::is_empty).then_some(())

@@ -18,9 +18,8 @@ impl Stand {
         let (nginx, troubled) = (Nginx::start(), Nginx::start_with("record off;"));
         let port = free_port();
         let listen = format!("listen=127.0.0.1:{port}");
-        // Two backslashes: the word is taken apart twice.
         let session = format!(
-            "session=webrtcingest : rtmpbridgesink location={}\\\\ {} reconnect-min=100 reconnect-max=1000 \
+            "session=webrtcingest : rtmpbridgesink location='{} {}' reconnect-min=100 reconnect-max=1000 \
              stall-timeout=2000",
             nginx.url("{channel}"),
             troubled.url("{channel}")
@@ -44,6 +43,15 @@ impl Stand {
     pub fn metrics(&self) -> String {
         let mut answer = http().get(format!("{}/metrics", self.url())).call().expect("an answer");
         answer.body_mut().read_to_string().expect("text")
+    }
+
+    /// What was counted of a channel, and on the media port.
+    fn counted_of(&self, channel: &str) -> String {
+        let (metrics, channel) = (self.metrics(), format!("channel=\"{channel}\""));
+        let is_about = |line: &&str| {
+            line.contains(&channel) || line.contains("webrtcbridge_udp") || line.contains("accept_failures")
+        };
+        metrics.lines().filter(is_about).collect::<Vec<_>>().join("\n")
     }
 
     pub fn status(&self) -> Value {
@@ -100,33 +108,49 @@ impl Show {
     }
 
     /// All of it is in one recording, bit for bit and in order, from its first picture that came there on.
-    pub fn assert_perfect(&self, nginx: &Nginx) {
+    pub fn assert_perfect(&self, stand: &Stand) {
         self.publisher.assert_unharmed();
-        let recordings = nginx.recordings(self.key);
+        let recordings = stand.nginx.recordings(self.key);
         assert_eq!(recordings.len(), 1, "one connection to its server");
         let flv = FlvFile::read(&recordings[0]);
         let arrived: Vec<u64> = flv.pictures().map(|tag| tag.slices()).collect();
         let sent = self.publisher.sent();
-        let place = |picture: &u64| sent.iter().position(|sent| sent == picture);
-        let Some(first) = place(&arrived[0]) else {
-            let next = arrived.iter().position(|picture| place(picture).is_some());
-            let (tag, at) = (flv.pictures().next().expect("a picture"), next.and_then(|next| place(&arrived[next])));
-            panic!(
-                "the first of {} pictures, {} bytes, keyframe: {}, was not sent so; of {} that were, number {at:?} arrived \
-                 as number {next:?}",
-                arrived.len(),
-                tag.data.len(),
-                tag.data[0] >> 4 == 1,
-                sent.len(),
-            )
-        };
-        let expected = &sent[first..first + arrived.len()];
-        let wrong = arrived.iter().zip(expected).position(|(arrived, sent)| arrived != sent);
-        assert_eq!(wrong, None, "of {} pictures this one is another than the one that was sent", arrived.len());
+        let first = sent.iter().position(|sent| *sent == arrived[0]);
+        let expected = first.map_or(&[][..], |first| &sent[first..]);
+        if let Some(wrong) = (0..arrived.len()).find(|number| expected.get(*number) != Some(&arrived[*number])) {
+            panic!("{}\n{}", self.differs(&flv, &arrived, wrong), stand.counted_of(self.key));
+        }
         let times = |tags: Vec<u32>| tags.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0);
         let pictures = times(flv.pictures().map(|tag| tag.timestamp).collect());
         let sounds = times(flv.sounds().map(|tag| tag.timestamp).collect());
         assert!(pictures < WIDEST && sounds < WIDEST, "gaps of {pictures} ms in pictures, {sounds} ms in sounds");
+    }
+
+    /// What is wrong from a picture of the recording on: the pictures around it by their numbers in what was sent.
+    fn differs(&self, flv: &FlvFile, arrived: &[u64], wrong: usize) -> String {
+        let sent = self.publisher.sent();
+        // The clip is sent again and again: a picture's number is the one that goes on from those before.
+        let mut next = 0;
+        let numbers: Vec<Option<usize>> = arrived
+            .iter()
+            .map(|picture| {
+                let found = sent[next..].iter().position(|sent| sent == picture).map(|ahead| next + ahead);
+                next = found.map_or(next, |found| found + 1);
+                found
+            })
+            .collect();
+        let around: Vec<_> = flv
+            .pictures()
+            .zip(&numbers)
+            .skip(wrong.saturating_sub(2))
+            .take(8)
+            .map(|(tag, number)| (number, tag.timestamp, tag.data.len(), tag.data[0] >> 4 == 1))
+            .collect();
+        let (unsent, total) = (numbers.iter().filter(|number| number.is_none()).count(), arrived.len());
+        format!(
+            "of {total} pictures number {wrong} is another than the one that was sent; {unsent} were not sent so; around it \
+             (number sent, ms, bytes, keyframe): {around:?}"
+        )
     }
 
     /// Ends it as WHIP wants it.
