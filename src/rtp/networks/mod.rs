@@ -199,8 +199,9 @@ async fn media(scenario: &Scenario) -> Result<Summary, String> {
     }
 
     // Nothing grows, and nothing is left.
-    let at_once = usize::try_from(scenario.bitrate).unwrap_or_default() / 8 * 2;
-    check(receiver.most_waiting.1 <= at_once, &|| {
+    let at_once = (scenario.longest_outage() + Duration::from_secs(1)).max(Duration::from_secs(2));
+    let most = at_once.as_secs_f64() * f64::from(scenario.bitrate) / 8.;
+    check(receiver.most_waiting.1 as f64 <= most, &|| {
         format!("{} bytes waited for a missing packet", receiver.most_waiting.1)
     });
     check(receiver.waiting() == (0, 0), &|| format!("{:?} wait at the end", receiver.waiting()));

@@ -192,6 +192,15 @@ impl Scenario {
         self.episodes.iter().map(by).max().unwrap_or_default()
     }
 
+    /// How long nothing passes at most, all of which may be asked for at once when something does again.
+    pub(crate) fn longest_outage(&self) -> Duration {
+        let of = |episode: &Episode| match episode.trouble {
+            Trouble::Outage => episode.until - episode.from,
+            _ => Duration::ZERO,
+        };
+        self.episodes.iter().map(of).max().unwrap_or_default()
+    }
+
     /// When the NAT forgets its client.
     pub(crate) fn rebindings(&self) -> impl Iterator<Item = Duration> {
         let is_one = |episode: &&Episode| episode.trouble == Trouble::Rebinding;
