@@ -6,6 +6,7 @@ use super::{
     marker,
     peer::Peer,
     properties::{ignored_in_session, strings},
+    quotes,
     words::without_addresses,
 };
 
@@ -31,6 +32,9 @@ impl Description {
         fill_in(&root, &peer);
         if let Some(unknown) = peer.unknown_placeholder() {
             return Err(DescriptionError(marker::at_placeholder(text, &unknown.to_string(), &unknown.placeholder)));
+        }
+        if let Some(useless) = peer.useless_value() {
+            return Err(DescriptionError(marker::at_property(text, &useless.to_string(), &useless.property)));
         }
         let (mut receivers, mut senders) = (Vec::new(), Vec::new());
         let mut warnings = Vec::new();
@@ -84,7 +88,7 @@ impl Description {
 
 fn launch(text: &str) -> Result<gst::Bin, DescriptionError> {
     let flags = gst::ParseFlags::FATAL_ERRORS | gst::ParseFlags::PLACE_IN_BIN;
-    let launched = gst::parse::launch_full(text, None, flags);
+    let launched = gst::parse::launch_full(&quotes::doubled(text), None, flags);
     let element = launched.map_err(|error| DescriptionError(explain(text, &error)))?;
     element.downcast().or_else(|element: gst::Element| {
         let bin = gst::Bin::new();

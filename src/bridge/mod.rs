@@ -33,6 +33,7 @@ mod peer;
 mod pipeline;
 mod placeholders;
 pub(crate) mod properties;
+mod quotes;
 pub(crate) mod reach;
 mod report;
 mod run;

@@ -32,6 +32,7 @@ struct Inner {
     /// `None` for a description that is only tried.
     connection: Option<Connection>,
     unknown: Mutex<Option<UnknownPlaceholder>>,
+    useless: Mutex<Option<UselessValue>>,
     /// Lock order: each alone.
     crossing: Mutex<Option<Arc<Crossing>>>,
     sending: Mutex<Option<Arc<dyn Sending>>>,
@@ -57,6 +58,15 @@ pub(super) struct UnknownPlaceholder {
     element: String,
 }
 
+/// A value that an element cannot do anything with once its placeholders are filled in.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("property \"{property}\" of {element}: {why}")]
+pub(super) struct UselessValue {
+    pub(super) property: String,
+    element: String,
+    why: String,
+}
+
 /// Why an element cannot have the media of the session.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
@@ -80,8 +90,8 @@ impl Peer {
     }
 
     fn with(names: Names, connection: Option<Connection>) -> Self {
-        let (unknown, crossing, sending, session, feeds_viewers) = Default::default();
-        Self(Arc::new(Inner { names, connection, unknown, crossing, sending, session, feeds_viewers }))
+        let (unknown, useless, crossing, sending, session, feeds_viewers) = Default::default();
+        Self(Arc::new(Inner { names, connection, unknown, useless, crossing, sending, session, feeds_viewers }))
     }
 
     /// As a context for a pipeline.
@@ -114,6 +124,17 @@ impl Peer {
                 text.to_owned()
             }
         }
+    }
+
+    /// An element's own word on what has been filled in: with this value it will fail when it starts. `why` holds no secret.
+    pub fn object(&self, element: &impl IsA<gst::Object>, property: &str, why: &impl ToString) {
+        let (property, element, why) = (property.to_owned(), element.name().to_string(), why.to_string());
+        lock(&self.0.useless).get_or_insert(UselessValue { property, element, why });
+    }
+
+    /// The first value that an element objected to.
+    pub(super) fn useless_value(&self) -> Option<UselessValue> {
+        lock(&self.0.useless).clone()
     }
 
     /// The first placeholder that could not be filled in.

@@ -222,6 +222,9 @@ impl ElementImpl for RtmpBridgeSink {
             let mut settings = lock(&self.settings);
             let filled = settings.locations.iter().map(|url| peer.fill(&*self.obj(), "location", url)).collect();
             settings.locations = filled;
+            if let Err(why) = settings.parse_locations(&settings.locations) {
+                peer.object(&*self.obj(), "location", &why);
+            }
         }
         self.parent_set_context(context);
     }
