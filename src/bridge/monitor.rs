@@ -173,6 +173,7 @@ fn of_port(port: u16, stats: MuxStats) -> PortReport {
         dropped_unknown: stats.unknown,
         dropped_forged: stats.forged,
         dropped_overflow: stats.overflowed,
+        dropped_unread: stats.unread,
         dropped_send: stats.send_dropped,
         checks_held: stats.checks_held,
         handshakes_repeated: stats.repeated,

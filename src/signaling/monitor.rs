@@ -292,6 +292,8 @@ pub struct PortReport {
     pub dropped_forged: u64,
     /// Received ones that their session did not take in time.
     pub dropped_overflow: u64,
+    /// Received ones that the kernel dropped, as they were not read in time. Linux only.
+    pub dropped_unread: u64,
     /// Ones to send that the kernel had no room for.
     pub dropped_send: u64,
     /// Connectivity checks not sent to addresses that do not answer.

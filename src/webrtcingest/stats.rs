@@ -13,7 +13,7 @@
 //! | `data-messages` | guint64 | start | messages of data channels pushed downstream |
 //! | `data-dropped-unlinked` | guint64 | start | messages that no pad took; signals had them |
 //! | `udp-port` | guint | start | the UDP port for media |
-//! | `udp-dropped-…` | guint64 | start | datagrams: `unknown` sender, `forged` credentials or one stream too many, `overflow` of a session's queue, not taken by the kernel to `send` |
+//! | `udp-dropped-…` | guint64 | start | datagrams: `unknown` sender, `forged` credentials or one stream too many, `overflow` of a session's queue, dropped by the kernel as they were `unread` for too long (Linux), not taken by it to `send` |
 //! | `udp-handshakes-repeated` | guint64 | start | DTLS flights sent again |
 //! | `packets`, `bytes` | guint64 | session | RTP packets without duplicates, and their payload, of all tracks and layers |
 //! | `bitrate` | guint64 | now | the same in bit/s |
@@ -87,6 +87,7 @@ pub(super) fn structure(element: &super::WebrtcIngest, started: Option<(&Role, &
         .field("udp-dropped-unknown", port.unknown)
         .field("udp-dropped-forged", port.forged)
         .field("udp-dropped-overflow", port.overflowed)
+        .field("udp-dropped-unread", port.unread)
         .field("udp-dropped-send", port.send_dropped)
         .field("udp-handshakes-repeated", port.repeated)
         .field("udp-rebinds", port.rebinds)

@@ -14,13 +14,17 @@ use crate::common::{
     wait_until,
 };
 
+/// How long packets wait for one that is missing. That the default is enough is seen on simulated networks (`rtp/networks`): a
+/// machine that is busy with other tests may take longer than that to run all who have a part in sending a packet again.
+const PATIENT: &str = "latency=1000";
+
 /// First bytes of DTLS handshake and change-cipher-spec records (RFC 9147 section 4).
 const HANDSHAKE: std::ops::RangeInclusive<u8> = 20..=22;
 
 #[test]
 fn pictures_that_lost_packets_arrive_whole() {
     let nginx = Nginx::start();
-    let bridge = Bridge::start(&nginx, "key");
+    let bridge = Bridge::start_with(&nginx, "key", PATIENT, "");
     let path = LossyPath::percent(5);
     let publisher = Publisher::start_with(
         &bridge.url(),
@@ -50,7 +54,7 @@ fn pictures_that_lost_packets_arrive_whole() {
 #[test]
 fn doubled_and_reordered_packets_change_no_picture() {
     let nginx = Nginx::start();
-    let bridge = Bridge::start(&nginx, "key");
+    let bridge = Bridge::start_with(&nginx, "key", PATIENT, "");
     let path = LossyPath::disorderly(5, 5);
     let publisher = Publisher::start_with(
         &bridge.url(),

@@ -13,6 +13,8 @@ pub struct MuxStats {
     pub forged: u64,
     /// Of these, dropped because the session did not take them in time.
     pub overflowed: u64,
+    /// Datagrams that the kernel dropped, as this process did not read them in time; not among those received. Linux only.
+    pub unread: u64,
     /// Datagrams sent.
     pub sent: u64,
     /// Datagrams that the kernel had no room for.
@@ -40,12 +42,14 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// All but what the kernel counts.
     pub(super) fn snapshot(&self) -> MuxStats {
         MuxStats {
             received: self.received.load(Relaxed),
             unknown: self.unknown.load(Relaxed),
             forged: self.forged.load(Relaxed),
             overflowed: self.overflowed.load(Relaxed),
+            unread: 0,
             sent: self.sent.load(Relaxed),
             send_dropped: self.send_dropped.load(Relaxed),
             repeated: self.repeated.load(Relaxed),

@@ -18,6 +18,7 @@ mod fragments;
 mod framing;
 #[cfg(any(test, fuzzing))]
 pub(in crate::session) mod fuzzing;
+mod kernel_drops;
 mod named;
 mod path;
 mod peer;
@@ -260,7 +261,7 @@ impl Mux {
 
     /// A snapshot of the counters.
     pub fn stats(&self) -> MuxStats {
-        self.shared.counters.snapshot()
+        MuxStats { unread: self.shared.wire.unread(), ..self.shared.counters.snapshot() }
     }
 
     /// The runtime to build one peer connection with.

@@ -9,11 +9,14 @@ use std::{
 use tokio::io::Interest;
 use webrtc::runtime::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
+use super::kernel_drops::Watched;
+
 /// One port's.
 pub(super) enum Wire {
     Udp {
         io: tokio::net::UdpSocket,
         state: UdpSocketState,
+        watched: Option<Watched>,
     },
     #[cfg(test)]
     Simulated {
@@ -29,9 +32,10 @@ pub(super) type Carry = Box<dyn Fn(std::net::SocketAddr, &[u8]) + Send + Sync>;
 impl Wire {
     /// Within the tokio runtime that reads it.
     pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
+        let watched = Watched::new(&socket);
         let io = tokio::net::UdpSocket::from_std(socket)?;
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
-        Ok(Self::Udp { io, state })
+        Ok(Self::Udp { io, state, watched })
     }
 
     pub(super) fn port(&self) -> io::Result<u16> {
@@ -45,7 +49,7 @@ impl Wire {
     /// Sends, or does not if there is no room now.
     pub(super) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         match self {
-            Self::Udp { io, state } => state.try_send(UdpSockRef::from(io), transmit),
+            Self::Udp { io, state, .. } => state.try_send(UdpSockRef::from(io), transmit),
             #[cfg(test)]
             Self::Simulated { carry, .. } => {
                 let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
@@ -67,11 +71,20 @@ impl Wire {
     /// Receives what there is; how many buffers are filled.
     pub(super) fn try_recv(&self, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> io::Result<usize> {
         match self {
-            Self::Udp { io, state } => {
+            Self::Udp { io, state, .. } => {
                 io.try_io(Interest::READABLE, || state.recv(UdpSockRef::from(io), buffers, meta))
             }
             #[cfg(test)]
             Self::Simulated { .. } => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Datagrams that came and that the kernel had no room for.
+    pub(super) fn unread(&self) -> u64 {
+        match self {
+            Self::Udp { watched, .. } => watched.map_or(0, Watched::drops),
+            #[cfg(test)]
+            Self::Simulated { .. } => 0,
         }
     }
 

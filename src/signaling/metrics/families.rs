@@ -286,6 +286,7 @@ impl Numbers {
                 ("unknown", port.dropped_unknown),
                 ("forged", port.dropped_forged),
                 ("overflow", port.dropped_overflow),
+                ("unread", port.dropped_unread),
                 ("send", port.dropped_send),
             ];
             reasons.map(|(reason, count)| (with(of(port), "reason", reason), count))
