@@ -217,9 +217,13 @@ fn fault(number: usize, stand: &mut Stand) {
             let port: u16 = ports.filter_map(|(_, rest)| rest.split('"').next()?.parse().ok()).next().expect("a port");
             let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
             let mut random = dice(number as u64);
-            for _ in 0..2000 {
+            for number in 1..=2000 {
                 let datagram: Vec<u8> = (0..random() % 300).map(|_| random() as u8).collect();
                 let _ = socket.send_to(&datagram, ("127.0.0.1", port));
+                // All at once they would fill the kernel's buffer where it is small: that is lost by everybody's word.
+                if number % 50 == 0 {
+                    sleep(Duration::from_millis(20));
+                }
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::common::{SOON, free_port, launch::Launch, nginx::Nginx, publisher::Publisher, recording::Recording};
+use crate::common::{
+    SOON, free_port, launch::Launch, nginx::Nginx, publisher::Publisher, recording::Recording, wait_until,
+};
 
 #[test]
 fn several_pairs_of_one_process_share_one_port() {
@@ -43,6 +45,53 @@ fn the_users_own_elements_stand_between() {
     publisher.delete();
     launch.end_cleanly();
     Recording::probe(&path).assert_good();
+}
+
+/// The line of README.md.
+#[test]
+fn each_channel_is_written_as_hls_beside_rtmp_and_ends_with_its_publisher() {
+    let (nginx, port) = (Nginx::start(), free_port());
+    let folder = tempfile::tempdir().expect("a folder");
+    let of_channel = |name: &str| folder.path().join(name).display().to_string();
+    let session = format!(
+        "session=webrtcingest name=in \
+         in.video_0 ! queue ! h264parse ! tee name=v v. ! queue ! out.video v. ! queue ! hls.video \
+         in.audio_0 ! queue ! opusdec ! audioconvert ! audioresample ! voaacenc bitrate=128000 ! aacparse \
+         ! tee name=a a. ! queue ! out.audio a. ! queue ! hls.audio \
+         rtmpbridgesink name=out location={} \
+         hlssink2 name=hls target-duration=1 playlist-length=0 max-files=0 playlist-location={} location={}",
+        nginx.url("{channel}"),
+        of_channel("{channel}.m3u8"),
+        of_channel("{channel}-%05d.ts")
+    );
+    let listen = format!("listen=127.0.0.1:{port}");
+    let mut launch = Launch::start_words(&["webrtcbridgebin", &listen, "video-codecs=<H264>", &session]);
+    launch.wait_listening(port);
+    let playlist = |channel: &str| folder.path().join(format!("{channel}.m3u8"));
+    let parts =
+        |channel: &str| std::fs::read_to_string(playlist(channel)).map_or(0, |text| text.matches("#EXTINF").count());
+    let one = Publisher::start(&format!("http://127.0.0.1:{port}/whip/one"));
+    let two = Publisher::start(&format!("http://127.0.0.1:{port}/whip/two"));
+    let pushed = nginx.wait_recorded("one", SOON, |flv| flv.has_seconds(3, 3));
+    wait_until("parts of both channels", SOON, || (parts("one") > 1 && parts("two") > 1).then_some(()));
+    one.delete();
+    let is_over = |channel: &str| {
+        std::fs::read_to_string(playlist(channel)).is_ok_and(|text| text.trim_end().ends_with("#EXT-X-ENDLIST"))
+    };
+    wait_until("the end of the playlist", SOON, || is_over("one").then_some(()));
+    assert!(!is_over("two"), "the other channel goes on");
+    two.delete();
+    wait_until("the end of the other", SOON, || is_over("two").then_some(()));
+    launch.end_cleanly();
+    for channel in ["one", "two"] {
+        let recording = Recording::probe(&playlist(channel));
+        assert_eq!(
+            [recording.codec("video"), recording.codec("audio")],
+            ["h264", "aac"].map(|codec| Some(codec.to_owned()))
+        );
+        recording.assert_decodes();
+    }
+    Recording::probe(&pushed).assert_good();
 }
 
 #[test]
