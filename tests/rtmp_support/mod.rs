@@ -281,8 +281,11 @@ pub(crate) fn check_recording(file: &Path) {
     let streams =
         run("ffprobe", &["-v", "error", "-show_entries", "stream=codec_name,profile", "-of", "csv=p=0"], file, &[]);
     assert!(streams.0.contains("h264") && streams.0.contains("aac,LC"), "{streams:?}");
-    let complaints = run("ffmpeg", &["-v", "error", "-xerror", "-i"], file, &["-f", "null", "-"]).1;
-    assert_eq!(complaints, "", "a decoder takes it all");
+    let said = run("ffmpeg", &["-v", "repeat+error", "-xerror", "-i"], file, &["-f", "null", "-"]).1;
+    // Of a constant frame rate that the null muxer makes up nothing follows: the timestamps themselves are checked above.
+    let is_complaint = |line: &&str| !line.is_empty() && !line.contains("non monotonically increasing dts to muxer");
+    let complaints: Vec<&str> = said.lines().filter(is_complaint).collect();
+    assert!(complaints.is_empty(), "a decoder takes it all: {complaints:?}");
 }
 
 /// Asserts that neither track has a hole of more than 100 ms, and that a decoder takes it all.
