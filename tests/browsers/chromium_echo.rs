@@ -38,7 +38,7 @@ fn picture_sound_and_data_come_back_in_chromium() {
     let server = BridgeServer::start(&[("session", "webrtcingest : webrtcegress")]);
     let browser = Browser::start();
     echo(&browser, &server, "");
-    println!("echo in Chromium: {} ms", painted::wait_fresh(&browser, "#echo", 150.0).median());
+    println!("echo in Chromium: {} ms", painted::wait_fresh(&browser, "#echo").median());
     assert_tone(&browser);
     wait_data(&browser, 12);
     let round_trip = browser.eval("return parseFloat(document.querySelector('#round-trip').textContent)");
