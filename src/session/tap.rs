@@ -3,12 +3,11 @@
 //! An interceptor at the application's end of the chain: taking packets here costs a seventh less than polling tracks.
 //! It runs while the connection's core is locked, so all it does is hand over.
 
+mod state;
+
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -21,19 +20,12 @@ use rtc::{
 };
 
 use super::{
-    PacketSink, RtpPacket, SenderReport,
-    feedback::Requests,
-    identity::Identity,
-    keyframe::{Ask, KeyframePolicy, Means},
-    mux::MuxHandle,
-    record::{MOST_STREAMS, Record},
-    reporter::reporter,
-    rtx::Known,
-    switch::Switch,
-    time,
-    track::Track,
+    PacketSink, RtpPacket, SenderReport, feedback::Requests, identity::Identity, keyframe::Means, record::MOST_STREAMS,
+    rtx::Known, switch::Switch, time, track::Track,
 };
 use crate::codec::MediaKind;
+
+pub(super) use state::TapState;
 
 /// Application-ward of everything that recovers or measures.
 pub(super) fn slot() -> Slot {
@@ -42,121 +34,6 @@ pub(super) fn slot() -> Slot {
 
 /// How long a keyframe request from another thread may wait for the connection's next turn.
 const REQUEST_TICK: Duration = Duration::from_millis(50);
-
-/// What the interceptors and the session's handle share.
-///
-/// Lock order: a track's policy, or the layers', before the record.
-#[derive(Debug)]
-pub(super) struct TapState {
-    started: Instant,
-    /// Milliseconds after `started` of the last packet, plus one; 0 before the first.
-    last_media: AtomicU64,
-    pub(super) packets: AtomicU64,
-    pub(super) bytes: AtomicU64,
-    /// Packets that belong to no track, or to a stream too many of one.
-    pub(super) ignored: AtomicU64,
-    /// Whether any policy wants a keyframe, to be asked for each packet.
-    keyframe_wanted: AtomicBool,
-    /// One for each track, used for video only.
-    keyframes: Vec<Mutex<KeyframePolicy>>,
-    /// By SSRC, with its track: layers that somebody needs although another one goes out here.
-    layers: Mutex<HashMap<u32, (usize, KeyframePolicy)>>,
-    record: Mutex<Record>,
-    /// Who is told what has come whole through SRTP; filled once the connection is there.
-    routes: OnceLock<MuxHandle>,
-}
-
-impl TapState {
-    pub(super) fn new(tracks: usize) -> Self {
-        Self {
-            started: time::now(),
-            last_media: AtomicU64::new(0),
-            packets: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            ignored: AtomicU64::new(0),
-            keyframe_wanted: AtomicBool::new(false),
-            keyframes: (0..tracks).map(|_| Mutex::default()).collect(),
-            layers: Mutex::default(),
-            record: Mutex::new(Record::new(tracks)),
-            routes: OnceLock::new(),
-        }
-    }
-
-    /// Tells these routes which streams are the peer's; called once.
-    pub(super) fn tell(&self, routes: MuxHandle) {
-        let _ = self.routes.set(routes);
-    }
-
-    /// A stream's first packet has come through SRTP.
-    pub(super) fn proven(&self, ssrc: u32) {
-        if let Some(routes) = self.routes.get() {
-            routes.prove_ssrc(ssrc);
-        }
-    }
-
-    /// Reports have come through SRTCP.
-    fn reported(&self, packets: &[Box<dyn rtc::rtcp::Packet>]) {
-        if let (Some(routes), Some(ssrc)) = (self.routes.get(), reporter(packets)) {
-            routes.prove_reporter(ssrc);
-        }
-    }
-
-    /// When the last packet came, to a millisecond.
-    pub(super) fn last_media(&self) -> Option<Instant> {
-        let stamp = self.last_media.load(Relaxed);
-        (stamp > 0).then(|| self.started + Duration::from_millis(stamp - 1))
-    }
-
-    /// Changes a track's policy.
-    pub(super) fn with_keyframes(&self, track: usize, change: impl FnOnce(&mut KeyframePolicy)) {
-        let wanted = self.with_policy(track, |policy| {
-            change(policy);
-            policy.is_waiting()
-        });
-        if wanted == Some(true) {
-            self.keyframe_wanted.store(true, Relaxed);
-        }
-    }
-
-    /// Changes the policy of one layer of a track.
-    pub(super) fn with_layer(&self, track: usize, ssrc: u32, change: impl FnOnce(&mut KeyframePolicy)) {
-        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        if layers.len() >= MOST_STREAMS && !layers.contains_key(&ssrc) {
-            // Of a stream that is no more there will be no keyframe.
-            let record = self.record();
-            layers.retain(|ssrc, (_, policy)| policy.is_waiting() && record.streams.contains_key(ssrc));
-            drop(record);
-            if layers.len() >= MOST_STREAMS {
-                return;
-            }
-        }
-        let (_, policy) = layers.entry(ssrc).or_insert_with(|| (track, KeyframePolicy::default()));
-        change(policy);
-        if policy.is_waiting() {
-            self.keyframe_wanted.store(true, Relaxed);
-        }
-    }
-
-    /// The requests that are due for single layers, by track and SSRC, and whether there will be more.
-    fn due_layers(&self, means: impl Fn(usize) -> Means, now: Instant) -> (Vec<(usize, u32, Ask)>, bool) {
-        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = layers
-            .iter_mut()
-            .filter_map(|(ssrc, (track, policy))| policy.poll(means(*track), now).map(|ask| (*track, *ssrc, ask)));
-        let due = due.collect();
-        (due, layers.values().any(|(_, policy)| policy.is_waiting()))
-    }
-
-    /// Looks at a track's policy.
-    pub(super) fn with_policy<T>(&self, track: usize, look: impl FnOnce(&mut KeyframePolicy) -> T) -> Option<T> {
-        self.keyframes.get(track).map(|policy| look(&mut policy.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    /// What has been counted of each stream.
-    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The interceptor.
 pub(super) struct MediaTap {

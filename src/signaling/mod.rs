@@ -20,6 +20,7 @@ mod body;
 pub mod client;
 mod connection;
 mod cors;
+mod endpoint;
 mod files;
 mod forwarded;
 mod fragment;

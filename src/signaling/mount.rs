@@ -13,11 +13,11 @@ use tracing::debug;
 use super::{
     answerer::OfferAnswerer,
     auth::{ApplicationGate, Authorizer, Door, Gate, Patient, Role, TokenGate},
+    endpoint::{Endpoint, EndpointParts, MAX_SESSIONS},
     forwarded::TrustedProxies,
     ice_server::IceServer,
     server::{self, Server},
     site::{Site, SiteConfig},
-    table::{Endpoint, EndpointParts, MAX_SESSIONS},
     tls::TlsFiles,
     tls_reload::Loaded,
     uri::{ListenAddress, normalise_path},

@@ -241,7 +241,7 @@ mod tests {
     use crate::signaling::{
         Answer, AnswerError, Offer, OfferAnswerer, TrustedProxies,
         auth::{Role, TokenGate},
-        table::{Endpoint, EndpointParts},
+        endpoint::{Endpoint, EndpointParts},
         viewing::{Seating, Seats},
     };
 

@@ -1,5 +1,7 @@
 //! What one session sends and when: queues, pacing, repairs, reports. Pure; the interceptor asks and hands on.
 
+mod stats;
+
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -28,6 +30,8 @@ use super::{
 };
 use crate::{codec::MediaKind, session::sender::Extensions};
 
+pub use stats::{SendStats, SendTrackStats};
+
 /// Pictures that waited for so long are left out up to the next keyframe; one that has begun is finished.
 const MOST_WAIT: Duration = Duration::from_millis(600);
 /// Packets that wait at most, whatever they are: a keyframe of 2 MB.
@@ -46,54 +50,6 @@ pub(super) enum Wish {
     Keyframe(usize),
     /// Packets again: they are queued.
     Repairs,
-}
-
-/// What a session has sent.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SendStats {
-    /// What the peer's network carries, in bit/s.
-    pub estimate: Option<u64>,
-    /// The share of packets that its transport-wide reports call lost, of late.
-    pub transport_loss: f64,
-    /// Packets that wait to be sent.
-    pub waiting: usize,
-    /// By the track's index; `None` for those that the peer does not take.
-    pub tracks: Vec<Option<SendTrackStats>>,
-}
-
-/// One stream that is sent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SendTrackStats {
-    /// Its SSRC.
-    pub ssrc: u32,
-    /// RTP packets, without repairs.
-    pub packets: u64,
-    /// Payload bytes of these.
-    pub bytes: u64,
-    /// Packets that the peer asked for again.
-    pub nacked: u64,
-    /// Packets sent again.
-    pub retransmitted: u64,
-    /// Packets that the peer asked for when they were not there any more.
-    pub unavailable: u64,
-    /// Packets sent once more to find out what the peer's network carries.
-    pub probes: u64,
-    /// Picture Loss Indications that came.
-    pub plis: u64,
-    /// Full Intra Requests that came.
-    pub firs: u64,
-    /// Packets left out because the peer's network did not take them in time.
-    pub dropped: u64,
-    /// How often that was begun.
-    pub skips: u64,
-    /// The share of packets lost, as the peer reported it last.
-    pub fraction_lost: f64,
-    /// Packets lost in all, as the peer has it.
-    pub lost: u64,
-    /// The jitter of arrival that the peer reports.
-    pub jitter: Duration,
-    /// The round trip by the peer's reports.
-    pub round_trip: Option<Duration>,
 }
 
 /// The sending half.
@@ -407,36 +363,17 @@ impl Sending {
             estimate: self.estimator.rate(),
             transport_loss: self.estimator.loss(),
             waiting: self.video.len() + self.audio.len() + self.repairs.len(),
-            tracks: self.tracks.iter().map(|track| track.as_ref().map(|track| stats(&track.stream))).collect(),
+            tracks: self
+                .tracks
+                .iter()
+                .map(|track| track.as_ref().map(|track| SendTrackStats::of(&track.stream)))
+                .collect(),
         }
     }
 }
 
 /// RTP header with an extension, SRTP tag, UDP and IP.
 const OVERHEAD: usize = 12 + 8 + 16 + 28;
-
-fn stats(stream: &Stream) -> SendTrackStats {
-    let Counts { packets, bytes, retransmitted, nacked, unavailable, probes, plis, firs, dropped, skips, .. } =
-        stream.counts;
-    let Counts { fraction_lost, lost, jitter, round_trip, .. } = stream.counts;
-    SendTrackStats {
-        ssrc: stream.wire.ssrc,
-        packets,
-        bytes,
-        nacked,
-        retransmitted,
-        unavailable,
-        probes,
-        plis,
-        firs,
-        dropped,
-        skips,
-        fraction_lost,
-        lost,
-        jitter,
-        round_trip,
-    }
-}
 
 #[cfg(test)]
 mod tests;

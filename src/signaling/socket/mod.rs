@@ -46,10 +46,11 @@ use self::{connection::Room, hub::Hub, limits::Limits, member::Member, protocol:
 use super::{
     auth::{Gate, websocket_token},
     connection::Peer,
+    endpoint::Endpoint,
     ice_server::IceServer,
     places::NoPlace,
     problem::Refusal,
-    table::{Endpoint, Table},
+    table::Table,
     viewing::Seats,
 };
 use crate::channel::Registry;

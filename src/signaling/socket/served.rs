@@ -19,9 +19,10 @@ use crate::{
     channel::{ChannelId, Credential},
     signaling::{
         answerer::{IceUpdated, SessionId, SessionLease, SignaledSession},
+        endpoint::Endpoint,
         fragment::{IceCandidate, IceCredentials, IceFragment},
         rules::Terms,
-        table::{Endpoint, Place},
+        table::Place,
         viewing::{LayerLimits, Program, VideoLayer},
         whip::{self, Accepted},
     },

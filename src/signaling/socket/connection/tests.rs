@@ -17,8 +17,8 @@ use crate::{
     signaling::{
         Answer, AnswerError, Offer, OfferAnswerer, TrustedProxies,
         auth::{Gate, Role, TokenGate},
+        endpoint::{Endpoint, EndpointParts},
         socket::{Audience, SocketCounts, Sockets, SocketsConfig},
-        table::{Endpoint, EndpointParts},
     },
 };
 
