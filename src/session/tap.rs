@@ -284,6 +284,3 @@ impl Interceptor for MediaTap {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

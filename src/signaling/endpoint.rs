@@ -33,7 +33,7 @@ pub(crate) struct Endpoint {
     pub(crate) seating: Option<Seating>,
     /// Places for those who listen to events.
     pub(crate) listening: Places,
-    trusted_proxies: TrustedProxies,
+    pub(crate) trusted_proxies: TrustedProxies,
     most_sessions: usize,
     sessions: Mutex<HashMap<String, Slot>>,
 }
@@ -144,4 +144,69 @@ impl Drop for Endpoint {
 /// The map is whole after every statement, so a panic elsewhere leaves nothing half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::signaling::{Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, auth::TokenGate};
+
+    struct Never;
+
+    #[async_trait]
+    impl OfferAnswerer for Never {
+        async fn answer(&self, _: Offer) -> Result<Answer, AnswerError> {
+            Err(AnswerError::Conflict)
+        }
+    }
+
+    /// A session that holds its own lease, the worst case for whoever drops it.
+    struct Holder(#[expect(dead_code, reason = "held for its Drop")] SessionLease);
+
+    #[async_trait]
+    impl SignaledSession for Holder {
+        async fn close(&self) {}
+        async fn update_ice(&self, _: IceFragment) -> Result<IceUpdated, IceRefused> {
+            Err(IceRefused::Over)
+        }
+        fn ice_session_tag(&self) -> String {
+            String::new()
+        }
+    }
+
+    fn endpoint() -> Arc<Endpoint> {
+        Arc::new(Endpoint::new(EndpointParts {
+            path: "/a".into(),
+            role: Role::Publish,
+            gate: Arc::new(TokenGate::new(None)),
+            answerer: Arc::new(Never),
+            links: Vec::new(),
+            seating: None,
+            most_sessions: MAX_SESSIONS,
+            trusted_proxies: TrustedProxies::default(),
+        }))
+    }
+
+    #[test]
+    fn session_url_lasts_as_long_as_the_lease() {
+        let endpoint = endpoint();
+        let (id, lease) = endpoint.reserve(None).unwrap();
+        let (other, other_lease) = endpoint.reserve(None).unwrap();
+        endpoint.establish(&id, Arc::new(Holder(other_lease)));
+        assert!(endpoint.session(None, id.as_str()).is_some());
+        drop(lease);
+        assert!(endpoint.session(None, id.as_str()).is_none());
+        assert!(!lock(&endpoint.sessions).contains_key(other.as_str()), "its lease went with the first session");
+    }
+
+    #[test]
+    fn sessions_are_bounded() {
+        let endpoint = endpoint();
+        let mut leases: Vec<_> = (0..MAX_SESSIONS).map(|_| endpoint.reserve(None).unwrap()).collect();
+        assert!(matches!(endpoint.reserve(None), Err(Refusal::TooManySessions(_))));
+        leases.pop();
+        assert!(endpoint.reserve(None).is_ok());
+    }
 }

@@ -8,7 +8,8 @@ use std::{
 use super::{
     connection::Counters,
     endpoint::{Endpoint, Established},
-    places::Places,
+    forwarded::TrustedProxies,
+    problem::Refusal,
     site::Site,
     tls_reload::TlsCounters,
 };
@@ -207,7 +208,10 @@ mod tests {
 
     use super::*;
     use crate::signaling::{
-        Answer, AnswerError, IceFragment, IceRefused, IceUpdated, Offer, auth::TokenGate, viewing::Seats,
+        Answer, AnswerError, Offer, OfferAnswerer,
+        auth::{Role, TokenGate},
+        endpoint::{EndpointParts, MAX_SESSIONS},
+        viewing::{Seating, Seats},
     };
 
     struct Never;
@@ -216,20 +220,6 @@ mod tests {
     impl OfferAnswerer for Never {
         async fn answer(&self, _: Offer) -> Result<Answer, AnswerError> {
             Err(AnswerError::Conflict)
-        }
-    }
-
-    /// A session that holds its own lease, the worst case for whoever drops it.
-    struct Holder(#[expect(dead_code, reason = "held for its Drop")] SessionLease);
-
-    #[async_trait]
-    impl SignaledSession for Holder {
-        async fn close(&self) {}
-        async fn update_ice(&self, _: IceFragment) -> Result<IceUpdated, IceRefused> {
-            Err(IceRefused::Over)
-        }
-        fn ice_session_tag(&self) -> String {
-            String::new()
         }
     }
 
@@ -286,26 +276,5 @@ mod tests {
             matches!(table.find("/whep/a/sse"), Ok(Target::Session(..))),
             "no more than a session that is not there"
         );
-    }
-
-    #[test]
-    fn session_url_lasts_as_long_as_the_lease() {
-        let endpoint = endpoint("/a");
-        let (id, lease) = endpoint.reserve(None).unwrap();
-        let (other, other_lease) = endpoint.reserve(None).unwrap();
-        endpoint.establish(&id, Arc::new(Holder(other_lease)));
-        assert!(endpoint.session(None, id.as_str()).is_some());
-        drop(lease);
-        assert!(endpoint.session(None, id.as_str()).is_none());
-        assert!(!lock(&endpoint.sessions).contains_key(other.as_str()), "its lease went with the first session");
-    }
-
-    #[test]
-    fn sessions_are_bounded() {
-        let endpoint = endpoint("/a");
-        let mut leases: Vec<_> = (0..MAX_SESSIONS).map(|_| endpoint.reserve(None).unwrap()).collect();
-        assert!(matches!(endpoint.reserve(None), Err(Refusal::TooManySessions(_))));
-        leases.pop();
-        assert!(endpoint.reserve(None).is_ok());
     }
 }
