@@ -94,7 +94,7 @@ mod tests {
             now += answer;
         }
         let mut missing: Vec<u16> = (0..missing).collect();
-        let mut counts = vec![0; missing.len()];
+        let mut counts = vec![0_u32; missing.len()];
         let mut on_their_way: Vec<(Instant, u16)> = Vec::new();
         for _ in 0..500 {
             for (_, number) in on_their_way.extract_if(.., |(at, _)| *at <= now) {
@@ -104,7 +104,7 @@ mod tests {
             for number in asked.due(&missing, now) {
                 let count = &mut counts[usize::from(number)];
                 *count += 1;
-                if *count % answered == 0 {
+                if count.is_multiple_of(answered) {
                     on_their_way.push((now + answer, number));
                 }
             }
