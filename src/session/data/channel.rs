@@ -288,15 +288,15 @@ impl Work {
             return Err(self);
         }
         let _ = stack.close().await; // or it is closed already
-        self.end(end.unwrap_or(ChannelEnd::ByPeer));
+        self.end(end.unwrap_or(ChannelEnd::ByPeer)).await;
         Ok(())
     }
 
     /// The channel is over, or never came to be.
-    pub(super) fn end(mut self, end: ChannelEnd) {
+    pub(super) async fn end(mut self, end: ChannelEnd) {
         let end = self.channel.end(end);
         if let Some(queued) = self.queued.take() {
-            drop_all(&self.channel, queued);
+            drop_all(&self.channel, queued).await;
         }
         self.sink.closed(&self.channel, end);
     }
@@ -377,13 +377,14 @@ async fn send_all(
             sink.buffered_low(&channel);
         }
     }
-    drop_all(&channel, queued);
+    drop_all(&channel, queued).await;
 }
 
-/// Counts what was never sent.
-fn drop_all(channel: &DataChannel, mut queued: mpsc::UnboundedReceiver<Queued>) {
+/// Counts what was never sent. What somebody is just putting in is waited for: it would be counted by nobody, and who waits for a
+/// flush would wait for ever.
+async fn drop_all(channel: &DataChannel, mut queued: mpsc::UnboundedReceiver<Queued>) {
     queued.close();
-    while let Ok(left) = queued.try_recv() {
+    while let Some(left) = queued.recv().await {
         if matches!(left, Queued::Message(..)) {
             channel.count(|counts| _ = counts.dropped.fetch_add(1, Relaxed));
         }
@@ -403,3 +404,6 @@ pub(super) async fn options(stack: &dyn StackChannel) -> Option<DataOptions> {
     let (ordered, protocol) = (stack.ordered().await.ok()?, stack.protocol().await.ok()?);
     Some(DataOptions { ordered, reliability: Reliability::Reliable, protocol })
 }
+
+#[cfg(test)]
+mod tests;

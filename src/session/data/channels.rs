@@ -165,7 +165,7 @@ impl Channels {
             let mut work = work;
             for _ in 0..TRIES {
                 let Some(stack) = channels.make(&label, &options).await else {
-                    return work.end(ChannelEnd::SessionOver);
+                    return work.end(ChannelEnd::SessionOver).await;
                 };
                 let run = work.run(stack).await;
                 channels.closed();
@@ -174,7 +174,7 @@ impl Channels {
                     Err(again) => work = again,
                 }
             }
-            work.end(ChannelEnd::ByPeer);
+            work.end(ChannelEnd::ByPeer).await;
         });
         Ok(channel)
     }
@@ -254,7 +254,7 @@ impl Channels {
         }
         let (_, work) = self.admit(label, options).map_err(|error| error.to_string())?;
         if let Err(work) = work.run(stack.clone()).await {
-            work.end(ChannelEnd::ByPeer);
+            work.end(ChannelEnd::ByPeer).await;
         }
         self.closed();
         Ok(())
