@@ -34,7 +34,8 @@ impl Description {
             return Err(DescriptionError(marker::at_placeholder(text, &unknown.to_string(), &unknown.placeholder)));
         }
         if let Some(useless) = peer.useless_value() {
-            return Err(DescriptionError(marker::at_property(text, &useless.to_string(), &useless.property)));
+            let (what, at) = (useless.to_string(), [useless.property.as_str(), useless.element.as_str()]);
+            return Err(DescriptionError(marker::at_property_of(text, &what, at)));
         }
         let (mut receivers, mut senders) = (Vec::new(), Vec::new());
         let mut warnings = Vec::new();

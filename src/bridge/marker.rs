@@ -1,6 +1,8 @@
 //! Shows where in a pipeline description a mistake is, without the values of its properties, nor what stands in it as an
 //! address, as a sink may be. Pure.
 
+use super::quotes;
+
 /// What is wrong, and under the description a mark at the element of this name.
 pub(super) fn at_element(text: &str, what: &str, element: &str) -> String {
     shown(text, what, position(text, element))
@@ -15,10 +17,22 @@ fn position(text: &str, element: &str) -> Option<usize> {
 
 /// The same at the property of this name.
 pub(super) fn at_property(text: &str, what: &str, property: &str) -> String {
+    shown(text, what, property_position(text, property))
+}
+
+/// The same at the property of that name, or where it is not set at the element, of which the parser has made up the name.
+pub(super) fn at_property_of(text: &str, what: &str, [property, element]: [&str; 2]) -> String {
+    match property_position(text, property) {
+        None => at_one_of(text, what, std::iter::once(element)),
+        at => shown(text, what, at),
+    }
+}
+
+fn property_position(text: &str, property: &str) -> Option<usize> {
     let starts = |at: usize| !text.get(..at).is_some_and(|before| before.ends_with(is_part_of_name));
     let ends = |at: usize| text.get(at + property.len()..).is_some_and(|after| after.trim_start().starts_with('='));
     let found = text.match_indices(property).map(|(at, _)| at).find(|at| starts(*at) && ends(*at));
-    shown(text, what, found.filter(|_| !property.is_empty()))
+    found.filter(|_| !property.is_empty())
 }
 
 /// The same at a placeholder, which stands in a value.
@@ -63,10 +77,14 @@ fn masked_with_column(text: &str, at: Option<usize>) -> (String, Option<usize>) 
     let mut columns = 0;
     let mut column = None;
     let mut value: Option<Value> = None;
+    let mut passed = 0;
     for (index, c) in text.char_indices() {
         if at == Some(index) {
             // Within a value it is that value's.
             column = Some(if value.is_some() { columns - 1 } else { columns });
+        }
+        if index < passed {
+            continue;
         }
         if let Some(inside) = &mut value {
             if !inside.ends_at(c) {
@@ -81,6 +99,10 @@ fn masked_with_column(text: &str, at: Option<usize>) -> (String, Option<usize>) 
             line.push('…');
             columns += 1;
             value = Some(if is_address { Value::address(&line) } else { Value::default() });
+            // Quotes within single quotes are a part of the value: it ends where `quotes` has it.
+            if let Some(length) = quotes::single_quoted(&text[index + 1..]).filter(|_| c == '=') {
+                passed = index + 1 + length;
+            }
         }
     }
     (line, column)
@@ -139,9 +161,18 @@ mod tests {
 
     #[test]
     fn no_value_is_shown_however_it_is_quoted() {
-        for value in
-            ["s3cret", "\"a s3cret\"", "'a s3cret'", "\"a \\\" s3cret\"", " s3cret", "\\ s3cret", "<\"s3cret\">"]
-        {
+        for value in [
+            "s3cret",
+            "\"a s3cret\"",
+            "'a s3cret'",
+            "'it's my s3cret'",
+            " 'a' b s3cret'",
+            "'\\' s3cret'",
+            "\"a \\\" s3cret\"",
+            " s3cret",
+            "\\ s3cret",
+            "<\"s3cret\">",
+        ] {
             let shown = nowhere(&format!("x location={value} ! y"), "bad");
             assert!(!shown.contains("s3cret") && shown.ends_with(" ! y"), "{shown}");
         }

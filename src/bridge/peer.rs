@@ -50,7 +50,7 @@ struct Connection {
 /// A placeholder that means nothing, and where it stands.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "there is no placeholder {placeholder} (property \"{property}\" of {element}); there are {{channel}} and {{session}}"
+    "there is no placeholder {placeholder} (property \"{property}\" of {element}); there are {{channel}}, {{session}} and {{started}}"
 )]
 pub(super) struct UnknownPlaceholder {
     pub(super) placeholder: String,
@@ -63,7 +63,7 @@ pub(super) struct UnknownPlaceholder {
 #[error("property \"{property}\" of {element}: {why}")]
 pub(super) struct UselessValue {
     pub(super) property: String,
-    element: String,
+    pub(super) element: String,
     why: String,
 }
 
@@ -86,7 +86,7 @@ impl Peer {
 
     /// Of no session: to see whether everything can be filled in.
     pub(super) fn trial() -> Self {
-        Self::with(Names { channel: "channel".into(), session: "session".into() }, None)
+        Self::with(Names::new("channel", "session"), None)
     }
 
     fn with(names: Names, connection: Option<Connection>) -> Self {

@@ -6,42 +6,65 @@
 pub(super) fn doubled(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = value_in_single_quotes(rest) {
-        let (before, quoted) = rest.split_at(at);
-        let Some(length) = closing(&quoted[1..], '\'') else { break };
-        out.push_str(before);
-        out.push('"');
-        push_escaped(&mut out, &quoted[1..=length]);
-        out.push('"');
-        rest = &quoted[length + 2..];
+    // At the beginning of a word, of which those behind a "=" are values.
+    let mut behind_equals = false;
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            _ if c.is_whitespace() => {
+                out.push(c);
+                rest = &rest[c.len_utf8()..];
+                continue;
+            }
+            '\'' if behind_equals && let Some(length) = single_quoted(rest) => {
+                out.push('"');
+                push_escaped(&mut out, &rest[1..length - 1]);
+                out.push('"');
+                rest = &rest[length..];
+                behind_equals = false;
+                continue;
+            }
+            '"' => closing(&rest[1..], '"', |_| true).map_or(rest.len(), |length| length + 2),
+            _ if behind_equals => word(rest, |_| false),
+            _ => word(rest, |c| c == '='),
+        };
+        out.push_str(&rest[..length]);
+        behind_equals = !behind_equals && c != '"' && rest[..length].ends_with('=');
+        rest = &rest[length..];
     }
-    out.push_str(rest);
     out
 }
 
-/// Where the first such value begins: behind a `=`, perhaps apart from it, that stands in no other value. Within a value that does not
-/// begin with a quote, quotes mean nothing.
-fn value_in_single_quotes(text: &str) -> Option<usize> {
-    let mut from = 0;
-    loop {
-        let at = from + text[from..].find('=')? + 1;
-        let value = at + text[at..].find(|c: char| !c.is_whitespace())?;
-        from = match text[value..].chars().next()? {
-            '\'' if closing(&text[value + 1..], '\'').is_some() => return Some(value),
-            quote @ ('"' | '\'') => value + closing(&text[value + 1..], quote)? + 2,
-            _ => value + text[value..].find(char::is_whitespace)?,
-        };
-    }
+/// How long a value in single quotes is that this begins with, with its quotes and with white space in front of it.
+pub(super) fn single_quoted(text: &str) -> Option<usize> {
+    let value = text.trim_start();
+    let quoted = value.strip_prefix('\'')?;
+    let ends = |after: &str| after.chars().next().is_none_or(char::is_whitespace);
+    Some(text.len() - value.len() + closing(quoted, '\'', ends)? + 2)
 }
 
-/// How long a value is up to the quote that ends it: white space or nothing follows.
-fn closing(value: &str, quote: char) -> Option<usize> {
+/// How long a word is: up to white space, or up to and with what ends it.
+fn word(text: &str, ends: impl Fn(char) -> bool) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            _ if c.is_whitespace() => return at,
+            _ if ends(c) => return at + c.len_utf8(),
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// How long a value is up to the quote that ends it, of which what follows tells.
+fn closing(value: &str, quote: char, ends: impl Fn(&str) -> bool) -> Option<usize> {
     let mut escaped = false;
     for (at, c) in value.char_indices() {
         match c {
             _ if escaped => escaped = false,
             '\\' => escaped = true,
-            _ if c == quote && value[at + 1..].chars().next().is_none_or(char::is_whitespace) => return Some(at),
+            _ if c == quote && ends(&value[at + 1..]) => return Some(at),
             _ => {}
         }
     }
@@ -71,6 +94,8 @@ mod tests {
         assert_eq!(doubled("a b='x, y=(string)\"z w\"'"), "a b=\"x, y=(string)\\\"z w\\\"\"");
         assert_eq!(doubled("a b='it\\'s \\\"x\\\"'"), "a b=\"it\\'s \\\"x\\\"\"");
         assert_eq!(doubled("a b=it's c='d e'"), "a b=it's c=\"d e\"");
+        assert_eq!(doubled("a b=\"c\"! d e='f g'"), "a b=\"c\"! d e=\"f g\"");
+        assert_eq!(doubled("a b = 'it's c' d"), "a b = \"it's c\" d");
         assert_eq!(doubled("ä ö='ü ß' ! é"), "ä ö=\"ü ß\" ! é");
     }
 
@@ -86,6 +111,9 @@ mod tests {
             "'a' b",
             "a b=c'd e'",
             "a b='c'd",
+            "x ! \"video/x-raw, name='a b' , format=I420\" ! y",
+            "a b=c\\ d?t='x y' e=f",
+            "a ! 'b c' ! d",
             "",
             "=",
             "='",

@@ -88,7 +88,7 @@ async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), 
     admission::room_for_files()?;
     let place = shared.admission.admit(offer.remote.ip())?;
     let channel = offer.channel.clone().unwrap_or_else(ChannelId::random);
-    let names = Names { channel: channel.to_string(), session: offer.id.to_string() };
+    let names = Names::new(channel.to_string(), offer.id.to_string());
     let source = shared.channels.obtain(&channel);
     let peer = Peer::new(names, shared.config.media.clone(), shared.config.session.mux.clone(), source);
     let ended = Arc::new(OnceLock::new());

@@ -56,9 +56,9 @@ impl Gate {
     fn packet(&mut self, rtp_time: u32, seen: Seen, time: gst::ClockTime) {
         let Self::Shut { picture, whole_from, is_presumed, begun } = self else { return };
         *begun = (!seen.is_last).then_some(time);
-        let last = picture.replace(rtp_time);
-        if last.map_or(seen.starts_picture, |last| last != rtp_time) {
-            *is_presumed = last.is_none();
+        let begins = picture.replace(rtp_time).is_some_and(|last| last != rtp_time);
+        if begins || (whole_from.is_none() && seen.starts_picture) {
+            *is_presumed = !begins;
             whole_from.get_or_insert(time);
         }
         if let (true, Some(is_first)) = (*is_presumed, seen.first_slice) {
@@ -252,6 +252,18 @@ mod tests {
         assert!(!gate.passes(true, at(2)), "the end of a keyframe");
         picture(&mut gate, 3, 2);
         assert!(gate.passes(true, at(3)));
+
+        let mut gate = Gate::SHUT;
+        gate.packet(3000, Seen::default(), at(1)); // of something else, in front of the sets
+        gate.packet(3000, sets, at(1));
+        gate.packet(3000, slice(true, true), at(1));
+        assert!(gate.passes(true, at(1)), "an SEI message or picture parameters may be the first");
+
+        let mut gate = Gate::SHUT;
+        gate.packet(3000, slice(false, false), at(1));
+        gate.packet(3000, sets, at(1));
+        gate.packet(3000, slice(false, true), at(1));
+        assert!(!gate.passes(true, at(1)), "sets between the slices that there are");
 
         let mut gate = Gate::SHUT;
         gate.packet(3000, sets, at(1));

@@ -33,7 +33,7 @@ pub struct WebrtcBridgeBin {
     #[property(name = "listen", get, set, type = String, member = listen, default = Some("127.0.0.1:8080"), nick = "Listen address",
         blurb = "HOST:PORT of the server; port 0 picks a free one, [::]:8080 is for all interfaces")]
     #[property(name = "session", get = Self::shown_session, set, type = String, member = session, nick = "Session",
-        blurb = "Pipeline description run for each publisher; {channel} and {session} are filled in; empty: signaling only; shown without the values in it")]
+        blurb = "Pipeline description run for each publisher; {channel}, {session} and {started} are filled in; empty: signaling only; shown without the values in it")]
     #[property(name = "max-channels", get, set, type = u32, member = max_channels, default = 100, nick = "Most channels",
         blurb = "Most channels at a time")]
     #[property(name = "channel-ttl", get, set, type = u32, member = channel_ttl, default = 3600, nick = "Channels' time to live",

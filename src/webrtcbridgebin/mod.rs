@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Whoever publishes to `/whip/CHANNEL` gets the `session` description run for it, on the bin's clock and base time, with
-//! `{channel}` and `{session}` filled into the values of its properties. A `webrtcingest` without `uri` in it is this
+//! `{channel}`, `{session}` and `{started}` filled into the values of its properties. A `webrtcingest` without `uri` in it is this
 //! publisher's connection. What happens in a session stays there: the bus hears of it by `webrtcbridge-session` only.
 //!
 //! | bus message of type element | fields | when |

@@ -88,6 +88,7 @@ fn a_mistake_in_the_description_is_told_at_the_start_with_a_mark_and_without_key
         (format!("webrtcingest : rtmpbridgesink {sink}/{{chanel}}"), "{chanel}", "…"),
         ("webrtcingest : rtmpbridgesink location=htp://h/{channel}/s3cret".into(), "rtmp://", "location"),
         ("webrtcingest : rtmpbridgesink location='rtmp://h/live/s3cret me'".into(), "destination 2 of 2", "location"),
+        ("webrtcingest : rtmpbridgesink sync=false".into(), "location", "rtmpbridgesink"),
         (format!("audiotestsrc ! videoconvert ! rtmpbridgesink {sink}"), "could not link", "audiotestsrc"),
     ] {
         let mistake = mistake(&session);

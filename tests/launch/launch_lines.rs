@@ -47,7 +47,7 @@ fn the_users_own_elements_stand_between() {
     Recording::probe(&path).assert_good();
 }
 
-/// The line of README.md.
+/// As README.md has it, with shorter parts that all stay.
 #[test]
 fn each_channel_is_written_as_hls_beside_rtmp_and_ends_with_its_publisher() {
     let (nginx, port) = (Nginx::start(), free_port());
@@ -62,7 +62,7 @@ fn each_channel_is_written_as_hls_beside_rtmp_and_ends_with_its_publisher() {
          hlssink2 name=hls target-duration=1 playlist-length=0 max-files=0 playlist-location={} location={}",
         nginx.url("{channel}"),
         of_channel("{channel}.m3u8"),
-        of_channel("{channel}-%05d.ts")
+        of_channel("{channel}-{started}-%05d.ts")
     );
     let listen = format!("listen=127.0.0.1:{port}");
     let mut launch = Launch::start_words(&["webrtcbridgebin", &listen, "video-codecs=<H264>", &session]);
@@ -80,6 +80,17 @@ fn each_channel_is_written_as_hls_beside_rtmp_and_ends_with_its_publisher() {
     };
     wait_until("the end of the playlist", SOON, || is_over("one").then_some(()));
     assert!(!is_over("two"), "the other channel goes on");
+    let shows = |channel: &str| {
+        let names = std::fs::read_dir(folder.path()).expect("the folder").flatten().map(|entry| entry.file_name());
+        let names = names.filter_map(|name| name.into_string().ok()?.strip_suffix("-00000.ts").map(str::to_owned));
+        names.filter(|name| name.starts_with(channel)).count()
+    };
+    assert_eq!((shows("one"), shows("two")), (1, 1));
+    let again = Publisher::start(&format!("http://127.0.0.1:{port}/whip/one"));
+    wait_until("parts of the next show", SOON, || (!is_over("one") && parts("one") > 1).then_some(()));
+    again.delete();
+    wait_until("the end of the next show", SOON, || is_over("one").then_some(()));
+    assert_eq!(shows("one"), 2, "the names of the first show are not used again");
     two.delete();
     wait_until("the end of the other", SOON, || is_over("two").then_some(()));
     launch.end_cleanly();

@@ -71,7 +71,7 @@ async fn on_runtime(url: &str, description: &str) -> Result<(), RunError> {
     let media = runtime::media().map_err(thread)?;
     let mux = Mux::shared(media, UdpPorts::Any).map_err(|error| RunError::Start(error.to_string()))?;
     let (codecs, _) = properties::receivable(CodecPreferences::default()).map_err(RunError::Start)?;
-    let names = Names { channel: socket.url.channel().to_owned(), session: "call".into() };
+    let names = Names::new(socket.url.channel(), "call");
     let peer = Peer::new(names, media.clone(), mux.clone(), Arc::new(Source::new(media)));
     let session = SessionConfig {
         mux,

@@ -48,7 +48,7 @@ impl Seat {
                 line
             }
             None => {
-                let names = Names { channel: config.socket.url.channel().to_owned(), session: String::new() };
+                let names = Names::new(config.socket.url.channel(), "");
                 let source = Arc::new(Source::new(&config.media));
                 let peer = Peer::new(names, config.media.clone(), config.session.mux.clone(), source);
                 let config = Arc::new(Mutex::new(config));

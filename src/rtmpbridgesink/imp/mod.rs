@@ -222,7 +222,7 @@ impl ElementImpl for RtmpBridgeSink {
             let mut settings = lock(&self.settings);
             let filled = settings.locations.iter().map(|url| peer.fill(&*self.obj(), "location", url)).collect();
             settings.locations = filled;
-            if let Err(why) = settings.parse_locations(&settings.locations) {
+            if let Err(why) = settings.locations() {
                 peer.object(&*self.obj(), "location", &why);
             }
         }

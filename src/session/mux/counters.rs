@@ -13,7 +13,8 @@ pub struct MuxStats {
     pub forged: u64,
     /// Of these, dropped because the session did not take them in time.
     pub overflowed: u64,
-    /// Datagrams that the kernel dropped, as this process did not read them in time; not among those received. Linux only.
+    /// Datagrams that the kernel dropped, as this process did not read them in time; not among those received. At least so many,
+    /// and on Linux only.
     pub unread: u64,
     /// Datagrams sent.
     pub sent: u64,

@@ -1,16 +1,25 @@
 //! What the kernel has dropped because a socket was not read in time: nobody else knows. Linux alone tells it, in the tables of
-//! proc(5).
+//! proc(5), where datagrams that came together (GRO) count as one.
 
-use std::{fs, net::UdpSocket};
+use std::{
+    fs,
+    net::UdpSocket,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// The column of the socket's inode, and the last one, of what was dropped.
 const INODE: usize = 9;
 const DROPS: usize = 12;
 
-/// Which socket to look for.
-#[derive(Clone, Copy, Debug)]
+/// How long it is not looked again: each of many sessions asks, and the tables may be long.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Which socket to look for, and what was seen of it.
+#[derive(Debug)]
 pub(super) struct Watched {
     inode: u64,
+    latest: Mutex<(Option<Instant>, u64)>,
 }
 
 impl Watched {
@@ -21,7 +30,7 @@ impl Watched {
             use std::os::fd::AsRawFd;
             let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).ok()?;
             let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
-            Some(Self { inode })
+            Some(Self { inode, latest: Mutex::default() })
         }
         #[cfg(not(target_os = "linux"))]
         {
@@ -30,8 +39,19 @@ impl Watched {
         }
     }
 
-    /// Datagrams dropped since the socket was opened.
-    pub(super) fn drops(self) -> u64 {
+    /// Datagrams dropped since the socket was opened, at least; a second old at most, and never less than before: where no file
+    /// can be opened it is what was seen last.
+    pub(super) fn drops(&self) -> u64 {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, drops) = &mut *latest;
+        if at.is_none_or(|at| at.elapsed() >= FRESH) {
+            *at = Some(Instant::now());
+            *drops = (*drops).max(self.look());
+        }
+        *drops
+    }
+
+    fn look(&self) -> u64 {
         let tables = ["/proc/self/net/udp6", "/proc/self/net/udp"];
         tables.iter().filter_map(|table| drops_in(&fs::read_to_string(table).ok()?, self.inode)).sum()
     }
@@ -43,7 +63,7 @@ fn drops_in(table: &str, inode: u64) -> Option<u64> {
     row.get(DROPS)?.parse().ok()
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
@@ -51,7 +71,7 @@ mod tests {
     fn a_socket_that_nobody_reads_drops_what_there_is_no_room_for_and_another_does_not() {
         let (flooded, idle) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("[::1]:0"));
         let watched = Watched::new(&flooded).unwrap();
-        assert_eq!(watched.drops(), 0);
+        assert_eq!(watched.look(), 0);
         let to = flooded.local_addr().unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..2000 {
@@ -62,10 +82,14 @@ mod tests {
         while flooded.recv(&mut [0; 1500]).is_ok() {
             taken += 1;
         }
-        assert_eq!(watched.drops() + taken, 2000);
-        assert!(watched.drops() > 0);
+        assert_eq!(watched.look() + taken, 2000);
+        let seen = watched.drops();
+        assert!(seen > 0);
+        let gone = Watched { inode: 1, ..watched };
+        *gone.latest.lock().unwrap() = (None, seen);
+        assert_eq!(gone.drops(), seen, "what was seen is not forgotten");
         if let Ok(idle) = idle {
-            assert_eq!(Watched::new(&idle).unwrap().drops(), 0);
+            assert_eq!(Watched::new(&idle).unwrap().look(), 0);
         }
     }
 

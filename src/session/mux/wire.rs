@@ -82,7 +82,7 @@ impl Wire {
     /// Datagrams that came and that the kernel had no room for.
     pub(super) fn unread(&self) -> u64 {
         match self {
-            Self::Udp { watched, .. } => watched.map_or(0, Watched::drops),
+            Self::Udp { watched, .. } => watched.as_ref().map_or(0, Watched::drops),
             #[cfg(test)]
             Self::Simulated { .. } => 0,
         }
