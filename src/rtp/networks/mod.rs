@@ -171,6 +171,10 @@ async fn media(scenario: &Scenario) -> Result<Summary, String> {
         check(for_good * 4 <= media.lost, &|| {
             format!("of {} datagrams that were lost {for_good} packets of video are missing for good", media.lost)
         });
+        let not_in_time = counts.lost.load(Relaxed);
+        check(not_in_time * 4 <= media.lost, &|| {
+            format!("of {} datagrams that were lost {not_in_time} packets did not come in time", media.lost)
+        });
     }
 
     // What is missing is counted, and nothing else is.
