@@ -257,7 +257,7 @@ mod tests {
         let missing: Vec<u16> = (65_000..=u16::MAX).chain(0..200).collect();
         let now = Instant::now();
         assert_eq!(asked.due(&missing, now), missing);
-        assert_eq!(asked.due(&missing, now + TICK), [], "that they are so many is an outage");
+        assert!(asked.due(&missing, now + TICK).is_empty(), "that they are so many is an outage");
         let newest = &missing[missing.len() - MOST_AGAIN..];
         assert_eq!(asked.due(&missing, now + UNKNOWN), newest);
         let now = now + UNKNOWN - TICK;
