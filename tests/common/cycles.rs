@@ -55,6 +55,8 @@ impl Serving {
         );
         let mut launch = Launch::start_words_with(&["webrtcbridgebin", &listen, &session], environment);
         launch.wait_listening(port);
+        // The port is open before all its threads are there.
+        launch.wait_for_line("New clock", SOON);
         Self { launch, nginx, port }
     }
 
