@@ -239,7 +239,7 @@ fn start(
     gst::Element::link_many(elements)?;
     let sink = elements.first().and_then(|element| element.static_pad("sink")).ok_or_else(missing_pad)?;
     let output = elements.last().and_then(|element| element.static_pad("src")).ok_or_else(missing_pad)?;
-    let source = source_pad(origin.keyframes, track.index, origin.latency);
+    let source = source_pad(origin.keyframes, track.index, origin.latency, signs);
     // It has no parent element, which the usual check of the hierarchy would mind.
     source.link_full(&sink, gst::PadLinkCheck::empty())?;
     watch(&output, ghost, track, origin, signs);
@@ -269,9 +269,9 @@ fn stop(bin: &gst::Bin, elements: &[gst::Element]) {
 }
 
 /// The pad that the track's thread pushes to. It answers for the network: live, as late as packets may be held, and
-/// keyframe requests that come up to it go to the peer.
-fn source_pad(keyframes: &Arc<dyn KeyframeControl>, track: usize, latency: Duration) -> gst::Pad {
-    let keyframes = keyframes.clone();
+/// keyframe requests that come up to it go to the peer: those for a later time when that has come.
+fn source_pad(keyframes: &Arc<dyn KeyframeControl>, track: usize, latency: Duration, signs: &Arc<Signs>) -> gst::Pad {
+    let (keyframes, signs) = (keyframes.clone(), signs.clone());
     let held = gst::ClockTime::try_from(latency).unwrap_or(gst::ClockTime::ZERO);
     gst::Pad::builder(gst::PadDirection::Src)
         .query_function(move |pad, parent, query| match query.view_mut() {
@@ -282,8 +282,11 @@ fn source_pad(keyframes: &Arc<dyn KeyframeControl>, track: usize, latency: Durat
             _ => gst::Pad::query_default(pad, parent, query),
         })
         .event_function(move |pad, parent, event| {
-            if gst_video::UpstreamForceKeyUnitEvent::parse(&event).is_ok() {
-                keyframes.request_keyframe(track);
+            if let Ok(wanted) = gst_video::UpstreamForceKeyUnitEvent::parse(&event) {
+                match wanted.running_time.filter(|time| !time.is_zero()) {
+                    Some(time) => signs.keyframe_from.store(time.nseconds(), Relaxed),
+                    None => keyframes.request_keyframe(track),
+                }
                 return true;
             }
             gst::Pad::event_default(pad, parent, event)
@@ -302,6 +305,15 @@ fn watch(output: &gst::Pad, ghost: &gst::GhostPad, track: &Track, origin: &Origi
             counts.unlinked.fetch_add(1, Relaxed);
             signs.needs_keyframe.store(is_video, Relaxed);
             return gst::PadProbeReturn::Drop;
+        }
+        // The segment begins at 0, so that timestamps are running time.
+        let time = info.buffer().and_then(|buffer| buffer.pts()).map_or(0, gst::ClockTime::nseconds);
+        let wanted_from = signs.keyframe_from.load(Relaxed);
+        if wanted_from > 0 && time >= wanted_from {
+            signs.keyframe_from.store(0, Relaxed);
+            if !is_keyframe {
+                keyframes.request_keyframe(index);
+            }
         }
         if is_video && is_keyframe {
             keyframes.keyframe_arrived(index);

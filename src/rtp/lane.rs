@@ -42,6 +42,8 @@ pub(super) struct Signs {
     pub(super) not_negotiated: AtomicBool,
     /// Set after a drop: what depends on the dropped frame must not go on.
     pub(super) needs_keyframe: AtomicBool,
+    /// From which running time in ns on downstream wants a keyframe, such as for its next file; none at 0.
+    pub(super) keyframe_from: AtomicU64,
 }
 
 /// What a lane works with.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use gst::prelude::*;
+
 use crate::common::{
     SOON,
     peer::{Keyframes, Peer, Script},
@@ -63,6 +65,22 @@ fn however_often_a_keyframe_is_asked_for_the_publisher_hears_it_once_in_300_ms()
         assert!(pair[1] - pair[0] >= SHORTEST_PAUSE, "{:?} after the one before", pair[1] - pair[0]);
     }
     assert!(from.elapsed() >= SHORTEST_PAUSE * 3);
+    watched.assert_clean();
+}
+
+/// Elements that write files ask for the next one's keyframe in advance (splitmuxsink, hlssink2).
+#[test]
+fn a_keyframe_for_a_later_time_is_asked_for_when_that_has_come() {
+    let (watched, peer) = start(Script::default());
+    let element = watched.ingest.element();
+    let pad = element.static_pad("video_0").expect("the pad");
+    let running_time = || element.current_running_time().expect("it plays");
+    let heard = peer.heard().plis.len();
+    let later = running_time() + gst::ClockTime::from_seconds(1);
+    let event = gst_video::UpstreamForceKeyUnitEvent::builder().running_time(later).all_headers(true).build();
+    assert!(pad.send_event(event));
+    let asked = wait_until("a PLI", SOON, || (peer.heard().plis.len() > heard).then(running_time));
+    assert!(asked >= later, "asked at {asked} for {later}");
     watched.assert_clean();
 }
 
