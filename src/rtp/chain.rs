@@ -284,7 +284,7 @@ fn source_pad(keyframes: &Arc<dyn KeyframeControl>, track: usize, latency: Durat
         .event_function(move |pad, parent, event| {
             if let Ok(wanted) = gst_video::UpstreamForceKeyUnitEvent::parse(&event) {
                 match wanted.running_time.filter(|time| !time.is_zero()) {
-                    Some(time) => signs.keyframe_from.store(time.nseconds(), Relaxed),
+                    Some(time) => signs.want_keyframe_from(time),
                     None => keyframes.request_keyframe(track),
                 }
                 return true;
@@ -307,13 +307,9 @@ fn watch(output: &gst::Pad, ghost: &gst::GhostPad, track: &Track, origin: &Origi
             return gst::PadProbeReturn::Drop;
         }
         // The segment begins at 0, so that timestamps are running time.
-        let time = info.buffer().and_then(|buffer| buffer.pts()).map_or(0, gst::ClockTime::nseconds);
-        let wanted_from = signs.keyframe_from.load(Relaxed);
-        if wanted_from > 0 && time >= wanted_from {
-            signs.keyframe_from.store(0, Relaxed);
-            if !is_keyframe {
-                keyframes.request_keyframe(index);
-            }
+        let time = info.buffer().and_then(|buffer| buffer.pts());
+        if time.is_some_and(|time| signs.keyframe_is_due(time)) && !is_keyframe {
+            keyframes.request_keyframe(index);
         }
         if is_video && is_keyframe {
             keyframes.keyframe_arrived(index);

@@ -5,8 +5,9 @@
 mod stepped;
 
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::JoinHandle,
@@ -42,8 +43,33 @@ pub(super) struct Signs {
     pub(super) not_negotiated: AtomicBool,
     /// Set after a drop: what depends on the dropped frame must not go on.
     pub(super) needs_keyframe: AtomicBool,
-    /// From which running time in ns on downstream wants a keyframe, such as for its next file; none at 0.
-    pub(super) keyframe_from: AtomicU64,
+    /// From which running times on downstream wants a keyframe, such as for its next file.
+    keyframes_from: Mutex<BTreeSet<gst::ClockTime>>,
+}
+
+/// Who writes files asks for one keyframe in advance; more than so many do not stand behind one pad.
+const MOST_WRITERS: usize = 16;
+
+impl Signs {
+    /// A keyframe is wanted from this running time on.
+    pub(super) fn want_keyframe_from(&self, time: gst::ClockTime) {
+        let mut times = self.keyframes_from.lock().unwrap_or_else(PoisonError::into_inner);
+        times.insert(time);
+        if times.len() > MOST_WRITERS {
+            times.pop_last();
+        }
+    }
+
+    /// A frame of this running time goes out: whether a keyframe was wanted by then.
+    pub(super) fn keyframe_is_due(&self, time: gst::ClockTime) -> bool {
+        let mut times = self.keyframes_from.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_due = false;
+        while times.first().is_some_and(|first| *first <= time) {
+            times.pop_first();
+            is_due = true;
+        }
+        is_due
+    }
 }
 
 /// What a lane works with.

@@ -77,10 +77,16 @@ fn a_keyframe_for_a_later_time_is_asked_for_when_that_has_come() {
     let running_time = || element.current_running_time().expect("it plays");
     let heard = peer.heard().plis.len();
     let later = running_time() + gst::ClockTime::from_seconds(1);
-    let event = gst_video::UpstreamForceKeyUnitEvent::builder().running_time(later).all_headers(true).build();
-    assert!(pad.send_event(event));
-    let asked = wait_until("a PLI", SOON, || (peer.heard().plis.len() > heard).then(running_time));
-    assert!(asked >= later, "asked at {asked} for {later}");
+    let times = [later, later + gst::ClockTime::from_seconds(2)];
+    // Of two who write, the one with the later time says so first.
+    for time in times.into_iter().rev() {
+        let event = gst_video::UpstreamForceKeyUnitEvent::builder().running_time(time).all_headers(true).build();
+        assert!(pad.send_event(event));
+    }
+    for (number, time) in times.into_iter().enumerate() {
+        let asked = wait_until("a PLI", SOON, || (peer.heard().plis.len() > heard + number).then(running_time));
+        assert!(asked >= time, "asked at {asked} for {time}");
+    }
     watched.assert_clean();
 }
 
