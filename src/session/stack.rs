@@ -17,7 +17,7 @@ use super::{
     connection::SessionError,
     data::LARGEST_MESSAGE,
     egress::{self, Outlet},
-    nacks::with_nacks,
+    nacks::{LOOKED_BACK, with_nacks},
     rtx::{self, RtxUnwrap},
     tap,
     track::Track,
@@ -111,6 +111,9 @@ pub(super) fn settings(offer: &str, connect_timeout: Duration) -> SettingEngine 
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(failed), Some(ICE_KEEPALIVE))
         .with_include_loopback_candidate(true)
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(LARGEST_MESSAGE as u32))
+        // Without RTX what is repeated is the packet itself, which the usual window of 64 refuses as a replay once 64 newer ones
+        // have come: 50 ms of 10 Mbit/s.
+        .with_srtp_replay_protection_window(LOOKED_BACK.into())
         // It would bind port 5353, and ask the mux for a socket of its own.
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .build()
