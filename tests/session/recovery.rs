@@ -12,7 +12,7 @@ const VIDEO: u8 = 102;
 const AUDIO: u8 = 111;
 
 /// What is asked for may come late: all these threads have to have had their turn, and a machine may stand still for a second.
-const PATIENT: &str = "latency=2000";
+const PATIENT: &str = "latency=4000";
 
 /// Loses one in `every` first transmissions of this payload type.
 fn losing(payload_type: u8, every: u16) -> LossyPath {
@@ -59,15 +59,16 @@ fn pictures_survive(script: Script, path: &LossyPath) -> Watched {
     assert_eq!(differs, None, "each picture, once, in order, bit for bit: {}", watched.ingest.stats());
     watched.assert_clean();
     assert!(path.lost() > 10, "{} lost", path.lost());
-    path.stop();
     watched
 }
 
 fn pictures_survive_single_losses(script: Script) {
     let path = losing(VIDEO, 10);
     let watched = pictures_survive(script, &path);
-    assert!(watched.figure("nacks") > 0 && watched.figure("recovered") >= path.lost() - 3, "{:?}", watched.video());
-    assert!(watched.figure("lost") <= 3, "{:?}", watched.video());
+    wait_until("what was lost", SOON, || (watched.figure("recovered") + 3 >= path.lost()).then_some(()));
+    assert!(watched.figure("nacks") > 0, "{:?}", watched.video());
+    assert_eq!(watched.ingest.stats().get::<u64>("lost-packets"), Ok(0));
+    path.stop();
 }
 
 #[test]
@@ -81,9 +82,11 @@ fn pictures_are_recovered_without_rtx_as_obs_does_it() {
 }
 
 #[test]
-fn what_comes_again_only_behind_a_hundred_others_is_no_replay() {
+fn what_comes_again_only_behind_eighty_others_is_no_replay() {
     for script in [Script::obs(), Script::default()] {
-        let watched = pictures_survive(script, &losing_until(100, VIDEO, 50));
+        let path = losing_until(80, VIDEO, 50);
+        let watched = pictures_survive(script, &path);
+        path.stop();
         assert!(watched.figure("recovered") > 5, "{:?}", watched.video());
     }
 }
