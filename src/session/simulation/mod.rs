@@ -86,9 +86,9 @@ impl Pair {
         let (at_client, at_server) = (config(&client, CLIENT.0.into()), config(&server, SERVER.0.into()));
         let start = time::now();
         let (sender, receiver) = if scenario.client_sends {
-            publish(&at_client, &at_server, sends, make_sink).await
+            publish(&at_client, &at_server, sends, scenario.rtx, make_sink).await
         } else {
-            watch(&at_client, &at_server, sends, make_sink).await
+            watch(&at_client, &at_server, sends, scenario.rtx, make_sink).await
         }?;
         let outlet = sender.outlet().ok_or("nothing is sent")?.clone();
         for session in [&sender, &receiver] {
@@ -148,11 +148,13 @@ async fn publish(
     client: &SessionConfig,
     server: &SessionConfig,
     sends: Sends,
+    rtx: bool,
     make_sink: impl FnOnce(&[Track]) -> Arc<dyn PacketSink>,
 ) -> Ends {
     let text = |error: super::SessionError| error.to_string();
     let offering = Offering::with(client, false, Terms::from(Some(sends))).await.map_err(text)?;
-    let answered = Session::answer(server, offering.sdp(), false, make_sink, ()).await.map_err(text)?;
+    let offer = offered(offering.sdp(), rtx);
+    let answered = Session::answer(server, &offer, false, make_sink, ()).await.map_err(text)?;
     let Answered { session: receiver, sdp, .. } = answered;
     let sender = offering.answered(&sdp, Arc::new(Nothing), |_, _| (), ()).await.map_err(text)?;
     Ok((sender, receiver))
@@ -163,19 +165,28 @@ async fn watch(
     client: &SessionConfig,
     server: &SessionConfig,
     sends: Sends,
+    rtx: bool,
     make_sink: impl FnOnce(&[Track]) -> Arc<dyn PacketSink> + Send + Sync + 'static,
 ) -> Ends {
     let text = |error: super::SessionError| error.to_string();
     let offering = Offering::new(client, false).await.map_err(text)?;
-    let terms = Some(sends);
-    let answered =
-        Session::exchange(server, offering.sdp(), false, terms, |_| Arc::new(Nothing), ()).await.map_err(text)?;
+    let (offer, terms) = (offered(offering.sdp(), rtx), Some(sends));
+    let answered = Session::exchange(server, &offer, false, terms, |_| Arc::new(Nothing), ()).await.map_err(text)?;
     let Answered { session: sender, sdp, .. } = answered;
     let late = Arc::<Late>::default();
     let filled = late.clone();
     let begin = move |_, tracks: Vec<Track>| _ = filled.0.set(make_sink(&tracks));
     let receiver = offering.answered(&sdp, late, begin, ()).await.map_err(text)?;
     Ok((sender, receiver))
+}
+
+/// The offer, or one of somebody who knows nothing of retransmission streams: their formats are others that nobody knows.
+fn offered(offer: &str, rtx: bool) -> String {
+    if rtx {
+        return offer.to_owned();
+    }
+    let lines = offer.split_inclusive("\r\n").filter(|line| !line.starts_with("a=ssrc-group:FID"));
+    lines.collect::<String>().replace(" rtx/90000", " unknown/90000")
 }
 
 /// Receives nothing.

@@ -89,6 +89,8 @@ pub(crate) struct Scenario {
     pub(crate) slices: u32,
     /// A keyframe every so many pictures; 0 for only those that are asked for.
     pub(crate) keyframes: u32,
+    /// What is lost comes again as another stream (RFC 4588); else it is the packet itself, as with OBS.
+    pub(crate) rtx: bool,
 }
 
 impl Scenario {
@@ -115,7 +117,7 @@ impl Scenario {
         };
         let behind_nat = dice.permille(500);
         let episodes = (0..dice.between(0, 3)).map(|_| episode(behind_nat, dice)).collect();
-        Self {
+        let mut scenario = Self {
             seed,
             usual,
             connecting,
@@ -125,7 +127,12 @@ impl Scenario {
             bitrate: dice.pick(&[300_000, 800_000, 1_500_000]),
             slices: dice.pick(&[1, 1, 3]),
             keyframes: dice.pick(&[0, 0, 45, 7]),
+            rtx: dice.permille(700),
+        };
+        if !scenario.rtx {
+            scenario.bitrate *= 2;
         }
+        scenario
     }
 
     /// When the last trouble is over.
