@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use crate::fakes::{fake_element, fake_encoder, remove_real_hardware};
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::fakes::{HANGING, fake_element, fake_encoder, remove_real_hardware};
 use crate::rtmp_support::{Pipeline, Server, Tag, check_recording, pictures, read_flv, wait_for};
 use gst::prelude::*;
 
@@ -184,6 +186,39 @@ fn file_waits_for_an_encoder_that_hangs_and_goes_on_with_the_next() {
     assert_eq!(encoder(&pipeline), "x264enc");
     let frames = read_flv(&server.whole_recording()).iter().filter(|tag| tag.is_video()).count();
     assert!((80..90).contains(&frames), "only what was inside it is lost: {frames}");
+}
+
+#[test]
+fn encoder_that_hangs_with_the_last_frames_does_not_hold_up_the_end() {
+    begin();
+    fake_encoder!(hangs, "hangingh264enc", gst::Rank::NONE, Conduct::HangsAt(58));
+    let server = Server::start();
+    let video = "videotestsrc num-buffers=60 ! video/x-raw,width=320,height=180,framerate=30/1 ! sink.video";
+    let mut pipeline = Pipeline::start(&format!("{video} rtmpbridgesink name=sink location={}", server.url()));
+    pipeline.wait_for_eos();
+    let warnings = warnings(&pipeline.seen);
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("hangingh264enc failed: it does not come to its end"),
+        "{warnings:?}"
+    );
+    assert!(passed_over(&pipeline)[0].contains("does not come to its end"), "{:?}", passed_over(&pipeline));
+    let frames = read_flv(&server.whole_recording()).iter().filter(|tag| tag.is_video()).count();
+    assert!((50..60).contains(&frames), "only what was inside it is lost: {frames}");
+}
+
+#[test]
+fn encoder_that_hangs_does_not_hold_up_who_stops_the_pipeline() {
+    begin();
+    fake_encoder!(hangs, "hangingh264enc", gst::Rank::NONE, Conduct::HangsAt(30));
+    let server = Server::start();
+    let pipeline = live(&server, "");
+    wait_for("an encoder that hangs", || HANGING.load(SeqCst) > 0);
+    let (stopped, waits) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(pipeline);
+        stopped.send(()).unwrap();
+    });
+    waits.recv_timeout(std::time::Duration::from_secs(30)).expect("it stops");
 }
 
 #[test]

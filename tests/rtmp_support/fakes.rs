@@ -1,6 +1,9 @@
 //! Encoders and decoders that say they are hardware: bins around software ones, each with its own way to fail.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+    time::Duration,
+};
 
 use gst::prelude::*;
 
@@ -18,6 +21,9 @@ pub(crate) enum Conduct {
     /// Never returns.
     HangsAt(u32),
 }
+
+/// How many hang.
+pub(crate) static HANGING: AtomicU32 = AtomicU32::new(0);
 
 /// The frame that comes three seconds after the first, at 30 frames a second. A proof sees five.
 pub(crate) const AFTER_3_S: u32 = 90;
@@ -57,9 +63,12 @@ pub(crate) fn behave(element: &gst::Element, sink: &gst::Pad, conduct: Conduct) 
             }
             Conduct::RefusesAt(at) if frame >= at => swallow(info, flow_error),
             Conduct::SilentFrom(at) if frame >= at => swallow(info, Ok(gst::FlowSuccess::Ok)),
-            Conduct::HangsAt(at) if frame >= at => loop {
-                std::thread::sleep(Duration::from_secs(3600));
-            },
+            Conduct::HangsAt(at) if frame >= at => {
+                HANGING.fetch_add(1, SeqCst);
+                loop {
+                    std::thread::sleep(Duration::from_secs(3600));
+                }
+            }
             _ => gst::PadProbeReturn::Ok,
         }
     });

@@ -1,7 +1,7 @@
 //! The slot's pads and its state: what becomes of each frame, and when an encoder is of no use any more.
 
 use std::{
-    sync::{Condvar, Mutex, OnceLock, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ use super::{
 /// naming.
 const FRAMES_WAITING: u32 = 3;
 /// How often a waiting thread looks whether the encoder is stuck.
-const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(250);
 
 /// Chosen and replaced on the streaming thread of the sink pad alone. The lock is never held while something is pushed,
 /// posted or changes its state.
@@ -51,7 +51,12 @@ pub(super) struct State {
     pub(super) renewal: Renewal,
     pub(super) live: bool,
     flushing: bool,
+    /// The end of the stream has gone in.
     ended: bool,
+    /// And out.
+    gone: bool,
+    /// Frames that came out.
+    pub(super) given: u64,
     pub(super) skipped: u64,
 }
 
@@ -61,6 +66,17 @@ impl State {
         self.skipped += u64::from(self.queued);
         (self.stale, self.run, self.queued) = (false, self.run + 1, 0);
         self.watch = Watch::default();
+    }
+
+    /// Nothing has gone in yet.
+    fn begin_stream(&mut self) {
+        (self.flushing, self.ended, self.gone, self.queued) = (false, false, false, 0);
+        self.watch = Watch::default();
+    }
+
+    /// Whether nobody waits for the end of the stream.
+    pub(super) fn is_over(&self) -> bool {
+        self.flushing || !self.ended || self.gone
     }
 }
 
@@ -98,7 +114,10 @@ impl ObjectImpl for Slot {
             .proxy_pad_chain_function(move |pad, parent, buffer| {
                 let slot = slot.upgrade();
                 if let Some(slot) = &slot {
-                    slot.imp().with_state(|state| state.watch.frame_out());
+                    slot.imp().with_state(|state| {
+                        state.given += 1;
+                        state.watch.frame_out();
+                    });
                 }
                 let result = gst::ProxyPad::chain_default(pad, parent, buffer);
                 if let Some(slot) = &slot {
@@ -107,6 +126,15 @@ impl ObjectImpl for Slot {
                 result
             })
             .build();
+        let slot = self.obj().downgrade();
+        src.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            let is_end = info.event().is_some_and(|event| event.type_() == gst::EventType::Eos);
+            if let Some(slot) = slot.upgrade().filter(|_| is_end) {
+                slot.imp().with_state(|state| state.gone = true);
+                slot.imp().changed.notify_all();
+            }
+            gst::PadProbeReturn::Ok
+        });
         for pad in [&sink, &src] {
             if let Err(error) = self.obj().add_pad(pad) {
                 gst::error!(CAT, imp = self, "{error}");
@@ -126,16 +154,11 @@ impl ElementImpl for Slot {
                 self.with_state(|state| state.flushing = true);
                 self.changed.notify_all();
             }
-            if let Some(bin) = self.unit_bin() {
-                let _ = bin.set_state(transition.next());
-            }
+            self.stop_unit(transition.next());
             return self.parent_change_state(transition);
         }
         if transition == gst::StateChange::ReadyToPaused {
-            self.with_state(|state| {
-                (state.flushing, state.ended, state.queued) = (false, false, 0);
-                state.watch = Watch::default();
-            });
+            self.with_state(State::begin_stream);
         }
         let result = self.parent_change_state(transition)?;
         let started = self.unit_bin().map(|bin| bin.set_state(transition.next()));
@@ -188,13 +211,10 @@ impl Entrance for Slot {
             }
             gst::EventView::FlushStop(_) => {
                 let taken = gst::Pad::event_default(pad, Some(&*parent), event);
-                self.with_state(|state| {
-                    (state.flushing, state.ended, state.queued) = (false, false, 0);
-                    state.watch = Watch::default();
-                });
+                self.with_state(State::begin_stream);
                 return taken;
             }
-            gst::EventView::StreamStart(_) => self.with_state(|state| state.ended = false),
+            gst::EventView::StreamStart(_) => self.with_state(|state| (state.ended, state.gone) = (false, false)),
             gst::EventView::Eos(_) => {
                 let failed = self.with_state(|state| {
                     state.ended = true;
@@ -204,6 +224,9 @@ impl Entrance for Slot {
                 if failed {
                     return self.push_eos();
                 }
+                let taken = gst::Pad::event_default(pad, Some(&*parent), event);
+                self.see_to_the_end();
+                return taken;
             }
             _ => {}
         }
@@ -238,12 +261,16 @@ impl Slot {
     }
 
     pub(super) fn with_state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.lock())
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits, where upstream can wait, until the encoder has room for a frame.
     fn turn(&self) -> Turn {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let mut blocked_since = Instant::now();
         state.watch.frame_in(blocked_since);
         loop {
@@ -287,11 +314,11 @@ impl Slot {
         }
     }
 
-    fn push_eos(&self) -> bool {
+    pub(super) fn push_eos(&self) -> bool {
         self.pads.get().is_some_and(|(_, src)| src.push_event(gst::event::Eos::new()))
     }
 
-    fn unit_bin(&self) -> Option<gst::Bin> {
+    pub(super) fn unit_bin(&self) -> Option<gst::Bin> {
         self.with_state(|state| state.unit.as_ref().map(|unit| unit.bin.clone()))
     }
 }

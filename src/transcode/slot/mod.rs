@@ -8,6 +8,7 @@ use gst::{glib, subclass::prelude::*};
 use super::{ChainError, candidates::Candidates, unit::Tuning};
 use crate::codec::Codec;
 
+mod ending;
 mod imp;
 mod renewal;
 mod replacement;

@@ -113,7 +113,7 @@ impl Slot {
     }
 
     /// Takes a unit out.
-    fn dismiss(&self, unit: Unit) {
+    pub(super) fn dismiss(&self, unit: Unit) {
         if let Some((sink, src)) = self.pads.get() {
             let _ = sink.set_target(None::<&gst::Pad>);
             let _ = src.set_target(None::<&gst::Pad>);
