@@ -41,6 +41,7 @@ pub mod channel;
 pub mod codec;
 pub mod flv;
 pub mod forward;
+mod reachable;
 pub mod rtmp_client;
 pub mod session;
 pub mod signaling;

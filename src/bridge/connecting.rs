@@ -197,12 +197,15 @@ impl Connecting {
         }
     }
 
-    /// `uri` as it may be shown: a client's query may hold a key.
+    /// `uri` as it may be shown: a client's query may hold a key, and anything what cannot be understood.
     pub(crate) fn redacted_uri(&self, way: Way) -> Option<String> {
         let uri = self.uri.clone()?;
-        let calls = matches!(Target::parse(way, &uri), Ok(Target::Call(_) | Target::Meet(_)));
-        let query = calls.then(|| uri.find('?')).flatten();
-        Some(query.map_or(uri.clone(), |query| format!("{}?…", uri.get(..query).unwrap_or_default())))
+        Some(match (Target::parse(way, &uri), uri.split_once('?'), uri.split_once("://")) {
+            (Ok(Target::Call(_) | Target::Meet(_)), Some((shown, _)), _) => format!("{shown}?…"),
+            (Ok(_), ..) => uri,
+            (Err(_), _, Some((scheme, _))) => format!("{scheme}://***"),
+            (Err(_), _, None) => "***".to_owned(),
+        })
     }
 
     /// `auth-token` as it may be shown.

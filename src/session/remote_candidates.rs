@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::reachable::is_reachable;
+
 /// Candidates of one peer: browsers on machines with many interfaces name about a dozen.
 const MOST_CANDIDATES: usize = 20;
 /// No peer's media comes from a port below; what listens there is somebody's service (RFC 6335 section 6).
@@ -53,7 +55,7 @@ impl RemoteCandidates {
         }
         let admits = self.admitted.len() < MOST_CANDIDATES
             && address.port() >= self.lowest_port
-            && is_reachable(address, self.peer_is_local);
+            && is_reachable(address.ip(), self.peer_is_local);
         if admits {
             self.admitted.push(address);
         } else {
@@ -72,17 +74,6 @@ fn udp_address(candidate: &str) -> Option<SocketAddr> {
     let address: IpAddr = fields.next()?.parse().ok()?;
     let port = fields.next()?.parse().ok()?;
     (component == "1" && transport.eq_ignore_ascii_case("udp")).then(|| SocketAddr::new(address.to_canonical(), port))
-}
-
-/// Whether somebody who is not trusted may name it: no address that is nobody's, or only of this machine or its link.
-pub(super) fn is_reachable(address: SocketAddr, peer_is_local: bool) -> bool {
-    let ip = address.ip();
-    let of_no_peer = match ip {
-        // 0.0.0.0/8 is "this network", 240.0.0.0/4 reserved up to the broadcast address (RFC 6890 section 2.2.2).
-        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.octets()[0] >= 240 || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    !of_no_peer && !ip.is_unspecified() && !ip.is_multicast() && (peer_is_local || !ip.is_loopback())
 }
 
 #[cfg(test)]

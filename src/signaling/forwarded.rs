@@ -23,6 +23,19 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
+/// What proxies leave behind, each some of it. One that leaves nothing cannot be told from a program of this machine.
+const HANDED_ON: [HeaderName; 9] = [
+    FOR,
+    HOST,
+    PREFIX,
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-real-ip"),
+    header::FORWARDED,
+    header::VIA,
+];
+
 /// Hops that are looked at; more proxies in a row are not a set-up but an attempt.
 const MOST_HOPS: usize = 32;
 /// A path that a server is below.
@@ -140,7 +153,7 @@ pub(crate) async fn resolve(State(table): State<Arc<Table>>, mut request: Reques
         return next.run(request).await;
     };
     let headers = request.headers();
-    let is_handed_on = headers.contains_key(&FOR) || headers.contains_key(header::FORWARDED);
+    let is_handed_on = HANDED_ON.iter().any(|name| headers.contains_key(name));
     let trusted = table.trusted_proxies(&normalise_path(request.uri().path()));
     if !trusted.has(from.ip()) {
         if is_handed_on && from.ip().to_canonical().is_loopback() {

@@ -37,6 +37,10 @@ use super::{
 /// What a client may take for its request line and headers, which keeps idle connections from piling up.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Of a request line and headers: some ten times what browsers with a long token send. hyper would take 400 KB of each of
+/// thousands of connections.
+const MOST_HEADERS: usize = 32 * 1024;
+
 /// What requests in flight get when the server closes.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -65,7 +69,12 @@ impl Server {
         let handle = Handle::new();
         let service = router(table.clone()).into_make_service_with_connect_info::<Peer>();
         let mut server = AxumServer::from_listener(listener.clone()).handle(handle.clone());
-        server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        server
+            .http_builder()
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MOST_HEADERS);
 
         let (tls, loaded) = tls.unzip();
         let (config, reloading) = loaded

@@ -99,7 +99,7 @@ impl FromStr for EndpointUri {
     type Err = UriError;
 
     fn from_str(s: &str) -> Result<Self, UriError> {
-        let url = Url::parse(s).map_err(|source| UriError::Malformed { uri: s.to_owned(), why: source.to_string() })?;
+        let url = Url::parse(s).map_err(|source| UriError::Malformed { uri: shown(s), why: source.to_string() })?;
         let scheme = url.scheme().parse()?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(UriError::UserInfo);
@@ -108,17 +108,28 @@ impl FromStr for EndpointUri {
             Some(Host::Domain(name)) if !name.is_empty() => name.to_owned(),
             Some(Host::Ipv4(address)) => address.to_string(),
             Some(Host::Ipv6(address)) => address.to_string(),
-            _ => return Err(UriError::MissingHost { uri: s.to_owned() }),
+            _ => return Err(UriError::MissingHost { uri: shown(s) }),
         };
-        let port = url.port().ok_or_else(|| UriError::MissingPort { uri: s.to_owned() })?;
+        let port = url.port().ok_or_else(|| UriError::MissingPort { uri: shown(s) })?;
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(UriError::QueryOrFragment { uri: s.to_owned() });
+            return Err(UriError::QueryOrFragment { uri: shown(s) });
         }
         let path = normalise_path(url.path());
         if path == "/" {
-            return Err(UriError::MissingPath { uri: s.to_owned() });
+            return Err(UriError::MissingPath { uri: shown(s) });
         }
         Ok(Self { scheme, listen: ListenAddress { host, port }, path })
+    }
+}
+
+/// A URI without what may be a secret in it: a name and password, a query, a fragment.
+fn shown(uri: &str) -> String {
+    let (rest, cut) = uri.find(['?', '#']).map_or((uri, ""), |at| (&uri[..at], &uri[at..=at]));
+    let more = if cut.is_empty() { "" } else { "…" };
+    match (rest.split_once("://"), rest.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}{cut}{more}"),
+        (None, Some((_, host))) => format!("***@{host}{cut}{more}"),
+        (_, None) => format!("{rest}{cut}{more}"),
     }
 }
 
@@ -134,7 +145,7 @@ pub enum UriError {
     /// Not a URI at all.
     #[error("\"{uri}\" is not a URI ({why}); write whip://HOST:PORT/PATH")]
     Malformed {
-        /// As it came in.
+        /// As it came in, but for what may be a secret.
         uri: String,
         /// The parser's words.
         why: String,
@@ -148,25 +159,25 @@ pub enum UriError {
     /// Nothing between `://` and the port.
     #[error("\"{uri}\" names no host; write whip://HOST:PORT/PATH, with 0.0.0.0 for all interfaces")]
     MissingHost {
-        /// As it came in.
+        /// As it came in, but for what may be a secret.
         uri: String,
     },
     /// There is no well-known port for these schemes.
     #[error("\"{uri}\" names no port; write whip://HOST:PORT/PATH, with port 0 for any free one")]
     MissingPort {
-        /// As it came in.
+        /// As it came in, but for what may be a secret.
         uri: String,
     },
     /// `/` is the page's.
     #[error("\"{uri}\" has no path; write whip://HOST:PORT/PATH, such as /whip/live")]
     MissingPath {
-        /// As it came in.
+        /// As it came in, but for what may be a secret.
         uri: String,
     },
     /// An endpoint is known by its path alone.
     #[error("\"{uri}\" has a query or fragment, which an endpoint cannot have")]
     QueryOrFragment {
-        /// As it came in.
+        /// As it came in, but for what may be a secret.
         uri: String,
     },
 }
@@ -255,6 +266,22 @@ mod tests {
         let error = parse("whip://me:s3cret@127.0.0.1:1/x").unwrap_err();
         assert_eq!(error, UriError::UserInfo);
         assert!(!error.to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_repeated_in_what_is_wrong() {
+        for (uri, told) in [
+            ("whep://h/x?key=s3cret", "\"whep://h/x?…\" names no port"),
+            ("whep://h:1/x?key=s3cret", "\"whep://h:1/x?…\" has a query"),
+            ("whep://h:1/x#s3cret", "\"whep://h:1/x#…\" has a query or fragment"),
+            ("whep://me:s3cret@h:70000/x", "\"whep://***@h:70000/x\" is not a URI"),
+            ("whep://me:s3@cret@:1/x", "\"whep://***@:1/x\" is not a URI"),
+            ("me:s3cret@h", "the scheme \"me\""),
+            ("//me:s3cret@h?s3cret", "\"***@h?…\" is not a URI"),
+        ] {
+            let error = parse(uri).unwrap_err().to_string();
+            assert!(error.starts_with(told) && !error.contains("cret"), "{uri}: {error}");
+        }
     }
 
     #[test]

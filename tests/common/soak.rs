@@ -35,6 +35,8 @@ const STAY: [u64; 2] = [4, 20];
 const FAULT_EVERY: Duration = Duration::from_secs(5);
 /// Nothing moved for so long: a deadlock. A loaded machine has pauses of a few seconds.
 const STUCK: Duration = Duration::from_secs(20);
+/// A guest is refused while his last session is not over, or while strangers' offers take the places: never for so long.
+const LOCKED_OUT: Duration = Duration::from_secs(60);
 /// By how much the least of the last third may be above the least of the second, at the same number of sessions.
 const MOST_GROWTH: Holding = Holding { threads: 8, fds: 8, rss_kib: 8 << 10 };
 /// Samples of a number of sessions that make a least one.
@@ -59,12 +61,16 @@ pub fn run(length: Duration) {
     let show = Show::start(&stand.whip("steady"), &stand.nginx, "steady");
     let (over, tally) = (AtomicBool::new(false), Tally::default());
     let end = began + length;
+    let pid = stand.launch.pid();
     let urls: Vec<String> = (0..GUESTS).map(|number| stand.whip(&format!("guest{number}"))).collect();
     let samples = std::thread::scope(|scope| {
         let _over = Over(&over); // also when this panics: nobody else would know
         for (number, url) in urls.iter().enumerate() {
             let (over, tally) = (&over, &tally);
-            scope.spawn(move || guest(number as u64, url, over, tally));
+            scope.spawn(move || {
+                let _shows = ShowsStacks(pid);
+                guest(number as u64, url, over, tally);
+            });
         }
         let (mut samples, mut next_fault, mut moved) = (Vec::new(), Instant::now() + FAULT_EVERY, Moved::default());
         while Instant::now() < end {
@@ -89,9 +95,11 @@ pub fn run(length: Duration) {
     let metrics = stand.metrics();
     show.assert_perfect(&stand);
     show.end();
+    let shows = ShowsStacks(pid);
     wait_until("all sessions to be gone", 2 * SOON, || {
         stand.status()["sessions"].as_array().is_some_and(Vec::is_empty).then_some(())
     });
+    drop(shows);
     let failed = value(&metrics, "webrtcbridge_sessions_ended_total", &["reason=\"failed\""]);
     let thirds = thirds(&samples);
     eprintln!("before {before:?}, by sessions in the second and last third {thirds:#?}, sessions failed {failed:?}");
@@ -114,6 +122,17 @@ struct Over<'a>(&'a AtomicBool);
 impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.store(true, SeqCst);
+    }
+}
+
+/// Shows where all threads of the process stand when what it is in panics: something has waited in vain.
+struct ShowsStacks(u32);
+
+impl Drop for ShowsStacks {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", stacks(self.0));
+        }
     }
 }
 
@@ -148,7 +167,7 @@ pub fn holding(pid: u32) -> Holding {
 
 /// Comes and goes until it is over.
 fn guest(seed: u64, url: &str, over: &AtomicBool, tally: &Tally) {
-    let mut random = dice(seed);
+    let (mut random, mut in_vain_since) = (dice(seed), Instant::now());
     while !over.load(SeqCst) {
         let down = Arc::new(AtomicBool::new(false));
         let loses = down.clone();
@@ -160,6 +179,7 @@ fn guest(seed: u64, url: &str, over: &AtomicBool, tally: &Tally) {
             // The one before is not given up yet, or offers of strangers take the places.
             Err(refused) if matches!(refused.status, 409 | 429 | 503) => {
                 tally.refused.fetch_add(1, Relaxed);
+                assert!(in_vain_since.elapsed() < LOCKED_OUT, "{LOCKED_OUT:?} of {} {}", refused.status, refused.body);
                 sleep(Duration::from_millis(300));
                 continue;
             }
@@ -192,6 +212,7 @@ fn guest(seed: u64, url: &str, over: &AtomicBool, tally: &Tally) {
             }
         }
         path.stop();
+        in_vain_since = Instant::now();
     }
 }
 

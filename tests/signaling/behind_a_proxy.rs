@@ -38,7 +38,15 @@ fn what_this_machine_may_do_nobody_gets_through_a_proxy_on_it() {
     let handed_on = ("X-Forwarded-For", "192.0.2.7");
     assert_eq!(status(&[], &[]), 200, "a program of this machine");
     assert_ne!(status(&[], &[handed_on]), 200, "a proxy that was not named");
-    assert_ne!(status(&[], &[("Forwarded", "for=127.0.0.1")]), 200);
+    for named in [
+        ("Forwarded", "for=127.0.0.1"),
+        ("Via", "1.1 proxy"),
+        ("X-Real-IP", "127.0.0.1"),
+        ("X-Forwarded-Host", "127.0.0.1"),
+        ("X-Forwarded-Proto", "http"),
+    ] {
+        assert_ne!(status(&[], &[named]), 200, "{named:?}");
+    }
     assert_ne!(status(&["127.0.0.1"], &[handed_on]), 200, "one that was");
     assert_ne!(status(&["127.0.0.1"], &[]), 200, "one that does not say for whom it asks");
 }

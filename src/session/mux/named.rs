@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use crate::session::remote_candidates::is_reachable;
+use crate::reachable::is_reachable;
 
 /// Who has named a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,9 +26,7 @@ impl NamedBy {
     pub(super) fn admits(self, address: SocketAddr) -> bool {
         match self {
             Self::Operator => true,
-            Self::Server { is_local } => {
-                is_reachable(SocketAddr::new(address.ip().to_canonical(), address.port()), is_local)
-            }
+            Self::Server { is_local } => is_reachable(address.ip(), is_local),
         }
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// It came from this machine.
+    pub(super) is_local: bool,
 }
 
 /// A connection.
@@ -125,7 +127,10 @@ impl Http {
             .body(Full::new(outgoing.body))
             .map_err(|error| unusable(format!("there is no request to make for it: {error}")))?;
 
-        round_trip(url, self.open(url).await?, request).await
+        let stream = connect(url).await?;
+        let is_local = stream.peer_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+        let reply = round_trip(url, self.with_tls(url, stream).await?, request).await?;
+        Ok(Reply { is_local, ..reply })
     }
 
     /// What every request has in its head.
@@ -142,7 +147,10 @@ impl Http {
 
     /// A connection to the server, with TLS where its URL has it.
     pub(super) async fn open(&self, url: &ServerUrl) -> Result<Box<dyn Stream>, ClientError> {
-        let stream = connect(url).await?;
+        self.with_tls(url, connect(url).await?).await
+    }
+
+    async fn with_tls(&self, url: &ServerUrl, stream: TcpStream) -> Result<Box<dyn Stream>, ClientError> {
         match url.is_secure() {
             true => Ok(Box::new(self.secure(url, stream).await?)),
             false => Ok(Box::new(stream)),
@@ -201,6 +209,10 @@ async fn resolve(url: &ServerUrl) -> Result<Vec<SocketAddr>, ClientError> {
 async fn connect(url: &ServerUrl) -> Result<TcpStream, ClientError> {
     let mut why = "its name has no address".to_owned();
     for address in resolve(url).await? {
+        if !url.may_lead_to(address.ip()) {
+            why = format!("it is at {}, which a server elsewhere must not send us to", address.ip());
+            continue;
+        }
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 let _ = stream.set_nodelay(true);
@@ -237,7 +249,7 @@ async fn round_trip(
                     ClientError::Reply { server: url.clone(), why: format!("it is larger than {MAX_BODY} bytes") }
                 }
             })?;
-        Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes() })
+        Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes(), is_local: false })
     };
     tokio::pin!(exchange);
     let mut connection = Box::pin(connection);

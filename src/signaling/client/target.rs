@@ -1,48 +1,75 @@
 //! Where a client calls: `whep://HOST[:PORT]/PATH[?QUERY]`, `wheps://`, or the same pasted as http(s)://.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use url::Url;
 
+use crate::reachable::is_reachable;
+
 /// The URL of a server's endpoint or session. Shown without its query, which may hold a key.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ServerUrl(Box<Url>); // boxed: it is part of every error
+pub struct ServerUrl {
+    url: Box<Url>, // boxed: it is part of every error
+    named_by: NamedBy,
+}
+
+/// Who has named a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NamedBy {
+    /// Whoever runs this, who may name any; or a server of that very origin.
+    Operator,
+    /// Another server that was called, and whether that is on this machine. It must not be able to aim us at what only this
+    /// machine can reach.
+    Server { is_local: bool },
+}
 
 impl ServerUrl {
     /// Whether it is reached over TLS.
     pub fn is_secure(&self) -> bool {
-        self.0.scheme() == "https"
+        self.url.scheme() == "https"
     }
 
     /// Its host, and the port that it names or that its scheme implies.
     pub(super) fn authority(&self) -> Option<(url::Host<&str>, u16)> {
-        Some((self.0.host()?, self.0.port_or_known_default()?))
+        Some((self.url.host()?, self.url.port_or_known_default()?))
     }
 
     /// The Host header field (RFC 9110 section 7.2).
     pub(super) fn host_field(&self) -> String {
-        let host = self.0.host_str().unwrap_or_default();
-        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        let host = self.url.host_str().unwrap_or_default();
+        self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
     /// Path and query, as a request line wants them.
     pub(super) fn path_and_query(&self) -> &str {
-        &self.0[url::Position::BeforePath..url::Position::AfterQuery]
+        &self.url[url::Position::BeforePath..url::Position::AfterQuery]
     }
 
-    /// What a Location or Link of a reply from here refers to; `None` if that is no HTTP URL.
-    pub(super) fn join(&self, reference: &str) -> Option<Self> {
-        let mut joined = self.0.join(reference).ok()?;
+    /// What a Location or Link of a reply from here refers to; `None` if that is no HTTP URL. `is_local`: the reply came from
+    /// this machine.
+    pub(super) fn join(&self, reference: &str, is_local: bool) -> Option<Self> {
+        let mut joined = self.url.join(reference).ok()?;
         joined.set_fragment(None);
         // Credentials in a URL that a server made up are nothing of ours.
         let is_http = matches!(joined.scheme(), "http" | "https") && joined.has_host();
-        (is_http && joined.username().is_empty() && joined.password().is_none()).then(|| Self(Box::new(joined)))
+        let is_own = joined.origin() == self.url.origin();
+        let named_by = if is_own { self.named_by } else { NamedBy::Server { is_local } };
+        let is_plain = joined.username().is_empty() && joined.password().is_none();
+        (is_http && is_plain).then(|| Self { url: Box::new(joined), named_by })
+    }
+
+    /// Whether it may lead to an address that its host was resolved to.
+    pub(super) fn may_lead_to(&self, address: IpAddr) -> bool {
+        match self.named_by {
+            NamedBy::Operator => true,
+            NamedBy::Server { is_local } => is_reachable(address, is_local),
+        }
     }
 
     /// Whether a secret for `self` may go to `other` too: the same origin, or the same host with TLS added.
     pub(super) fn shares_secrets_with(&self, other: &Self) -> bool {
-        let upgraded = !self.is_secure() && other.is_secure() && self.0.host() == other.0.host();
-        self.0.origin() == other.0.origin() || upgraded
+        let upgraded = !self.is_secure() && other.is_secure() && self.url.host() == other.url.host();
+        self.url.origin() == other.url.origin() || upgraded
     }
 }
 
@@ -62,14 +89,14 @@ impl FromStr for ServerUrl {
             return Err(ServerUrlError::UserInfo);
         }
         url.set_fragment(None);
-        Ok(Self(Box::new(url)))
+        Ok(Self { url: Box::new(url), named_by: NamedBy::Operator })
     }
 }
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0[..url::Position::AfterPath])?;
-        f.write_str(if self.0.query().is_some() { "?…" } else { "" })
+        f.write_str(&self.url[..url::Position::AfterPath])?;
+        f.write_str(if self.url.query().is_some() { "?…" } else { "" })
     }
 }
 
@@ -133,12 +160,31 @@ mod tests {
     #[test]
     fn references_are_resolved_and_only_http_is_followed() {
         let base = url("whep://h:1/whep/live?key=1");
-        assert_eq!(base.join("/session/2"), Some(url("http://h:1/session/2")));
-        assert_eq!(base.join("session"), Some(url("http://h:1/whep/session")));
-        assert_eq!(base.join("https://other/s#x"), Some(url("https://other/s")));
-        assert_eq!(base.join("file:///etc/passwd"), None);
-        assert_eq!(base.join("http://me:pw@other/"), None);
-        assert_eq!(base.join("http://["), None);
+        let joined = |reference| base.join(reference, false);
+        assert_eq!(joined("/session/2"), Some(url("http://h:1/session/2")));
+        assert_eq!(joined("session"), Some(url("http://h:1/whep/session")));
+        assert_eq!(joined("https://other/s#x").unwrap().to_string(), "https://other/s");
+        assert_eq!(joined("file:///etc/passwd"), None);
+        assert_eq!(joined("http://me:pw@other/"), None);
+        assert_eq!(joined("http://["), None);
+    }
+
+    #[test]
+    fn a_server_refers_to_itself_and_to_others_but_not_to_what_only_we_can_reach() {
+        let metadata = "169.254.169.254".parse().unwrap();
+        let (here, lan) = ("127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap());
+        let base = url("whep://h:1/whep/live");
+        assert!(base.may_lead_to(here) && base.may_lead_to(metadata), "the operator says where");
+        let own = base.join("/session/2", false).unwrap();
+        assert!(own.may_lead_to(here) && own.may_lead_to(metadata));
+        for reference in ["http://h:8080/session/2", "https://h/session", "http://other:1/session/2"] {
+            let (far, near) = (base.join(reference, false).unwrap(), base.join(reference, true).unwrap());
+            assert!(far.may_lead_to(lan) && near.may_lead_to(lan) && near.may_lead_to(here), "{reference}");
+            assert!(!far.may_lead_to(here) && !far.may_lead_to("::1".parse().unwrap()), "{reference}");
+            assert!(!far.may_lead_to(metadata) && !near.may_lead_to(metadata), "{reference}");
+            // Nor by another step.
+            assert!(!far.join("/further", false).unwrap().may_lead_to(here), "{reference}");
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl WhepClient {
         let Posted { server, reply, with_token } = self.0.post(sdp).await?;
         match reply.status {
             StatusCode::CREATED | StatusCode::OK => {
-                let resource = self.0.resource(&server, &reply.headers);
+                let resource = self.0.resource(&server, &reply);
                 let sdp = description(&server, &reply, &resource).await?;
                 if !resource.is_named() {
                     tracing::warn!(%server, "the reply names no session (Location): the server will not be told when it is over");
@@ -87,7 +87,7 @@ impl WhepClient {
                 Ok(Negotiated::Answer { sdp, resource })
             }
             StatusCode::NOT_ACCEPTABLE if has_type(&reply.headers, SDP) => {
-                let resource = self.0.resource(&server, &reply.headers);
+                let resource = self.0.resource(&server, &reply);
                 let sdp = description(&server, &reply, &resource).await?;
                 if !resource.is_named() {
                     let why = "a counter-offer (406) without a Location to send the answer to".into();

@@ -39,7 +39,7 @@ impl WhipClient {
         if reply.status != StatusCode::CREATED {
             return Err(self.0.refused(&server, &reply, with_token));
         }
-        let resource = self.0.resource(&server, &reply.headers);
+        let resource = self.0.resource(&server, &reply);
         if !resource.is_named() {
             let why = "an answer (201) without a Location: the session that it made could never be ended".into();
             return Err(ClientError::Reply { server, why });

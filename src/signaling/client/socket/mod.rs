@@ -164,8 +164,8 @@ impl SocketClient {
             client_async_with_config(request, stream, Some(limits)).await.map_err(|error| match error {
                 WsError::Http(reply) => {
                     let (head, body) = reply.into_parts();
-                    let reply =
-                        Reply { status: head.status, headers: head.headers, body: body.unwrap_or_default().into() };
+                    let body = body.unwrap_or_default().into();
+                    let reply = Reply { status: head.status, headers: head.headers, body, is_local: false };
                     self.http.refused(server, &reply, true)
                 }
                 other => broke(server, &other),
