@@ -60,10 +60,14 @@ impl Record {
         Self { tracks: vec![TrackRecord::default(); tracks], ..Self::default() }
     }
 
-    /// The record of a stream; `None` for one too many.
+    /// The record of a stream. One too many goes on with what was counted of that of its track which has been silent for the
+    /// longest; `None` if there is none.
     pub(super) fn stream(&mut self, ssrc: u32, track: usize) -> Option<&mut StreamRecord> {
         if self.streams.len() >= MOST_STREAMS && !self.streams.contains_key(&ssrc) {
-            return None;
+            let of_track = self.streams.iter().filter(|(_, stream)| stream.track == track);
+            let silent = *of_track.min_by_key(|(_, stream)| stream.last)?.0;
+            let silent = self.streams.remove(&silent)?;
+            self.streams.insert(ssrc, StreamRecord { rid: None, reception: Reception::default(), ..silent });
         }
         Some(self.streams.entry(ssrc).or_insert_with(|| StreamRecord { track, ..StreamRecord::default() }))
     }

@@ -46,6 +46,8 @@ pub(super) struct RtxUnwrap {
     /// RTX SSRC → SSRC and payload type of what it repairs.
     repairs: HashMap<u32, (u32, u8)>,
     streams: HashMap<u32, Stream>,
+    /// How many packets have come.
+    packets: u64,
     read: VecDeque<TaggedPacket>,
     write: VecDeque<TaggedPacket>,
 }
@@ -58,6 +60,8 @@ struct Stream {
     seen: SeenWindow,
     /// Numbers that a NACK has asked for and that have not come yet.
     asked: HashSet<u16>,
+    /// Which of all packets was its last one.
+    last: u64,
 }
 
 impl RtxUnwrap {
@@ -67,7 +71,8 @@ impl RtxUnwrap {
 
     /// Lets everything pass until the cell is filled.
     pub(super) fn late(known: LateKnown) -> Self {
-        Self { known, repairs: HashMap::new(), streams: HashMap::new(), read: VecDeque::new(), write: VecDeque::new() }
+        let (read, write) = (VecDeque::new(), VecDeque::new());
+        Self { known, repairs: HashMap::new(), streams: HashMap::new(), packets: 0, read, write }
     }
 
     /// False if the packet is of no use: an empty probe, a duplicate, or a repair of nobody knows what.
@@ -87,7 +92,10 @@ impl RtxUnwrap {
             return false;
         }
         let (ssrc, number) = (packet.header.ssrc, packet.header.sequence_number);
+        self.packets += 1;
+        let last = self.packets;
         let Some(stream) = self.stream(&identity, &packet.header) else { return true };
+        stream.last = last;
         let (is_new, was_asked) = (stream.seen.insert(number), stream.asked.remove(&number));
         if (!is_new || was_asked)
             && let Some(record) = state.record().streams.get_mut(&ssrc)
@@ -119,12 +127,15 @@ impl RtxUnwrap {
         Some(repaired)
     }
 
-    /// The stream of a media packet; `None` for one that belongs to no track, or is one too many.
+    /// The stream of a media packet; `None` for one that belongs to no track. One too many takes the place of the one that has
+    /// been silent for the longest.
     fn stream(&mut self, identity: &Identity, header: &rtp::Header) -> Option<&mut Stream> {
         if !self.streams.contains_key(&header.ssrc) {
             let track = identity.track(header)?;
-            if self.streams.len() >= MOST_STREAMS {
-                return None;
+            if self.streams.len() >= MOST_STREAMS
+                && let Some((&silent, _)) = self.streams.iter().min_by_key(|(_, stream)| stream.last)
+            {
+                self.forget(silent);
             }
             let rid = identity.rid(track, header).map(str::to_owned);
             // A layer that starts anew under another number: what repairs its name now repairs this.
@@ -140,6 +151,7 @@ impl RtxUnwrap {
                 rid,
                 seen: SeenWindow::default(),
                 asked: HashSet::new(),
+                last: 0,
             };
             self.streams.insert(header.ssrc, stream);
         }

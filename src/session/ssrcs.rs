@@ -4,7 +4,8 @@
 //! Streams that the peer's description announces are always let in, and so is what has proven to be the peer's. What is
 //! left is places for streams that may be anybody's: whoever forges the peer's address can take all of them. So one that
 //! was not the peer's after a moment makes room for another, not often, as the stack does not forget it; a stream of the
-//! peer's own, which comes again and again, gets its place that way.
+//! peer's own, which comes again and again, gets its place that way. Where all places are its own, one that it does not use any more
+//! makes room: senders that begin anew every few minutes would be cut off after a day.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,9 +18,11 @@ const MOST_SSRCS: usize = 128;
 const MOST_ANNOUNCED: usize = 128;
 /// Keys are agreed upon by then, or the peer sends again: browsers send media once they have them.
 const UNPROVEN: Duration = Duration::from_secs(2);
-/// Between streams that make room: a forger gets the stack to keep some 30 bytes a second.
+/// A stream of the peer's that has been silent for so long is over.
+const OVER: Duration = Duration::from_secs(60);
+/// Between streams that make room: a forger gets the stack to keep some 60 bytes a second.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Streams that have made room in all, since the last restart: half a megabyte of the stack's.
+/// Streams that have made room in all, since the last restart: a megabyte of the stack's.
 const MOST_FORGOTTEN: u32 = 2048;
 
 /// The SSRCs of one session.
@@ -34,7 +37,8 @@ pub(super) struct Ssrcs {
 /// SSRCs of one kind.
 #[derive(Debug, Default)]
 struct Places {
-    proven: HashSet<u32>,
+    /// When they were heard.
+    proven: HashMap<u32, Instant>,
     /// Since when they are there.
     unproven: HashMap<u32, Instant>,
     last_forgotten: Option<Instant>,
@@ -67,7 +71,7 @@ impl Ssrcs {
         match Origin::of(datagram) {
             Origin::Stream(ssrc) => self.announced.contains(&ssrc) || self.streams.admit(ssrc, now),
             Origin::Reporter(ssrc) => {
-                let is_stream = self.announced.contains(&ssrc) || self.streams.proven.contains(&ssrc);
+                let is_stream = self.announced.contains(&ssrc) || self.streams.proven.contains_key(&ssrc);
                 is_stream || self.reporters.admit(ssrc, now)
             }
             Origin::Other => true,
@@ -93,7 +97,11 @@ impl Ssrcs {
 
 impl Places {
     fn admit(&mut self, ssrc: u32, now: Instant) -> bool {
-        if self.proven.contains(&ssrc) || self.unproven.contains_key(&ssrc) {
+        if let Some(heard) = self.proven.get_mut(&ssrc) {
+            *heard = now;
+            return true;
+        }
+        if self.unproven.contains_key(&ssrc) {
             return true;
         }
         let admits = self.proven.len() + self.unproven.len() < MOST_SSRCS || self.make_room(now);
@@ -104,8 +112,8 @@ impl Places {
     }
 
     fn prove(&mut self, ssrc: u32) {
-        if self.unproven.remove(&ssrc).is_some() {
-            self.proven.insert(ssrc);
+        if let Some(since) = self.unproven.remove(&ssrc) {
+            self.proven.insert(ssrc, since);
         }
     }
 
@@ -114,16 +122,22 @@ impl Places {
         (self.last_forgotten, self.forgotten) = (None, 0);
     }
 
-    /// Forgets the oldest that has not been proven, if it may be.
+    /// Forgets the oldest that has not been proven, or else the one that has been silent for the longest, if it may be.
     fn make_room(&mut self, now: Instant) -> bool {
         let rests = self.last_forgotten.is_some_and(|last| now.saturating_duration_since(last) < PAUSE);
-        let Some((&oldest, &since)) = self.unproven.iter().min_by_key(|(_, since)| **since) else { return false };
-        let may = !rests && self.forgotten < MOST_FORGOTTEN && now.saturating_duration_since(since) >= UNPROVEN;
-        if may {
-            self.unproven.remove(&oldest);
+        if rests || self.forgotten >= MOST_FORGOTTEN {
+            return false;
+        }
+        let forgets = |places: &mut HashMap<u32, Instant>, after: Duration| {
+            let oldest = places.iter().min_by_key(|(_, at)| **at);
+            let over = oldest.filter(|(_, at)| now.saturating_duration_since(**at) >= after).map(|(ssrc, _)| *ssrc);
+            over.and_then(|ssrc| places.remove(&ssrc)).is_some()
+        };
+        let has_room = forgets(&mut self.unproven, UNPROVEN) || forgets(&mut self.proven, OVER);
+        if has_room {
             (self.last_forgotten, self.forgotten) = (Some(now), self.forgotten + 1);
         }
-        may
+        has_room
     }
 }
 
@@ -161,6 +175,23 @@ mod tests {
         assert!((5000..9000).all(|ssrc| !ssrcs.admit(&packet(0x80 | 111, ssrc), now)));
         assert!((0..MOST_SSRCS as u32).all(|ssrc| ssrcs.admit(&packet(0x80 | 102, ssrc), now)));
         assert_eq!(ssrcs.streams.unproven.len(), MOST_SSRCS);
+    }
+
+    #[test]
+    fn a_peer_that_begins_a_stream_every_minute_is_not_cut_off_and_those_that_it_uses_stay() {
+        let (mut ssrcs, mut now) = (Ssrcs::default(), Instant::now());
+        let audio = 1_000_000;
+        for ssrc in 0..1000 {
+            now += Duration::from_secs(60);
+            for own in [audio, ssrc] {
+                assert!(ssrcs.admit(&packet(96, own), now), "{ssrc}");
+                ssrcs.proven(own);
+            }
+        }
+        assert!(ssrcs.streams.proven.contains_key(&audio) && ssrcs.streams.proven.len() <= MOST_SSRCS);
+        // Not for somebody who begins many at once.
+        let at_once = (5000..9000).filter(|ssrc| ssrcs.admit(&packet(96, *ssrc), now)).count();
+        assert!(at_once <= 1, "{at_once}");
     }
 
     #[test]

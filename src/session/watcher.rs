@@ -42,8 +42,9 @@ pub(super) struct Watcher {
 enum Phase {
     /// Not connected yet.
     Connecting { until: Instant },
-    /// Connected since then.
-    Connected { since: Instant },
+    /// Connected since then. Doubted: its checks and answers get lost, or it makes none, but something else comes. ICE counts
+    /// nothing but checks, of which one in ten may be lost each way on a network that carries media well.
+    Connected { since: Instant, doubted: bool },
     /// Silent, or restarting, since then.
     Interrupted { since: Instant, until: Instant },
     /// Given up, but kept: it may come back by itself until its consent has expired, and then by a restart only.
@@ -87,7 +88,10 @@ impl Watcher {
             let lingers = matches!(phase, Phase::Lingering { .. });
             let end = |reason, asked| End { reason, asked, told: lingers };
             let deadline = match phase {
-                Phase::Connected { since } => Some(self.consent_until(since)),
+                Phase::Connected { since, doubted } => {
+                    let consent = self.consent_until(since);
+                    Some(if doubted { self.silent_from().unwrap_or(consent).min(consent) } else { consent })
+                }
                 Phase::Connecting { until } | Phase::Interrupted { until, .. } => Some(until),
                 Phase::Lingering { consent, until } => Some(consent.unwrap_or(until)),
             };
@@ -119,12 +123,12 @@ impl Watcher {
                             self.sink.resumed();
                         }
                         self.enter(ConnectionState::Connected);
-                        phase = Phase::Connected { since: time::now() };
+                        phase = Phase::Connected { since: time::now(), doubted: false };
                     }
-                    Some(RTCPeerConnectionState::Disconnected) if matches!(phase, Phase::Connected { .. }) => {
-                        self.enter(ConnectionState::Disconnected);
-                        let since = time::now();
-                        phase = Phase::Interrupted { since, until: since + DISCONNECTED_FOR };
+                    Some(RTCPeerConnectionState::Disconnected) => {
+                        if let Phase::Connected { since, .. } = phase {
+                            phase = self.doubting(since);
+                        }
                     }
                     Some(RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed) | None => {
                         return end(EndReason::ConnectionLost, None);
@@ -138,12 +142,15 @@ impl Watcher {
                         self.ice.routes().consent_expired();
                         phase = Phase::Lingering { consent: None, until };
                     }
-                    Phase::Connected { since } => {
+                    Phase::Connected { since, doubted } => {
                         // It has been heard, or it would not count as connected; but it says nothing to what it is asked. What
                         // it was sent in this time may have gone to somebody else.
                         if time::now() >= self.consent_until(since) {
                             self.ice.routes().consent_expired();
                             return end(EndReason::ConnectionLost, None);
+                        }
+                        if doubted {
+                            phase = self.doubting(since);
                         }
                     }
                     Phase::Interrupted { .. } => {
@@ -176,6 +183,21 @@ impl Watcher {
                 Phase::Interrupted { since, until: since + self.connect_timeout.max(DISCONNECTED_FOR) }
             }
         }
+    }
+
+    /// ICE has heard nothing for [`ICE_DISCONNECTED`]: what becomes of a peer that has been connected since then.
+    fn doubting(&self, since: Instant) -> Phase {
+        let now = time::now();
+        if self.silent_from().is_some_and(|silent| now < silent) {
+            return Phase::Connected { since, doubted: true };
+        }
+        self.enter(ConnectionState::Disconnected);
+        Phase::Interrupted { since: now, until: now + DISCONNECTED_FOR }
+    }
+
+    /// From when on the peer counts as silent, if nothing more comes.
+    fn silent_from(&self) -> Option<Instant> {
+        self.ice.routes().heard().map(|heard| heard + ICE_DISCONNECTED)
     }
 
     /// Until when a peer that was connected then may be sent to (RFC 7675 section 5.1).

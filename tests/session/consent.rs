@@ -1,7 +1,10 @@
 //! A peer that is not heard any more is not sent to any more (RFC 7675): its address may be somebody else's by now.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,7 +22,7 @@ use gstwebrtcbridge::{forward::Source, session::ConnectionState};
 
 /// RFC 7675 section 5.1.
 const CONSENT: Duration = Duration::from_secs(30);
-/// A connection that is up is checked every 2 s.
+/// A connection that is up is checked every second.
 const SILENCE: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
@@ -55,6 +58,30 @@ fn thirty_seconds_after_a_peer_was_heard_last_nothing_is_sent_to_it() {
     let after = last - cut;
     assert!(after <= CONSENT + Duration::from_secs(2), "it was sent to {after:?} after it was heard last");
     assert!(after >= CONSENT / 2, "it was given up after {after:?}: it may come back by itself");
+    path.stop();
+}
+
+#[test]
+fn who_is_heard_is_there_although_checks_and_their_answers_get_lost() {
+    let ingest = Ingest::start("");
+    let lost = Arc::new(AtomicBool::new(false));
+    let loses = lost.clone();
+    // STUN has the lowest first bytes of what shares a port (RFC 7983 section 7).
+    let path = LossyPath::new(move |_, datagram| loses.load(SeqCst) && datagram[0] < 4);
+    let options = Options { candidates: false, path: Some(path.clone()), ..Options::default() };
+    let publisher = Publisher::start_with(&ingest.url(), options);
+    wait_until("frames", SOON, || (ingest.frames() > 30).then_some(()));
+    let (before, since) = (ingest.frames(), Instant::now());
+    lost.store(true, SeqCst);
+    // By its checks alone it would have been disconnected after 3 s, and given up after 7.
+    wait_until("ten seconds of media", SOON * 2, || {
+        assert_eq!((ingest.state().as_str(), ingest.has_ended()), ("connected", None), "after {:?}", since.elapsed());
+        (since.elapsed() > Duration::from_secs(10) && ingest.frames() > before + 150).then_some(())
+    });
+    lost.store(false, SeqCst);
+    assert!(path.lost() > 10, "{}", path.lost());
+    publisher.assert_unharmed();
+    publisher.delete();
     path.stop();
 }
 

@@ -82,14 +82,15 @@ impl Track {
     }
 }
 
-/// Where the sequence numbers of a stream and of its repairs begin (RFC 3550 section 5.1).
+/// Where the sequence numbers of a stream and of its repairs begin (RFC 3550 section 5.1): in the lower half, so that who misses the
+/// first packets does not miss that they have gone round (RFC 3711 section 3.3.1).
 #[cfg_attr(not(test), expect(unused_variables, reason = "simulations decide by it"))]
 fn first_numbers(kind: MediaKind) -> (u16, u16) {
     #[cfg(test)]
     if let Some(numbers) = crate::session::simulation::first_numbers(kind) {
         return numbers;
     }
-    (rand::random(), rand::random())
+    (rand::random::<u16>() / 2, rand::random::<u16>() / 2)
 }
 
 struct Waiting {

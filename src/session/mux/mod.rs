@@ -108,6 +108,12 @@ impl MuxHandle {
         self.channel.peer().consent.until()
     }
 
+    /// When anything has come from the peer's address, be it media or a check. No proof that the peer is there, as
+    /// [`consent_until`](Self::consent_until) is.
+    pub(super) fn heard(&self) -> Option<std::time::Instant> {
+        self.channel.peer().path.heard()
+    }
+
     /// Waits until the peer takes its consent back, which it does by ending DTLS (RFC 7675 section 5.2).
     pub(super) async fn revoked(&self) {
         self.channel.revoked().await;

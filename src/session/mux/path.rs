@@ -141,6 +141,11 @@ impl Path {
         })
     }
 
+    /// When anything has come from the peer's address. Who forges that can make this newer, as it needs no key.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        self.selected.as_ref().map(|selected| selected.heard)
+    }
+
     /// Whether media has come from the pair that is selected.
     pub(super) fn is_established(&self) -> bool {
         self.selected.as_ref().is_some_and(|selected| selected.established)
