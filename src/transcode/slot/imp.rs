@@ -22,7 +22,7 @@ use super::{
 /// naming.
 const FRAMES_WAITING: u32 = 3;
 /// How often a waiting thread looks whether the encoder is stuck.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Chosen and replaced on the streaming thread of the sink pad alone. The lock is never held while something is pushed,
 /// posted or changes its state.
@@ -51,12 +51,7 @@ pub(super) struct State {
     pub(super) renewal: Renewal,
     pub(super) live: bool,
     flushing: bool,
-    /// The end of the stream has gone in.
     ended: bool,
-    /// And out.
-    gone: bool,
-    /// Frames that came out.
-    pub(super) given: u64,
     pub(super) skipped: u64,
 }
 
@@ -70,13 +65,8 @@ impl State {
 
     /// Nothing has gone in yet.
     fn begin_stream(&mut self) {
-        (self.flushing, self.ended, self.gone, self.queued) = (false, false, false, 0);
+        (self.flushing, self.ended, self.queued) = (false, false, 0);
         self.watch = Watch::default();
-    }
-
-    /// Whether nobody waits for the end of the stream.
-    pub(super) fn is_over(&self) -> bool {
-        self.flushing || !self.ended || self.gone
     }
 }
 
@@ -114,10 +104,7 @@ impl ObjectImpl for Slot {
             .proxy_pad_chain_function(move |pad, parent, buffer| {
                 let slot = slot.upgrade();
                 if let Some(slot) = &slot {
-                    slot.imp().with_state(|state| {
-                        state.given += 1;
-                        state.watch.frame_out();
-                    });
+                    slot.imp().with_state(|state| state.watch.frame_out());
                 }
                 let result = gst::ProxyPad::chain_default(pad, parent, buffer);
                 if let Some(slot) = &slot {
@@ -126,15 +113,6 @@ impl ObjectImpl for Slot {
                 result
             })
             .build();
-        let slot = self.obj().downgrade();
-        src.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-            let is_end = info.event().is_some_and(|event| event.type_() == gst::EventType::Eos);
-            if let Some(slot) = slot.upgrade().filter(|_| is_end) {
-                slot.imp().with_state(|state| state.gone = true);
-                slot.imp().changed.notify_all();
-            }
-            gst::PadProbeReturn::Ok
-        });
         for pad in [&sink, &src] {
             if let Err(error) = self.obj().add_pad(pad) {
                 gst::error!(CAT, imp = self, "{error}");
@@ -214,7 +192,7 @@ impl Entrance for Slot {
                 self.with_state(State::begin_stream);
                 return taken;
             }
-            gst::EventView::StreamStart(_) => self.with_state(|state| (state.ended, state.gone) = (false, false)),
+            gst::EventView::StreamStart(_) => self.with_state(|state| state.ended = false),
             gst::EventView::Eos(_) => {
                 let failed = self.with_state(|state| {
                     state.ended = true;
@@ -224,9 +202,6 @@ impl Entrance for Slot {
                 if failed {
                     return self.push_eos();
                 }
-                let taken = gst::Pad::event_default(pad, Some(&*parent), event);
-                self.see_to_the_end();
-                return taken;
             }
             _ => {}
         }
@@ -264,7 +239,7 @@ impl Slot {
         act(&mut self.lock())
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -314,7 +289,7 @@ impl Slot {
         }
     }
 
-    pub(super) fn push_eos(&self) -> bool {
+    fn push_eos(&self) -> bool {
         self.pads.get().is_some_and(|(_, src)| src.push_event(gst::event::Eos::new()))
     }
 
