@@ -24,7 +24,7 @@ use crate::{
     rtmp_client::{self, Connection, Target},
 };
 
-/// EOS has to get through within 3 s whatever the server does; this leaves a second for the rest of the pipeline.
+/// EOS has to get through within 3 s whatever the server does; this leaves a second for a goodbye and the rest of the pipeline.
 const END_WITHIN: Duration = Duration::from_secs(2);
 /// Goodbye to a server that is no longer wanted.
 const LEAVE_WITHIN: Duration = Duration::from_millis(500);
@@ -155,8 +155,13 @@ impl Worker {
         match result {
             Ok(failure) => Ok((failure, Some(live_since.elapsed()))),
             Err(exit) => {
-                if let Exit::Leave = exit {
-                    self.leave(&mut connection).await;
+                match exit {
+                    Exit::Leave => self.leave(&mut connection).await,
+                    // What would come last hangs in an encoder. The server can hear that it is over all the same.
+                    Exit::Finish if !self.ended => {
+                        let _ = tokio::time::timeout(LEAVE_WITHIN, connection.finish()).await;
+                    }
+                    Exit::Finish | Exit::Stop => {}
                 }
                 Err(exit)
             }
