@@ -105,6 +105,24 @@ fn payload_types_without_rtpmap_are_answered_with_one() {
     check(TELEPHONE, "audio-codecs=<PCMA>", &["8 PCMA/8000"], &[]);
 }
 
+#[test]
+fn an_offer_that_does_not_number_its_streams_is_answered_all_the_same() {
+    // RFC 8829 needs no a=ssrc; some senders name their streams by msid alone, others not at all.
+    for (offer, video) in [(CHROMIUM, "102 H264/90000"), (OBS, "96 H264/90000")] {
+        for left_out in [&["a=ssrc"][..], &["a=ssrc", "a=msid"]] {
+            let kept = offer.lines().filter(|line| !left_out.iter().any(|start| line.starts_with(start)));
+            let offer: String = kept.map(|line| format!("{line}\r\n")).collect();
+            assert_eq!(offer.contains("a=msid:"), left_out.len() == 1);
+            let ingest = Ingest::start("");
+            let mut response =
+                http().post(ingest.url()).header("Content-Type", "application/sdp").send(&offer).expect("an answer");
+            let answer = response.body_mut().read_to_string().expect("SDP");
+            assert_eq!(response.status().as_u16(), 201, "{answer}");
+            assert!(formats(&answer, "video")[0].starts_with(video), "{answer}");
+        }
+    }
+}
+
 /// What the answer says of the payload types of each section: number, rtpmap, fmtp.
 fn check(offer: &str, properties: &str, audio: &[&str], video: &[&str]) {
     let ingest = Ingest::start(properties);
