@@ -10,7 +10,7 @@ use rtc::{
 };
 
 use super::{layers::MOST_LAYERS, track::Track};
-use crate::codec::DEPENDENCY_DESCRIPTOR_URI;
+use crate::codec::{DEPENDENCY_DESCRIPTOR_URI, MediaKind};
 
 const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
@@ -36,10 +36,16 @@ struct Streams {
     red: Option<u8>,
     rtx: Option<u8>,
     ssrcs: Vec<u32>,
+    /// Its kind, if it may be asked for again what is lost (RFC 4585 section 6.2.1).
+    asked: Option<MediaKind>,
     /// The layers' names, as announced.
     rids: Vec<String>,
     /// Layers announced by their SSRCs only (`a=ssrc-group:SIM`), as browsers did before there were rids.
     group: usize,
+}
+
+fn is_nack((kind, parameter): &(String, String)) -> bool {
+    kind == "nack" && parameter.is_empty()
 }
 
 impl Identity {
@@ -54,6 +60,7 @@ impl Identity {
                     red: track.red,
                     rtx: track.rtx,
                     ssrcs: track.ssrcs.clone(),
+                    asked: track.feedback.iter().any(is_nack).then(|| track.kind()),
                     ..Streams::default()
                 })
                 .collect(),
@@ -102,6 +109,11 @@ impl Identity {
     /// The track of a media packet (BUNDLE demands that one of these tells, RFC 9143 section 9.2).
     pub(super) fn track(&self, header: &Header) -> Option<usize> {
         self.find(header, |track| track.payload_type == header.payload_type || track.red == Some(header.payload_type))
+    }
+
+    /// The kind of a media packet of whose stream what is lost may be asked for again.
+    pub(super) fn asked(&self, header: &Header) -> Option<MediaKind> {
+        self.tracks.get(self.track(header)?)?.asked
     }
 
     /// The track that a retransmission belongs to, by its payload type.

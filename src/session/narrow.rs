@@ -23,11 +23,20 @@ pub(super) fn narrow(offer: &str, sections: &[Section]) -> Result<String, Negoti
             Section::Silent => direct(media, "inactive"),
             Section::Carries { track, direction } => {
                 keep(media, track);
+                leave_unnamed(media);
                 direct(media, direction);
             }
         }
     }
     Ok(description.marshal())
+}
+
+/// The stack makes a track of a section that names its stream (`a=msid`) and neither numbers it nor names layers, and then refuses the
+/// offer; of one that does not name it either it makes none. RFC 8829 needs no numbers.
+fn leave_unnamed(section: &mut MediaDescription) {
+    if !section.attributes.iter().any(|attribute| matches!(attribute.key.as_str(), "ssrc" | "rid")) {
+        section.attributes.retain(|attribute| attribute.key != "msid");
+    }
 }
 
 fn direct(section: &mut MediaDescription, direction: &str) {

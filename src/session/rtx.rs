@@ -69,6 +69,11 @@ impl RtxUnwrap {
         Self::late(Arc::new(OnceLock::from(known)))
     }
 
+    /// What it knows of the session, or will.
+    pub(super) fn known(&self) -> LateKnown {
+        self.known.clone()
+    }
+
     /// Lets everything pass until the cell is filled.
     pub(super) fn late(known: LateKnown) -> Self {
         let (read, write) = (VecDeque::new(), VecDeque::new());

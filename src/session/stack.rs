@@ -73,7 +73,7 @@ pub(super) fn interceptors(
 ) -> Result<Registry, SessionError> {
     header_extensions(engine)?;
     let registry = configure_twcc_receiver_only(configure_rtcp_reports(Registry::new()), engine)?;
-    Ok(with_nacks(registry).with(rtx::slot(), unwrap).with(tap::slot(), tap))
+    Ok(with_nacks(registry, &unwrap.known()).with(rtx::slot(), unwrap).with(tap::slot(), tap))
 }
 
 /// For a session that only sends: nothing comes that would have to be recovered or measured.

@@ -82,6 +82,13 @@ fn pictures_are_recovered_without_rtx_as_obs_does_it() {
 }
 
 #[test]
+fn pictures_are_recovered_of_streams_that_the_offer_does_not_number() {
+    for script in [Script::obs(), Script::default()] {
+        pictures_survive_single_losses(Script { numbered: false, ..script });
+    }
+}
+
+#[test]
 fn what_comes_again_only_behind_eighty_others_is_no_replay() {
     for script in [Script::obs(), Script::default()] {
         let path = losing_until(80, VIDEO, 50);

@@ -5,20 +5,23 @@
 mod asked;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
 use rtc::{
     interceptor::{
-        Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, Packet, Registry, Slot, StreamInfo, TaggedPacket,
+        Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, Packet, RTCPFeedback, Registry, Slot, StreamInfo,
+        TaggedPacket,
     },
     rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers},
+    rtp,
     sansio::Protocol,
     shared::error::Error,
 };
 
 use self::asked::Asked;
+use super::rtx::LateKnown;
 use crate::codec::MediaKind;
 
 /// Recovery in 34 ms (p50) instead of 70 at 5 % loss and 20 ms round trip.
@@ -33,9 +36,16 @@ const MOST_TURNS: u16 = 100;
 /// Application-ward of what unwraps retransmissions, not at the stack's usual place (7000): see [`rtx::slot`](super::rtx::slot).
 const SLOTS: [(MediaKind, usize); 2] = [(MediaKind::Audio, 8_690), (MediaKind::Video, 8_700)];
 
+/// Streams that the peer's description does not number (`a=ssrc`), which the stack tells nobody of: so many at once, the latest.
+const MOST_UNNUMBERED: usize = 16;
+/// Streams of others, not looked at again.
+const MOST_FOREIGN: usize = 64;
+
 /// Puts both in.
-pub(super) fn with_nacks(registry: Registry) -> Registry {
-    SLOTS.into_iter().fold(registry, |registry, (kind, slot)| registry.with(Slot::from(slot), Nacks::new(kind)))
+pub(super) fn with_nacks(registry: Registry, known: &LateKnown) -> Registry {
+    SLOTS
+        .into_iter()
+        .fold(registry, |registry, (kind, slot)| registry.with(Slot::from(slot), Nacks::new(kind, known.clone())))
 }
 
 /// Of one kind.
@@ -44,15 +54,46 @@ struct Nacks {
     generator: NackGeneratorInterceptor,
     /// By SSRC, of the streams of this kind.
     asked: HashMap<u32, Asked>,
+    known: LateKnown,
+    /// Of these streams the ones that nobody has told of, oldest first.
+    unnumbered: VecDeque<u32>,
+    foreign: HashSet<u32>,
 }
 
 impl Nacks {
-    fn new(kind: MediaKind) -> Self {
+    fn new(kind: MediaKind, known: LateKnown) -> Self {
         let generator = NackGeneratorBuilder::new()
             .with_interval(INTERVAL)
             .with_size(LOOKED_BACK)
             .with_max_nacks_per_packet(MOST_TURNS);
-        Self { kind, generator: generator.build(), asked: HashMap::new() }
+        let (asked, unnumbered, foreign) = (HashMap::new(), VecDeque::new(), HashSet::new());
+        Self { kind, generator: generator.build(), asked, known, unnumbered, foreign }
+    }
+
+    /// A packet of a stream that nobody has told of.
+    fn look_at(&mut self, header: &rtp::Header) {
+        let Some(known) = self.known.get().filter(|_| !self.foreign.contains(&header.ssrc)) else { return };
+        if known.identity.asked(header) != Some(self.kind) {
+            if self.foreign.len() >= MOST_FOREIGN {
+                self.foreign.clear();
+            }
+            self.foreign.insert(header.ssrc);
+            return;
+        }
+        if self.unnumbered.len() >= MOST_UNNUMBERED
+            && let Some(ssrc) = self.unnumbered.pop_front()
+        {
+            self.unbind_remote_stream(&StreamInfo { ssrc, ..StreamInfo::default() });
+        }
+        self.unnumbered.push_back(header.ssrc);
+        let (mime_type, nack) =
+            (format!("{}/", self.kind), RTCPFeedback { typ: "nack".to_owned(), ..Default::default() });
+        self.bind_remote_stream(&StreamInfo {
+            ssrc: header.ssrc,
+            mime_type,
+            rtcp_feedback: vec![nack],
+            ..StreamInfo::default()
+        });
     }
 
     /// False if nothing is left to be asked for in what the generator has made.
@@ -80,10 +121,11 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Nacks {
     type Time = Instant;
 
     fn handle_read(&mut self, tagged: TaggedPacket) -> Result<(), Error> {
-        if let Packet::Rtp(packet) = &tagged.message.packet
-            && let Some(asked) = self.asked.get_mut(&packet.header.ssrc)
-        {
-            asked.came(packet.header.sequence_number, tagged.now);
+        if let Packet::Rtp(packet) = &tagged.message.packet {
+            match self.asked.get_mut(&packet.header.ssrc) {
+                Some(asked) => asked.came(packet.header.sequence_number, tagged.now),
+                None => self.look_at(&packet.header),
+            }
         }
         self.generator.handle_read(tagged)
     }
@@ -144,7 +186,7 @@ mod tests {
     use super::*;
 
     fn bound(kind: MediaKind) -> Nacks {
-        let mut nacks = Nacks::new(kind);
+        let mut nacks = Nacks::new(kind, LateKnown::default());
         for (ssrc, mime_type) in [(1, "audio/opus"), (2, "video/H264")] {
             let feedback = RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() };
             let (mime_type, rtcp_feedback) = (mime_type.to_owned(), vec![feedback]);

@@ -231,7 +231,7 @@ impl Sender {
 
 /// The connection with its offer.
 async fn prepare(script: Script, connected: Arc<AtomicBool>) -> (Arc<dyn PeerConnection>, Arc<Mutex<Sender>>, String) {
-    let candidates = script.candidates;
+    let (candidates, numbered) = (script.candidates, script.numbered);
     let (connection, sender, gathered) = Box::pin(build(script, connected)).await;
     let offer = connection.create_offer(None).await.expect("an offer");
     connection.set_local_description(offer).await.expect("a local description");
@@ -240,7 +240,8 @@ async fn prepare(script: Script, connected: Arc<AtomicBool>) -> (Arc<dyn PeerCon
     sender.lock().expect("the sender").extended(&offer);
     let offer = if candidates { offer } else { without_candidates(&offer) };
     // add_transceiver offers both directions; publishers offer one.
-    let offer = offer.lines().map(|line| line.replace("a=sendrecv", "a=sendonly") + "\r\n").collect();
+    let lines = offer.lines().filter(|line| numbered || !line.starts_with("a=ssrc"));
+    let offer = lines.map(|line| line.replace("a=sendrecv", "a=sendonly") + "\r\n").collect();
     (connection, sender, offer)
 }
 

@@ -26,6 +26,8 @@ pub struct Script {
     /// Every video packet is sent once more by RTX though nobody asked, as browsers do to probe for bandwidth. (What is sent
     /// twice as it is, SRTP's replay protection drops.)
     pub duplicates: bool,
+    /// Whether the offer tells the streams' SSRCs (RFC 8829 does not need it).
+    pub numbered: bool,
     pub token: Option<String>,
     pub path: Option<LossyPath>,
 }
@@ -44,6 +46,7 @@ impl Default for Script {
             sparse: false,
             reports: Some(Reports::default()),
             duplicates: false,
+            numbered: true,
             token: None,
             path: None,
         }
