@@ -77,6 +77,23 @@ fn the_first_packets_tell_which_of_the_answered_formats_is_sent() {
 }
 
 #[test]
+fn an_answer_that_does_not_number_its_streams_is_taken() {
+    let munge =
+        |answer: String| {
+            // As who names them all the same does, which RFC 8829 section 5.3.1 wants.
+            let lines = answer.lines().filter(|line| !line.starts_with("a=ssrc"));
+            lines
+                .map(|line| {
+                    if line.starts_with("a=mid:") { format!("{line}\r\na=msid:s t\r\n") } else { format!("{line}\r\n") }
+                })
+                .collect()
+        };
+    let server = WhepServer::start_with(Behaviour { munge: Some(munge), ..Behaviour::default() });
+    let player = Player::start(&server.url(), "");
+    player.wait_frames(60);
+}
+
+#[test]
 fn the_token_is_sent_and_a_wrong_one_is_an_error_that_names_the_property() {
     let behaviour = Behaviour { token: Some("right".into()), ..Behaviour::default() };
     let server = WhepServer::start_with(behaviour);
