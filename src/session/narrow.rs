@@ -31,6 +31,13 @@ pub(super) fn narrow(offer: &str, sections: &[Section]) -> Result<String, Negoti
     Ok(description.marshal())
 }
 
+/// An answer to an offer of ours, with the same left out.
+pub(super) fn unnamed(answer: &str) -> Result<String, NegotiationError> {
+    let mut description = parse(answer)?;
+    description.media_descriptions.iter_mut().for_each(leave_unnamed);
+    Ok(description.marshal())
+}
+
 /// The stack makes a track of a section that names its stream (`a=msid`) and neither numbers it nor names layers, and then refuses the
 /// offer; of one that does not name it either it makes none. RFC 8829 needs no numbers.
 fn leave_unnamed(section: &mut MediaDescription) {

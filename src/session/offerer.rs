@@ -17,6 +17,7 @@ use super::{
     ice_side::IceSide,
     late_tap::{LateTap, Slot},
     mux::{IceCredentials, MuxHandle},
+    narrow::unnamed,
     offered::offered,
     promise::Promise,
     remote_candidates::RemoteCandidates,
@@ -149,7 +150,7 @@ impl Offering {
         let gone = || SessionError::Stack("the offer has been answered before".into());
         let connection = self.connection.clone().ok_or_else(gone)?;
         let mut remote = RemoteCandidates::of_server(self.server_is_local);
-        let answer = widen(&remote.keep_admitted(answer))?;
+        let answer = unnamed(&widen(&remote.keep_admitted(answer))?)?;
         if let Some(credentials) = IceCredentials::of_description(&answer) {
             self.routes.set_remote_password(credentials.password().to_owned());
         }
