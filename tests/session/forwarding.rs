@@ -158,8 +158,9 @@ fn fifty_viewers_get_everything_and_ask_the_publisher_seldom() {
     }
     // How far apart they are sent; a machine that is busy hands them over in heaps.
     let plis = peer.heard().plis;
-    let (first, last) = (plis.first().expect("one"), plis.last().expect("one"));
-    let most = (last.0 - first.0).as_millis() / 300 + 3;
+    // None, where all are there in time for the first keyframe.
+    let took = plis.last().zip(plis.first()).map(|(last, first)| last.0 - first.0).unwrap_or_default();
+    let most = took.as_millis() / 300 + 3;
     assert!(plis.len() as u128 <= most, "{plis:?}");
     assert_eq!(source.stats().overflowed, 0);
 }
