@@ -31,7 +31,7 @@
 //! A bridge server (`webrtcbridgebin`, [`WebRtcServer`]) is this for many publishers: `bridge` runs a pipeline of its own for
 //! each, whose `webrtcingest` takes the connection that the server has answered, under a name that `channel` keeps.
 //!
-//! The upper half (`codec`, `channel`, `signaling`, `session`, `flv`, `rtmp_client`, `backoff`) knows nothing of GStreamer and builds with
+//! The upper half (`codec`, `channel`, `signaling`, `session`, `flv`, `rtmp_client`, `backoff`, `reachable`) knows nothing of GStreamer and builds with
 //! `--no-default-features`. Start reading at [`webrtcingest`], [`webrtcegress`] or [`rtmpbridgesink`]; `docs/architecture.md` is the one
 //! page for people who change things.
 
