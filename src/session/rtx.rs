@@ -143,8 +143,8 @@ impl RtxUnwrap {
                 self.forget(silent);
             }
             let rid = identity.rid(track, header).map(str::to_owned);
-            // A layer that starts anew under another number: what repairs its name now repairs this.
-            if rid.is_some() {
+            // A layer that starts anew under another number, or all there is of a track: what repairs its name now repairs this.
+            if rid.is_some() || identity.layers(track) == 1 {
                 let former = self.streams.iter().find(|(_, stream)| stream.track == track && stream.rid == rid);
                 if let Some((&former, _)) = former {
                     self.forget(former);

@@ -43,6 +43,8 @@ struct Places {
     unproven: HashMap<u32, Instant>,
     last_forgotten: Option<Instant>,
     forgotten: u32,
+    /// Of the peer's own that have made room: nobody proves them again.
+    over: HashSet<u32>,
 }
 
 /// What a datagram is of.
@@ -106,7 +108,8 @@ impl Places {
         }
         let admits = self.proven.len() + self.unproven.len() < MOST_SSRCS || self.make_room(now);
         if admits {
-            self.unproven.insert(ssrc, now);
+            let places = if self.over.remove(&ssrc) { &mut self.proven } else { &mut self.unproven };
+            places.insert(ssrc, now);
         }
         admits
     }
@@ -119,6 +122,7 @@ impl Places {
 
     fn restart(&mut self) {
         self.unproven.clear();
+        self.over.clear();
         (self.last_forgotten, self.forgotten) = (None, 0);
     }
 
@@ -131,9 +135,13 @@ impl Places {
         let forgets = |places: &mut HashMap<u32, Instant>, after: Duration| {
             let oldest = places.iter().min_by_key(|(_, at)| **at);
             let over = oldest.filter(|(_, at)| now.saturating_duration_since(**at) >= after).map(|(ssrc, _)| *ssrc);
-            over.and_then(|ssrc| places.remove(&ssrc)).is_some()
+            over.filter(|ssrc| places.remove(ssrc).is_some())
         };
-        let has_room = forgets(&mut self.unproven, UNPROVEN) || forgets(&mut self.proven, OVER);
+        let over = match forgets(&mut self.unproven, UNPROVEN) {
+            None => forgets(&mut self.proven, OVER).inspect(|ssrc| _ = self.over.insert(*ssrc)),
+            unproven => unproven,
+        };
+        let has_room = over.is_some();
         if has_room {
             (self.last_forgotten, self.forgotten) = (Some(now), self.forgotten + 1);
         }
@@ -183,11 +191,16 @@ mod tests {
         let audio = 1_000_000;
         for ssrc in 0..1000 {
             now += Duration::from_secs(60);
+            // Each is proven once, by the first that looks at it.
             for own in [audio, ssrc] {
                 assert!(ssrcs.admit(&packet(96, own), now), "{ssrc}");
-                ssrcs.proven(own);
+                if own == ssrc || ssrc == 0 {
+                    ssrcs.proven(own);
+                }
             }
         }
+        assert!(ssrcs.admit(&packet(96, 7), now + PAUSE) && ssrcs.streams.proven.contains_key(&7), "one that is back");
+        now += 2 * PAUSE;
         assert!(ssrcs.streams.proven.contains_key(&audio) && ssrcs.streams.proven.len() <= MOST_SSRCS);
         // Not for somebody who begins many at once.
         let at_once = (5000..9000).filter(|ssrc| ssrcs.admit(&packet(96, *ssrc), now)).count();

@@ -45,8 +45,8 @@ enum Phase {
     /// Connected since then. Doubted: its checks and answers get lost, or it makes none, but something else comes. ICE counts
     /// nothing but checks, of which one in ten may be lost each way on a network that carries media well.
     Connected { since: Instant, doubted: bool },
-    /// Silent, or restarting, since then.
-    Interrupted { since: Instant, until: Instant },
+    /// Silent, or restarting, since then. One that is silent and not restarting has been connected since then.
+    Interrupted { since: Instant, until: Instant, connected: Option<Instant> },
     /// Given up, but kept: it may come back by itself until its consent has expired, and then by a restart only.
     Lingering { consent: Option<Instant>, until: Instant },
 }
@@ -153,6 +153,11 @@ impl Watcher {
                             phase = self.doubting(since);
                         }
                     }
+                    // ICE tells nothing of a peer that is back with its media alone.
+                    Phase::Interrupted { connected: Some(since), .. } if self.is_heard() => {
+                        self.enter(ConnectionState::Connected);
+                        phase = Phase::Connected { since, doubted: true };
+                    }
                     Phase::Interrupted { .. } => {
                         self.enter(ConnectionState::Failed);
                         self.sink.ended(EndReason::ConnectionLost);
@@ -176,23 +181,29 @@ impl Watcher {
             }
             Phase::Connected { .. } => {
                 self.enter(ConnectionState::Connecting);
-                Phase::Interrupted { since: now, until: now + self.connect_timeout }
+                Phase::Interrupted { since: now, until: now + self.connect_timeout, connected: None }
             }
             Phase::Interrupted { since, .. } => {
                 self.enter(ConnectionState::Connecting);
-                Phase::Interrupted { since, until: since + self.connect_timeout.max(DISCONNECTED_FOR) }
+                let until = since + self.connect_timeout.max(DISCONNECTED_FOR);
+                Phase::Interrupted { since, until, connected: None }
             }
         }
     }
 
     /// ICE has heard nothing for [`ICE_DISCONNECTED`]: what becomes of a peer that has been connected since then.
     fn doubting(&self, since: Instant) -> Phase {
-        let now = time::now();
-        if self.silent_from().is_some_and(|silent| now < silent) {
+        if self.is_heard() {
             return Phase::Connected { since, doubted: true };
         }
         self.enter(ConnectionState::Disconnected);
-        Phase::Interrupted { since: now, until: now + DISCONNECTED_FOR }
+        let now = time::now();
+        Phase::Interrupted { since: now, until: now + DISCONNECTED_FOR, connected: Some(since) }
+    }
+
+    /// Whether anything has come from the peer of late.
+    fn is_heard(&self) -> bool {
+        self.silent_from().is_some_and(|silent| time::now() < silent)
     }
 
     /// From when on the peer counts as silent, if nothing more comes.

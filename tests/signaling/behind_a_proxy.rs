@@ -47,6 +47,19 @@ fn what_this_machine_may_do_nobody_gets_through_a_proxy_on_it() {
     ] {
         assert_ne!(status(&[], &[named]), 200, "{named:?}");
     }
+    // Of one that is believed none of these but the first tells for whom it asks.
+    for unsaid in [
+        ("Via", "1.1 proxy"),
+        ("X-Real-IP", "127.0.0.1"),
+        ("X-Forwarded-Host", "127.0.0.1"),
+        ("X-Forwarded-Proto", "http"),
+        ("X-Forwarded-For", "unknown"),
+        ("X-Forwarded-For", "unknown, 127.0.0.1"),
+        ("Forwarded", "for=_hidden"),
+    ] {
+        assert_ne!(status(&["127.0.0.1"], &[unsaid]), 200, "{unsaid:?}");
+    }
+    assert_eq!(status(&["127.0.0.1"], &[("X-Forwarded-For", "127.0.0.1")]), 200, "for a program of this machine");
     assert_ne!(status(&["127.0.0.1"], &[handed_on]), 200, "one that was");
     assert_ne!(status(&["127.0.0.1"], &[]), 200, "one that does not say for whom it asks");
 }

@@ -70,7 +70,7 @@ impl Caller {
     /// The session that a reply names.
     pub(super) fn resource(&self, server: &ServerUrl, reply: &Reply) -> Resource {
         let headers = &reply.headers;
-        let url = text(headers, &header::LOCATION).and_then(|location| server.join(location, reply.is_local));
+        let url = text(headers, &header::LOCATION).and_then(|location| server.join(location, reply.from));
         let fields = headers.get_all(header::LINK).into_iter().filter_map(|value| value.to_str().ok());
         // The token goes with every request on a session (RFC 9725 section 4.7, draft-ietf-wish-whep-03 section 4.8), also
         // where the server that it was given for keeps its sessions elsewhere; only not from TLS to plain text.
@@ -95,7 +95,7 @@ fn redirected(server: &ServerUrl, reply: &Reply) -> Result<ServerUrl, ClientErro
         return Err(wrong("only 307 and 308 keep a POST a POST"));
     }
     let location = text(&reply.headers, &header::LOCATION).ok_or_else(|| wrong("there is no Location in it"))?;
-    let target = server.join(location, reply.is_local).ok_or_else(|| wrong("its Location is no HTTP URL"))?;
+    let target = server.join(location, reply.from).ok_or_else(|| wrong("its Location is no HTTP URL"))?;
     if server.is_secure() && !target.is_secure() {
         return Err(wrong("it leads from HTTPS to plain HTTP"));
     }

@@ -2,7 +2,7 @@
 //! makes a handful in its life.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -57,8 +57,8 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// It came from this machine.
-    pub(super) is_local: bool,
+    /// Where it came from, if that is known.
+    pub(super) from: Option<IpAddr>,
 }
 
 /// A connection.
@@ -128,9 +128,9 @@ impl Http {
             .map_err(|error| unusable(format!("there is no request to make for it: {error}")))?;
 
         let stream = connect(url).await?;
-        let is_local = stream.peer_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+        let from = stream.peer_addr().ok().map(|address| address.ip());
         let reply = round_trip(url, self.with_tls(url, stream).await?, request).await?;
-        Ok(Reply { is_local, ..reply })
+        Ok(Reply { from, ..reply })
     }
 
     /// What every request has in its head.
@@ -249,7 +249,7 @@ async fn round_trip(
                     ClientError::Reply { server: url.clone(), why: format!("it is larger than {MAX_BODY} bytes") }
                 }
             })?;
-        Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes(), is_local: false })
+        Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes(), from: None })
     };
     tokio::pin!(exchange);
     let mut connection = Box::pin(connection);

@@ -18,9 +18,9 @@ pub struct ServerUrl {
 enum NamedBy {
     /// Whoever runs this, who may name any; or a server of that very origin.
     Operator,
-    /// Another server that was called, and whether that is on this machine. It must not be able to aim us at what only this
-    /// machine can reach.
-    Server { is_local: bool },
+    /// Another server that was called, and where that is. It must not be able to aim us at what only this machine can reach, but
+    /// for itself.
+    Server { at: Option<IpAddr> },
 }
 
 impl ServerUrl {
@@ -45,15 +45,14 @@ impl ServerUrl {
         &self.url[url::Position::BeforePath..url::Position::AfterQuery]
     }
 
-    /// What a Location or Link of a reply from here refers to; `None` if that is no HTTP URL. `is_local`: the reply came from
-    /// this machine.
-    pub(super) fn join(&self, reference: &str, is_local: bool) -> Option<Self> {
+    /// What a Location or Link of a reply from here refers to; `None` if that is no HTTP URL. `at`: where the reply came from.
+    pub(super) fn join(&self, reference: &str, at: Option<IpAddr>) -> Option<Self> {
         let mut joined = self.url.join(reference).ok()?;
         joined.set_fragment(None);
         // Credentials in a URL that a server made up are nothing of ours.
         let is_http = matches!(joined.scheme(), "http" | "https") && joined.has_host();
         let is_own = joined.origin() == self.url.origin();
-        let named_by = if is_own { self.named_by } else { NamedBy::Server { is_local } };
+        let named_by = if is_own { self.named_by } else { NamedBy::Server { at } };
         let is_plain = joined.username().is_empty() && joined.password().is_none();
         (is_http && is_plain).then(|| Self { url: Box::new(joined), named_by })
     }
@@ -62,7 +61,10 @@ impl ServerUrl {
     pub(super) fn may_lead_to(&self, address: IpAddr) -> bool {
         match self.named_by {
             NamedBy::Operator => true,
-            NamedBy::Server { is_local } => is_reachable(address, is_local),
+            NamedBy::Server { at } => {
+                let at = at.map(|at| at.to_canonical());
+                at == Some(address.to_canonical()) || is_reachable(address, at.is_some_and(|at| at.is_loopback()))
+            }
         }
     }
 
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn references_are_resolved_and_only_http_is_followed() {
         let base = url("whep://h:1/whep/live?key=1");
-        let joined = |reference| base.join(reference, false);
+        let joined = |reference| base.join(reference, None);
         assert_eq!(joined("/session/2"), Some(url("http://h:1/session/2")));
         assert_eq!(joined("session"), Some(url("http://h:1/whep/session")));
         assert_eq!(joined("https://other/s#x").unwrap().to_string(), "https://other/s");
@@ -175,15 +177,17 @@ mod tests {
         let (here, lan) = ("127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap());
         let base = url("whep://h:1/whep/live");
         assert!(base.may_lead_to(here) && base.may_lead_to(metadata), "the operator says where");
-        let own = base.join("/session/2", false).unwrap();
+        let own = base.join("/session/2", None).unwrap();
         assert!(own.may_lead_to(here) && own.may_lead_to(metadata));
         for reference in ["http://h:8080/session/2", "https://h/session", "http://other:1/session/2"] {
-            let (far, near) = (base.join(reference, false).unwrap(), base.join(reference, true).unwrap());
+            let (far, near) = (base.join(reference, Some(lan)).unwrap(), base.join(reference, Some(here)).unwrap());
             assert!(far.may_lead_to(lan) && near.may_lead_to(lan) && near.may_lead_to(here), "{reference}");
             assert!(!far.may_lead_to(here) && !far.may_lead_to("::1".parse().unwrap()), "{reference}");
             assert!(!far.may_lead_to(metadata) && !near.may_lead_to(metadata), "{reference}");
+            // A camera that has nothing but a link-local address may refer to itself.
+            assert!(base.join(reference, Some(metadata)).unwrap().may_lead_to(metadata), "{reference}");
             // Nor by another step.
-            assert!(!far.join("/further", false).unwrap().may_lead_to(here), "{reference}");
+            assert!(!far.join("/further", None).unwrap().may_lead_to(here), "{reference}");
         }
     }
 

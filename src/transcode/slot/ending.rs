@@ -1,6 +1,10 @@
 //! How an encoder stops with its pipeline. A driver may hang then, or may have hung before, and holds nobody up.
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
 
 use gst::{prelude::*, subclass::prelude::*};
 
@@ -26,14 +30,25 @@ impl Slot {
         };
         if thread::Builder::new().name("codec-stop".to_owned()).spawn(stop).is_err() {
             let _ = bin.set_state(to);
-        } else if waits.recv_timeout(STOPS).is_err()
-            && let Some(unit) = self.with_state(|state| state.unit.take())
-        {
-            let reason = "hangs when it is stopped";
-            gst::warning!(CAT, imp = self, "{} {reason}", unit.candidate.name());
-            proof::has_failed(&unit.candidate, reason);
-            self.with_state(|state| state.candidates.pass_over(&unit.candidate, reason));
-            self.dismiss(unit);
+            return;
+        }
+        // Of one that is held up by what is behind it nothing bad is known.
+        while waits.recv_timeout(STOPS) == Err(RecvTimeoutError::Timeout) {
+            if self.with_state(|state| state.watch.is_held_up()) {
+                continue;
+            }
+            if let Some(unit) = self.with_state(|state| state.unit.take_if(|unit| unit.bin == bin)) {
+                let reason = "hangs when it is stopped";
+                gst::warning!(CAT, imp = self, "{} {reason}", unit.candidate.name());
+                proof::has_failed(&unit.candidate, reason);
+                self.with_state(|state| state.candidates.pass_over(&unit.candidate, reason));
+                self.dismiss(unit);
+            }
+            break;
+        }
+        // It may have been replaced meanwhile.
+        if let Some(other) = self.unit_bin().filter(|other| *other != bin) {
+            let _ = other.set_state(to);
         }
     }
 }

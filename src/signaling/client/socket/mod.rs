@@ -165,7 +165,7 @@ impl SocketClient {
                 WsError::Http(reply) => {
                     let (head, body) = reply.into_parts();
                     let body = body.unwrap_or_default().into();
-                    let reply = Reply { status: head.status, headers: head.headers, body, is_local: false };
+                    let reply = Reply { status: head.status, headers: head.headers, body, from: None };
                     self.http.refused(server, &reply, true)
                 }
                 other => broke(server, &other),
