@@ -237,9 +237,10 @@ fn linked(link: &HeaderValue, prefix: &str) -> HeaderValue {
 pub(super) fn fuzz(headers: &HeaderMap, prefix: &str) {
     let Ok(trusted) = TrustedProxies::parse(["10.0.0.0/8"]) else { return };
     let (proxy, stranger) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([192, 0, 2, 1]));
-    assert_eq!(trusted.client(stranger, headers), stranger, "a stranger's word counts");
-    let client = trusted.client(proxy, headers);
+    assert_eq!(trusted.client(stranger, headers), (stranger, false), "a stranger's word counts");
+    let (client, is_told) = trusted.client(proxy, headers);
     assert!(client == proxy || hops(headers).contains(&Some(client)), "{client} was named by nobody");
+    assert!(!is_told || hops(headers).contains(&Some(client)), "{client} was told by nobody");
     let _ = forwarded_host(headers);
     for name in [FOR, HOST, PREFIX] {
         let _ = last(headers, &name);
@@ -266,7 +267,7 @@ mod tests {
 
     fn client(trusted: &[&str], from: &str, pairs: &[(&str, &str)]) -> String {
         let trusted = TrustedProxies::parse(trusted.iter().copied()).unwrap();
-        trusted.client(from.parse().unwrap(), &headers(pairs)).to_string()
+        trusted.client(from.parse().unwrap(), &headers(pairs)).0.to_string()
     }
 
     #[test]
