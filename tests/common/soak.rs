@@ -49,6 +49,8 @@ struct Tally {
     left: AtomicUsize,
     vanished: AtomicUsize,
     wandered: AtomicUsize,
+    /// Of these.
+    given_up: AtomicUsize,
     faults: AtomicUsize,
     refused: AtomicUsize,
 }
@@ -105,6 +107,8 @@ pub fn run(length: Duration) {
     eprintln!("before {before:?}, by sessions in the second and last third {thirds:#?}, sessions failed {failed:?}");
     stand.launch.end_cleanly();
     assert!(tally.came.load(SeqCst) >= GUESTS as usize && tally.faults.load(SeqCst) > 3, "{tally:?}");
+    let (wandered, given_up) = (tally.wandered.load(SeqCst), tally.given_up.load(SeqCst));
+    assert!(given_up <= wandered.div_ceil(2), "most who are back in 3 s go on: {tally:?}");
     // How many are there is a matter of chance, and each takes threads and files: what is compared has as many.
     let compared: Vec<_> =
         (1..).zip(thirds).filter_map(|(sessions, [of2, of3])| Some((sessions, of2?, of3?))).collect();
@@ -208,7 +212,8 @@ fn guest(seed: u64, url: &str, over: &AtomicBool, tally: &Tally) {
                 path.rebind();
                 down.store(false, SeqCst);
                 sleep(Duration::from_secs(3));
-                peer.delete();
+                // Given up after 7 s, which is no matter of chance but on a machine that stands still meanwhile.
+                tally.given_up.fetch_add(usize::from(!peer.delete_if_there()), Relaxed);
             }
         }
         path.stop();

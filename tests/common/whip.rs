@@ -47,11 +47,17 @@ impl Resource {
 
     /// Ends the session as WHIP wants it.
     pub fn delete(&self) {
+        assert!(self.delete_if_there(), "DELETE: 404");
+    }
+
+    /// The same for a session that may be over; whether it was not.
+    pub fn delete_if_there(&self) -> bool {
         let mut request = http().delete(&self.url);
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let status = request.call().expect("DELETE").status();
-        assert!(status.is_success(), "DELETE: {status}");
+        assert!(status.is_success() || status.as_u16() == 404, "DELETE: {status}");
+        status.is_success()
     }
 }

@@ -180,6 +180,11 @@ impl Peer {
         self.resource.delete();
     }
 
+    /// The same where the session may be over; whether it was not.
+    pub fn delete_if_there(self) -> bool {
+        self.resource.delete_if_there()
+    }
+
     /// Is gone without a word.
     pub fn vanish(self) {
         drop(self);
