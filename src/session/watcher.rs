@@ -123,7 +123,12 @@ impl Watcher {
                             self.sink.resumed();
                         }
                         self.enter(ConnectionState::Connected);
-                        phase = Phase::Connected { since: time::now(), doubted: false };
+                        // A peer that was only silent for a while has shown no consent by speaking again.
+                        let since = match phase {
+                            Phase::Connected { since, .. } | Phase::Interrupted { connected: Some(since), .. } => since,
+                            _ => time::now(),
+                        };
+                        phase = Phase::Connected { since, doubted: false };
                     }
                     Some(RTCPeerConnectionState::Disconnected) => {
                         if let Phase::Connected { since, .. } = phase {
