@@ -22,7 +22,7 @@
 //! | `duplicate-packets` | guint64 | session | packets that came once more unneeded |
 //! | `keyframe-requests` | guint64 | session | PLIs and FIRs sent |
 //! | `waiting-for-keyframe` | gboolean | now | nothing can be shown until a keyframe comes |
-//! | `round-trip-time` | guint | now | in ms, rounded up, as ICE measures it every 2 s; absent until it has |
+//! | `round-trip-time` | guint | now | in ms, rounded up, as ICE measures it every second; absent until it has |
 //! | `data-…` | guint64 | session | of its data channels: `messages-sent`, `messages-received`, `bytes-sent`, `bytes-received`; `messages-dropped` because there was no room or no channel; `channels-opened` so far, `channels-refused` because there were too many |
 //! | `data-channels` | GstArray | now | a structure `webrtcingest-data-channel` for each that is open: `label`, `messages-sent`, `messages-received`, `bytes-sent`, `bytes-received`, `messages-dropped`, and `buffered`, the bytes that wait to be sent |
 //! | `tracks` | GstArray | session | a structure `webrtcingest-track` for each track |

@@ -2,7 +2,7 @@
 //!
 //! What says so is an answer to one of our checks that was made with the peer's password, and nothing else: media that comes
 //! may be sent by somebody who does not know where it goes any more, and checks of the peer's own say that it wants to be
-//! heard. The stack asks every 2 s (its keepalive), but takes the peer's checks for a sign of life as well; so its own and
+//! heard. The stack asks every second (its keepalive), but takes the peer's checks for a sign of life as well; so its own and
 //! their answers are looked at on their way.
 
 use std::{
