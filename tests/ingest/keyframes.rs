@@ -60,11 +60,11 @@ fn however_often_a_keyframe_is_asked_for_the_publisher_hears_it_once_in_300_ms()
         watched.ingest.request_keyframe();
         (peer.heard().plis.len() >= heard + 4).then_some(())
     });
+    // One may be heard late and the next one in time: what tells is how many come in all of the time.
     let plis: Vec<Instant> = peer.heard().plis[heard..].iter().map(|(at, _)| *at).collect();
-    for pair in plis.windows(2) {
-        assert!(pair[1] - pair[0] >= SHORTEST_PAUSE, "{:?} after the one before", pair[1] - pair[0]);
+    for (before, at) in plis.iter().enumerate() {
+        assert!(*at - from >= SHORTEST_PAUSE * before as u32, "{before} came before it in {:?}", *at - from);
     }
-    assert!(from.elapsed() >= SHORTEST_PAUSE * 3);
     watched.assert_clean();
 }
 
