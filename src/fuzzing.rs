@@ -47,6 +47,31 @@ pub fn handshake(datagram: &[u8]) {
     session::fuzzing::handshake(datagram);
 }
 
+/// What comes by TCP in the place of datagrams.
+pub fn frames(stream: &[u8]) {
+    session::fuzzing::frames(stream);
+}
+
+/// What a TURN server answers.
+pub fn relay(messages: &[u8]) {
+    session::fuzzing::relay(messages);
+}
+
+/// Changes of a DTLS handshake on its way.
+pub fn dtls(changes: &[u8]) {
+    session::fuzzing::dtls(changes);
+}
+
+/// Changes of an SCTP association's packets on their way.
+pub fn sctp(changes: &[u8]) {
+    session::fuzzing::sctp(changes);
+}
+
+/// RTP and RTCP of a peer.
+pub fn media(datagrams: &[u8]) {
+    session::fuzzing::media(datagrams);
+}
+
 /// Media of a publisher, on its way to a viewer.
 pub fn rewrite(packets: &[u8]) {
     forward::fuzzing::rewrite(packets);
@@ -214,6 +239,31 @@ mod tests {
     #[test]
     fn handshakes_like_real_ones_do_no_harm() {
         run("fuzz/seeds/handshake", handshake);
+    }
+
+    #[test]
+    fn streams_like_real_ones_hold_the_same_datagrams_in_any_portions() {
+        run("fuzz/seeds/frames", frames);
+    }
+
+    #[test]
+    fn turn_servers_like_real_ones_do_no_harm() {
+        run("fuzz/seeds/relay", relay);
+    }
+
+    #[test]
+    fn dtls_changed_on_its_way_does_no_harm() {
+        run("fuzz/seeds/dtls", dtls);
+    }
+
+    #[test]
+    fn sctp_changed_on_its_way_does_no_harm() {
+        run("fuzz/seeds/sctp", sctp);
+    }
+
+    #[test]
+    fn rtp_and_rtcp_like_real_ones_do_no_harm() {
+        run("fuzz/seeds/media", media);
     }
 
     #[test]

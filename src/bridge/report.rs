@@ -115,7 +115,9 @@ impl Over {
     /// What the session has come to once it is over.
     pub(super) fn state(&self) -> SessionState {
         match self {
-            Self::PipelineFailed(_) | Self::Peer(EndReason::ConnectTimeout) => SessionState::Failed,
+            Self::PipelineFailed(_) | Self::Peer(EndReason::ConnectTimeout | EndReason::StackFailed) => {
+                SessionState::Failed
+            }
             _ => SessionState::Ended,
         }
     }

@@ -1,5 +1,8 @@
 //! Entries for the fuzz targets in `fuzz/`: what takes text and bytes from the network, without a network. No other use.
 
+mod media;
+mod stack;
+
 use std::{
     collections::HashSet,
     net::SocketAddr,
@@ -23,6 +26,11 @@ use super::{
     restart,
 };
 use crate::codec::Codec;
+
+pub use {
+    media::media,
+    stack::{dtls, sctp},
+};
 
 /// Answers an offer as far as that goes without the stack: what the stack gets to see means the same tracks.
 pub fn offer(sdp: &str) {
@@ -95,6 +103,16 @@ pub fn route(datagram: &[u8]) {
     mux::route(datagram, [peer, elsewhere], now);
     mux::route(datagram, [peer, peer], now);
     mux::signed(datagram, [peer, elsewhere], now);
+}
+
+/// Takes datagrams out of what comes by TCP.
+pub fn frames(stream: &[u8]) {
+    mux::frames(stream);
+}
+
+/// Asks a TURN server for an allocation.
+pub fn relay(messages: &[u8]) {
+    mux::relay(messages);
 }
 
 /// Puts handshake messages together: the datagram, and its halves.

@@ -197,6 +197,8 @@ pub enum EndReason {
     ConnectionLost,
     /// The peer flooded us with data channels.
     Flooded,
+    /// What runs the connection came to its end by itself: a mistake of the WebRTC stack, or of what takes its packets.
+    StackFailed,
     /// Another publisher took its place.
     Replaced,
     /// We are shutting down.
@@ -211,6 +213,7 @@ impl EndReason {
             Self::ConnectTimeout => "the peer never connected",
             Self::ConnectionLost => "the connection was lost",
             Self::Flooded => "the peer opened too many data channels",
+            Self::StackFailed => "the WebRTC stack failed",
             Self::Replaced => "replaced by another publisher",
             Self::Shutdown => "shut down",
         }

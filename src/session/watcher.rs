@@ -73,7 +73,10 @@ impl Watcher {
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "closing a connection");
         }
-        let failed = matches!(end.reason, EndReason::ConnectTimeout | EndReason::ConnectionLost | EndReason::Flooded);
+        let failed = matches!(
+            end.reason,
+            EndReason::ConnectTimeout | EndReason::ConnectionLost | EndReason::Flooded | EndReason::StackFailed
+        );
         self.enter(if failed { ConnectionState::Failed } else { ConnectionState::Closed });
         if !end.told {
             self.sink.ended(end.reason);
@@ -117,6 +120,7 @@ impl Watcher {
                 // By its own word, as a DELETE is: nothing of its media is waited for, and nothing goes out any more.
                 () = self.ice.routes().revoked() => return end(EndReason::ClosedByPeer, None),
                 () = self.data.flooded() => return end(EndReason::Flooded, None),
+                () = self.ice.routes().stopped() => return end(EndReason::StackFailed, None),
                 state = self.events.recv() => match state {
                     Some(RTCPeerConnectionState::Connected) => {
                         if lingers {

@@ -66,11 +66,12 @@ impl Recording {
         }
     }
 
-    /// Audio and video begin within 100 ms of each other.
+    /// Audio and video begin within 200 ms of each other: what is sent first of either may be late by half of that on a machine
+    /// that stands still, and until its sender reports when it was nobody knows better.
     pub fn assert_starts_together(&self) {
         let start = |kind: &str| self.packets(kind).find_map(|p| seconds(&p["pts_time"])).expect("a timestamp");
         let (video, audio) = (start("video"), start("audio"));
-        assert!((video - audio).abs() <= 0.1, "video starts at {video} s, audio at {audio} s");
+        assert!((video - audio).abs() <= 0.2, "video starts at {video} s, audio at {audio} s");
     }
 
     /// ffmpeg decodes all of it without a complaint. Of the null muxer's complaints that its own constant frame rate puts

@@ -5,6 +5,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::fakes::{HANGING, fake_element, fake_encoder, remove_real_hardware};
+use crate::neighbour::Neighbour;
 use crate::rtmp_support::{Pipeline, Server, Tag, check_recording, pictures, read_flv, wait_for};
 use gst::prelude::*;
 
@@ -47,9 +48,10 @@ fn warnings(seen: &[String]) -> Vec<&String> {
     seen.iter().filter(|message| message.contains("Warning")).collect()
 }
 
-/// Lets an encoder fail in the middle of a show; the show goes on with `next` and its recording is whole.
+/// Lets an encoder fail in the middle of a show; the show goes on with `next` and its recording is whole. Another stream of the
+/// process does not notice.
 fn assert_survived(failing: &str, next: &str, reason: &str) {
-    let server = Server::start();
+    let (server, neighbour) = (Server::start(), Neighbour::start());
     let mut pipeline = live(&server, "");
     assert_eq!(encoder(&pipeline), failing);
     // Fails on any error message.
@@ -68,6 +70,7 @@ fn assert_survived(failing: &str, next: &str, reason: &str) {
     let tags = read_flv(&server.whole_recording());
     assert!(tags.iter().filter(|tag| tag.is_video_header()).count() >= 1);
     assert!(tags.iter().any(|tag| tag.is_keyframe() && tag.timestamp > 2500), "the next one begins with a keyframe");
+    neighbour.assert_unharmed();
 }
 
 #[test]
@@ -209,11 +212,13 @@ fn encoder_that_hangs_does_not_hold_up_who_stops_the_pipeline() {
     let pipeline = live(&server, "");
     wait_for("an encoder that hangs", || HANGING.load(SeqCst) > 0);
     let (stopped, waits) = std::sync::mpsc::channel();
+    let neighbour = Neighbour::start();
     std::thread::spawn(move || {
         drop(pipeline);
         stopped.send(()).unwrap();
     });
     waits.recv_timeout(std::time::Duration::from_secs(30)).expect("it stops");
+    neighbour.assert_unharmed();
 }
 
 #[test]
@@ -347,7 +352,7 @@ fn count(pipeline: &Pipeline, factory: &str) -> usize {
 
 /// Lets a decoder fail in the middle of a show.
 fn assert_decoder_is_replaced(failing: &str, reason: &str) {
-    let server = Server::start();
+    let (server, neighbour) = (Server::start(), Neighbour::start());
     let mut pipeline = Pipeline::start(&format!("{VP8} rtmpbridgesink name=sink location={}", server.url()));
     pipeline.wait_for_state("live");
     assert_eq!((count(&pipeline, failing), count(&pipeline, "vp8dec")), (1, 1), "one fake, one inside it");
@@ -366,6 +371,7 @@ fn assert_decoder_is_replaced(failing: &str, reason: &str) {
     assert!(times[times.len() - 1] > 4000, "{times:?}");
     let widest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     assert!(widest < 500, "a keyframe was asked for and came: {widest} ms without a picture");
+    neighbour.assert_unharmed();
 }
 
 #[test]

@@ -11,7 +11,10 @@ use std::{
     },
 };
 
-use crate::rtmp_support::{KEY, Pipeline, wait_for};
+use crate::{
+    neighbour::Neighbour,
+    rtmp_support::{KEY, Pipeline, wait_for},
+};
 
 const LIVE: &str = "videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=180,framerate=30/1 \
     ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30 ! sink.video rtmpbridgesink name=sink";
@@ -71,11 +74,14 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
-/// What the sink says of a server after its first attempt.
+/// What the sink says of a server after its first attempt. Another stream of the process does not notice.
 fn retries_with(port: u16, more: &str) -> String {
+    let neighbour = Neighbour::start();
     let url = format!("rtmp://127.0.0.1:{port}/live/{KEY}");
     let mut pipeline = Pipeline::start(&format!("{LIVE} location={url} reconnect-min=5000 {more}"));
-    pipeline.wait_for_state("retrying")
+    let reason = pipeline.wait_for_state("retrying");
+    neighbour.assert_unharmed();
+    reason
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #[path = "../rtmp_support/fakes.rs"]
 mod fakes;
+#[path = "../rtmp_support/neighbour.rs"]
+mod neighbour;
 #[path = "../rtmp_support/receiver.rs"]
 mod receiver;
 #[path = "../rtmp_support/mod.rs"]

@@ -31,6 +31,8 @@ pub(crate) struct Stage {
     pub(crate) pipeline: Pipeline,
     /// The latest that anything came to the sink, in ms: what makes the input wait makes it late.
     latest: Arc<AtomicU64>,
+    /// For how long the machine stood still at most, in ms.
+    still: Arc<AtomicU64>,
 }
 
 /// What a machine that is busy with other tests may take. Servers that hold up their input do so for longer.
@@ -58,7 +60,9 @@ impl Stage {
         pipeline.wait_until_is(0, "live");
         pipeline.wait_until_is(2, "live");
         latest.store(0, Ordering::Relaxed); // starting takes its time
-        Self { nginx, ffmpeg, pipeline, latest }
+        let still = Arc::default();
+        note_standstill(&still);
+        Self { nginx, ffmpeg, pipeline, latest, still }
     }
 
     /// A second goes through to both of the others.
@@ -96,8 +100,11 @@ impl Stage {
             assert_eq!(destination.get::<u32>("reconnects"), Ok(0));
             assert!(destination.get::<u32>("lag").unwrap() < 500, "{destination}");
         }
-        let latest = self.latest.load(Ordering::Relaxed);
-        assert!(latest < MOST_LATE, "the input was held up: {latest} ms late");
+        let (latest, still) = (self.latest.load(Ordering::Relaxed), self.still.load(Ordering::Relaxed));
+        assert!(
+            latest < MOST_LATE + 2 * still,
+            "the input was held up: {latest} ms late, and the machine stood still for {still} ms"
+        );
         let asked = Instant::now();
         assert!(self.pipeline.pipeline.send_event(gst::event::Eos::new()));
         self.pipeline.wait_for_eos();
@@ -107,6 +114,20 @@ impl Stage {
         check_without_gap(&self.nginx.recording());
         check_without_gap(&self.ffmpeg.recording());
     }
+}
+
+/// Whoever does nothing but sleep for a moment is late by as much as the machine stands still.
+fn note_standstill(still: &Arc<AtomicU64>) {
+    const TICK: Duration = Duration::from_millis(5);
+    let still = Arc::downgrade(still);
+    std::thread::spawn(move || {
+        while let Some(still) = still.upgrade() {
+            let before = Instant::now();
+            std::thread::sleep(TICK);
+            let late = before.elapsed().saturating_sub(TICK);
+            still.fetch_max(late.as_millis().try_into().unwrap(), Ordering::Relaxed);
+        }
+    });
 }
 
 fn note_lateness(pad: &gst::Pad, latest: &Arc<AtomicU64>) {

@@ -23,4 +23,5 @@ mod over_tcp;
 mod recovery;
 mod relaying;
 mod sending;
+mod stack_failures;
 mod unwanted_checks;

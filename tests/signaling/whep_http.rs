@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::auth_support::{SECRET, claims, hs256};
 use crate::site_support::Numbers;
 use crate::whip_support::{ANSWER, Fake, RUNTIME, Response, TIMEOUT, config, exchange, offer};
 use async_trait::async_trait;
@@ -347,6 +348,40 @@ fn a_session_is_of_its_channel_and_of_its_kind() {
         }
     }
     assert_eq!(site.request("GET", &location, &[], "").status, 204, "it is still there");
+}
+
+#[test]
+fn a_session_is_for_who_may_watch_its_channel_and_its_events_are_its_own() {
+    let access = Access { jwt_secret: Some(SECRET.into()), ..Access::default() };
+    let site = Site::new(access, 0);
+    let ask = |method: &str, path: &str, channel: &str| {
+        let bearer = format!("Bearer {}", hs256(&claims("view", channel)));
+        let content_type = match method {
+            "PATCH" => "application/trickle-ice-sdpfrag",
+            _ if path.starts_with("/whep/live/") => "application/json",
+            _ => "application/sdp",
+        };
+        let headers = [("Content-Type", content_type), ("Authorization", &*bearer), ("If-Match", "*")];
+        let body = if content_type == "application/sdp" { view() } else { r#"["viewercount"]"#.into() };
+        site.request(method, path, &headers, &body)
+    };
+    let (mine, yours) = (ask("POST", "/whep/live", "live").location(), ask("POST", "/whep/live", "*").location());
+    let events = ask("POST", &format!("{mine}/sse"), "live").location();
+    let stream = events.rsplit('/').next().unwrap();
+    // Who may watch another channel, though he knows every URL.
+    for (method, path) in [("GET", &mine), ("PATCH", &mine), ("DELETE", &mine), ("GET", &events), ("DELETE", &events)] {
+        ask(method, path, "other").is_problem(403, "channel");
+    }
+    for below in ["sse", "layer"] {
+        ask("POST", &format!("{mine}/{below}"), "other").is_problem(403, "channel");
+    }
+    // And another viewer of this one, below his own session.
+    for method in ["GET", "DELETE"] {
+        ask(method, &format!("{yours}/sse/{stream}"), "live").is_problem(404, "no such event stream");
+    }
+    assert_eq!(site.theatre.events.lock().unwrap().len(), 0, "nobody was closed");
+    assert_eq!(ask("DELETE", &events, "live").status, 200, "it was still there");
+    assert_eq!(ask("DELETE", &mine, "live").status, 200);
 }
 
 #[test]

@@ -10,10 +10,13 @@ use rtc::stun::{
 use super::{
     IceCredentials,
     fragments::Fragments,
+    framing::{Broken, Frames, Framing, framed},
     routes::{Route, Routes},
     socket::Channel,
     stun,
 };
+
+pub(in crate::session) use super::relay::fuzzing::relay;
 
 pub(super) const PASSWORD: &str = "0123456789012345678901";
 
@@ -110,4 +113,36 @@ pub(in crate::session) fn handshake(datagram: &[u8]) {
         }
     }
     assert!(fragments.len() <= 8, "{} messages are kept", fragments.len());
+}
+
+/// Takes the datagrams out of a stream of bytes, of which the first says how they are framed and in what portions they come.
+pub(in crate::session) fn frames(input: &[u8]) {
+    let Some((first, stream)) = input.split_first() else { return };
+    let framing = if first & 1 == 0 { Framing::Rfc4571 } else { Framing::Turn };
+    let whole = taken(framing, stream, stream.len());
+    assert_eq!(taken(framing, stream, usize::from(first >> 1)), whole, "portions make a difference");
+    let (datagrams, end) = whole;
+    // Written again they are what came, but for what is filled up to a multiple of four.
+    let written: Vec<u8> = datagrams.iter().filter_map(|datagram| framed(framing, datagram)).flatten().collect();
+    match framing {
+        Framing::Rfc4571 => assert!(stream.starts_with(&written), "something else is written than was read"),
+        Framing::Turn => assert!(written.len() <= stream.len().next_multiple_of(4), "more is written than was read"),
+    }
+    assert!(framing == Framing::Turn || end == Ok(()), "any bytes are a length");
+}
+
+/// All datagrams of a stream that comes in such portions, and whether it is broken.
+fn taken(framing: Framing, stream: &[u8], portion: usize) -> (Vec<Vec<u8>>, Result<(), Broken>) {
+    let (mut frames, mut datagrams) = (Frames::new(framing), Vec::new());
+    for bytes in stream.chunks(portion.max(1)) {
+        frames.push(bytes);
+        loop {
+            match frames.next() {
+                Ok(Some(datagram)) => datagrams.push(datagram),
+                Ok(None) => break,
+                Err(broken) => return (datagrams, Err(broken)),
+            }
+        }
+    }
+    (datagrams, Ok(()))
 }

@@ -119,6 +119,11 @@ impl MuxHandle {
         self.channel.revoked().await;
     }
 
+    /// Waits until the connection does nothing any more: it was closed, or has failed.
+    pub(super) async fn stopped(&self) {
+        self.channel.stopped().await;
+    }
+
     /// The peer has not been heard for so long that nothing may be sent to it until it restarts ICE (RFC 7675 section 5.1).
     pub(super) fn consent_expired(&self) {
         self.channel.set_unheard(true);

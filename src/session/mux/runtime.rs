@@ -3,11 +3,13 @@
 use std::{
     io,
     net::SocketAddr,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt as _;
 use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime, TokioRuntime,
 };
@@ -55,8 +57,16 @@ impl Runtime for MuxRuntime {
         Ok(Arc::new(VirtualSocket::new(self.membership(), socket.local_addr()?)))
     }
 
+    /// What a connection does, all of it: when that comes to its end, its session must not go on as if nothing was. The stack reads
+    /// what anybody may send; should it panic, that is the end of this session and of no other.
     fn spawn(&self, future: BoxFuture<'static, ()>) -> Box<dyn JoinHandle> {
-        TokioRuntime.spawn(future)
+        let channel = self.channel.clone();
+        TokioRuntime.spawn(Box::pin(async move {
+            if AssertUnwindSafe(future).catch_unwind().await.is_err() {
+                tracing::error!("the WebRTC stack has failed; its session ends");
+            }
+            channel.stop();
+        }))
     }
 
     fn spawn_reactor(&self, size: usize, future: BoxFuture<'static, ()>) -> Box<dyn JoinHandle> {

@@ -47,6 +47,8 @@ pub(super) struct Channel {
     unheard: AtomicBool,
     /// The peer has ended DTLS.
     revoked: Notify,
+    /// The connection does nothing any more.
+    stopped: Notify,
     /// Of what data channels carry, handed over so far, about.
     data_bytes: AtomicU64,
     /// One for each family, as the peer connection has a socket for each.
@@ -90,6 +92,16 @@ impl Channel {
     /// Waits until the peer does that. For one at a time.
     pub(super) async fn revoked(&self) {
         self.revoked.notified().await;
+    }
+
+    /// The connection has come to its end, or failed.
+    pub(super) fn stop(&self) {
+        self.stopped.notify_one();
+    }
+
+    /// Waits until it has. For one at a time.
+    pub(super) async fn stopped(&self) {
+        self.stopped.notified().await;
     }
 
     pub(super) fn data_bytes(&self) -> u64 {

@@ -20,6 +20,7 @@ pub(crate) mod jwks;
 pub(crate) mod jwt;
 pub(crate) mod signatures;
 mod token;
+mod turns;
 mod webhook;
 
 use std::net::IpAddr;

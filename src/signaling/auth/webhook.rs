@@ -7,12 +7,13 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::{
     Ask,
     counters::{AuthCounters, Outcome},
+    turns::Turns,
 };
 use crate::signaling::client::{Fetcher, HttpUrl};
 
@@ -21,12 +22,14 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Questions at a time, so that a flood here is not one there; further ones wait for their turn.
 const MOST_AT_ONCE: usize = 32;
+/// Of one address, which is people behind one NAT, or who floods.
+const MOST_OF_ONE: usize = 8;
 
 /// The service.
 pub(crate) struct Webhook {
     url: HttpUrl,
     fetcher: Fetcher,
-    turns: Semaphore,
+    turns: Turns,
     counters: Arc<AuthCounters>,
 }
 
@@ -41,7 +44,7 @@ pub(crate) enum Said {
 
 impl Webhook {
     pub(crate) fn new(url: HttpUrl, fetcher: Fetcher, counters: Arc<AuthCounters>) -> Self {
-        Self { url, fetcher, turns: Semaphore::new(MOST_AT_ONCE), counters }
+        Self { url, fetcher, turns: Turns::new(MOST_AT_ONCE, MOST_OF_ONE), counters }
     }
 
     /// Asks about one request.
@@ -53,7 +56,7 @@ impl Webhook {
             "address": ask.from.to_canonical().to_string(),
         });
         let asked = async {
-            let _turn = self.turns.acquire().await.map_err(|_| "it is closed".to_owned())?;
+            let _turn = self.turns.take(ask.from).await;
             self.fetcher.post_json(&self.url, body.to_string()).await
         };
         let why = match timeout(TIMEOUT, Box::pin(asked)).await {

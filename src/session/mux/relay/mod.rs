@@ -6,6 +6,8 @@
 
 mod allocation;
 mod channels;
+#[cfg(any(test, fuzzing))]
+pub(in crate::session) mod fuzzing;
 mod link;
 mod peers;
 mod server;
