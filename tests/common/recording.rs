@@ -88,7 +88,18 @@ impl Recording {
             .lines()
             .filter(|line| !line.trim().is_empty() && !line.contains("non monotonically increasing dts to muxer"))
             .collect();
-        assert!(output.status.success() && complaints.is_empty(), "ffmpeg: {complaints:?}");
+        let is_good = output.status.success() && complaints.is_empty();
+        assert!(is_good, "ffmpeg: {complaints:?}; {}", self.kept());
+    }
+
+    /// Keeps the file of a test that fails; says where.
+    fn kept(&self) -> String {
+        let name = format!("{}-{}.flv", std::thread::current().name().unwrap_or("recording"), std::process::id());
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name.replace("::", "-"));
+        match std::fs::copy(&self.path, &kept) {
+            Ok(_) => format!("it is kept in {}", kept.display()),
+            Err(error) => format!("it could not be kept: {error}"),
+        }
     }
 
     fn stream(&self, kind: &str) -> Option<&Value> {

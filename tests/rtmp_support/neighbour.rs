@@ -1,6 +1,8 @@
 //! Another stream of the same process, that must not notice what happens to one.
 #![allow(clippy::unwrap_used)]
 
+use gst::prelude::*;
+
 use crate::{
     rtmp_support::{Pipeline, Server, check_without_gap},
     stage::STREAM,

@@ -109,8 +109,9 @@ impl Pair {
 
 #[test]
 fn a_session_whose_connection_fails_ends_at_once_and_no_other_does() {
-    let (here, there) = (Media::start(), Media::start());
-    let (doomed, other) = (Pair::connect(&here, &there), Pair::connect(&here, &there));
+    // Each comes from a port of its own: who sends is known by that.
+    let (there, comes_from) = (Media::start(), [Media::start(), Media::start(), Media::start()]);
+    let [doomed, other] = [0, 1].map(|index| Pair::connect(&comes_from[index], &there));
     let reason = wait_until("the end of the session", SOON, || {
         doomed.send(TOO_MUCH);
         other.send(0);
@@ -124,7 +125,7 @@ fn a_session_whose_connection_fails_ends_at_once_and_no_other_does() {
         other.arrived()
     });
     // The port takes newcomers as before.
-    let late = Pair::connect(&here, &there);
+    let late = Pair::connect(&comes_from[2], &there);
     assert_eq!(late.ended(), None);
     // Nor does closing what has failed wait for ever.
     run(&there, {

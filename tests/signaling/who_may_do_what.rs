@@ -122,7 +122,7 @@ const TABLE: &[(Set, &str, &str, [u16; 16])] = &[
     (Set::Tokens,  "POST",   "/offer",      [401, 401, 200, 401, 200, 401, 401,  401, 401, 401, 401, 401, 401, 401, 401, 401]),
     (Set::Jwt,     "POST",   "/offer",      [401, 401, 401, 401, 401, 401, 401,  403, 403, 200, 403, 403, 403, 200, 401, 403]),
     (Set::Both,    "POST",   "/offer",      [401, 401, 200, 401, 200, 401, 401,  403, 403, 200, 403, 403, 403, 200, 401, 403]),
-    // Lists are for who may watch, numbers and stopping for administrators; without an admin-token these are for this machine.
+    // Lists are for who may watch, be it one channel, numbers and stopping for administrators; without an admin-token these are for this machine.
     (Set::Nothing, "GET",    "/api/v1/channels", [200; 16]),
     (Set::Nothing, "GET",    "/api/v1/channels/keyed", [404; 16]),
     (Set::Nothing, "DELETE", "/api/v1/channels/keyed", [404; 16]),
@@ -139,7 +139,7 @@ const TABLE: &[(Set, &str, &str, [u16; 16])] = &[
     (Set::Tokens,  "GET",    "/healthz",    [200; 16]),
     (Set::Tokens,  "GET",    "/readyz",     [200; 16]),
     (Set::Tokens,  "GET",    "/api/v1/openapi.json", [200; 16]),
-    (Set::Jwt,     "GET",    "/api/v1/channels", [401, 401, 401, 401, 401, 401, 401,  403, 403, 403, 200, 403, 403, 200, 401, 403]),
+    (Set::Jwt,     "GET",    "/api/v1/channels", [401, 401, 401, 401, 401, 401, 401,  403, 403, 403, 200, 200, 200, 200, 401, 403]),
     (Set::Jwt,     "DELETE", "/api/v1/channels/keyed", [404; 16]), // without admin-token this machine may
     (Set::Jwt,     "GET",    "/metrics",    [200; 16]),
     (Set::Both,    "GET",    "/api/v1/channels/keyed", [401, 401, 401, 404, 404, 401, 401,  403, 403, 403, 404, 404, 403, 404, 401, 403]),

@@ -14,7 +14,6 @@ use rtc::{
     interceptor::{AttributedPacket, Interceptor, Packet, RTCPFeedback, RTPHeaderExtension, StreamInfo, TaggedPacket},
     rtcp::{self, transport_feedbacks::transport_layer_nack::TransportLayerNack},
     rtp,
-    sansio::Protocol as _,
     shared::{TransportContext, marshal::Unmarshal as _, util::is_rtcp},
 };
 use webrtc::peer_connection::{MediaEngine, Registry};
@@ -213,7 +212,7 @@ impl<I: Interceptor> Session<I> {
                     for nack in packets.iter().filter_map(|packet| packet.as_any().downcast_ref::<TransportLayerNack>())
                     {
                         let asked: usize = nack.nacks.iter().map(|pair| pair.into_iter().count()).sum();
-                        assert!(asked <= LOOKED_BACK.into(), "{asked} packets are asked for");
+                        assert!(asked <= usize::from(LOOKED_BACK), "{asked} packets are asked for");
                     }
                 }
                 _ => {}
