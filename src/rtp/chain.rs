@@ -41,6 +41,8 @@ pub struct Counts {
     pub late: AtomicU64,
     /// Packets that came more than once.
     pub duplicates: AtomicU64,
+    /// Pictures whose sender has thrown the end of them away.
+    pub cut_short: AtomicU64,
     /// Packets that came behind later ones, because they were sent again or overtaken.
     pub disordered: AtomicU64,
     /// Packets of padding only.
@@ -89,7 +91,7 @@ impl Origin<'_> {
             bin: bin.downgrade(),
             clock: self.clock.clone(),
             track: track.index,
-            kind: track.kind(),
+            codec: track.codec,
             latency: self.latency,
             counts: self.counts.clone(),
             signs,

@@ -63,6 +63,8 @@ pub struct CrossingStats {
     pub duplicate_packets: u64,
     /// RTP packets that came behind later ones, sent again or overtaken, and still in time.
     pub recovered_packets: u64,
+    /// Pictures whose sender has thrown the end of them away, and made another keyframe instead.
+    pub cut_short_pictures: u64,
     /// RTP packets of padding only: bandwidth probes, not media and not loss.
     pub padding_packets: u64,
     /// Frames pushed downstream.
@@ -167,6 +169,7 @@ impl Crossing {
             duplicate_packets: duplicates,
             recovered_packets: counts.disordered.load(Relaxed).saturating_sub(late + duplicates),
             padding_packets: counts.padding.load(Relaxed),
+            cut_short_pictures: counts.cut_short.load(Relaxed),
             frames: counts.frames.load(Relaxed),
             dropped_unlinked: counts.unlinked.load(Relaxed),
             dropped_waiting: counts.waiting.load(Relaxed),

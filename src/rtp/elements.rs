@@ -121,37 +121,14 @@ mod tests {
             let payloads = picture.payloads();
             let count = payloads.len();
             for (place, payload) in payloads.into_iter().enumerate() {
-                let pts = gst::ClockTime::from_mseconds(50 * index as u64);
                 number += 1;
                 if index == 2 && place > 0 {
                     continue;
                 }
                 if index == 3 && place == 0 {
-                    let lost = gst::Structure::builder("GstRTPPacketLost")
-                        .field("seqnum", u32::from(number - 2_u16))
-                        .field("timestamp", pts.nseconds())
-                        .field("duration", 0_u64)
-                        .build();
-                    source.push_event(gst::event::CustomDownstream::new(lost));
+                    source.push_event(lost(number - 2, index));
                 }
-                let packet = RtpPacket {
-                    dependencies: None,
-                    marker: place + 1 == count,
-                    payload_type: 96,
-                    sequence_number: number,
-                    timestamp: index as u32 * 4500,
-                    ssrc: 1,
-                    payload,
-                    arrival: Instant::now(),
-                };
-                let mut buffer = to_buffer(&packet, number).unwrap();
-                let buffer_mut = buffer.get_mut().unwrap();
-                buffer_mut.set_pts(pts);
-                buffer_mut.set_dts(pts);
-                if number == 1 {
-                    buffer_mut.set_flags(gst::BufferFlags::DISCONT);
-                }
-                source.push(buffer).unwrap();
+                source.push(packet(payload, place + 1 == count, number, index)).unwrap();
             }
         }
         let shown: Vec<_> = came.try_iter().collect();
@@ -159,6 +136,87 @@ mod tests {
         assert_eq!(shown.len(), expected.len());
         assert!(shown == expected, "they are what was sent");
         pipeline.set_state(gst::State::Null).unwrap();
+    }
+
+    /// Pictures of so many slices and bytes, a keyframe behind three, of which the last has lost all but its first packets; which
+    /// pictures come out, and how many slices of each.
+    fn behind_a_loss(slices: u32, kept: usize, keyframe: (u32, u32)) -> Vec<(Option<usize>, usize)> {
+        let dice = &mut Dice::new(1);
+        let mut picture = |number: u32| match number {
+            0 => Picture::new(0, true, slices, 5000, 0, dice),
+            3 => Picture::new(3, true, keyframe.0, keyframe.1, 0, dice),
+            _ => Picture::new(number, false, slices, 5000, number % 3, dice),
+        };
+        let pictures = [0, 1, 2, 3, 4].map(&mut picture);
+        let (pipeline, source, came) = chain(Codec::H264);
+        let mut number = 0;
+        for (index, picture) in pictures.iter().enumerate() {
+            let payloads = picture.payloads();
+            let count = payloads.len();
+            for (place, payload) in payloads.into_iter().enumerate() {
+                number += 1;
+                if index == 2 && place >= kept {
+                    continue;
+                }
+                if index == 3 && place == 0 {
+                    source.push_event(lost(number - 1, index));
+                }
+                source.push(packet(payload, place + 1 == count, number, index)).unwrap();
+            }
+        }
+        let number = |unit: &Vec<Vec<u8>>| pictures.iter().position(|picture| picture.slices == *unit);
+        let came = came.try_iter().map(|unit| (number(&unit), unit.len())).collect();
+        pipeline.set_state(gst::State::Null).unwrap();
+        came
+    }
+
+    #[test]
+    fn nothing_of_a_picture_that_lost_its_end_comes_out_with_the_keyframe_behind_it() {
+        gst::init().unwrap();
+        for kept in [1, 2] {
+            for bytes in [900, 5000] {
+                let came = behind_a_loss(1, kept, (1, bytes));
+                assert_eq!(came, [0, 1, 3, 4].map(|picture| (Some(picture), 1)), "{kept} fragments, {bytes} bytes");
+            }
+        }
+        // The depayloader keeps whole slices, and takes one that has the marker for more of the same picture.
+        let came = behind_a_loss(3, 2, (1, 900));
+        assert_eq!(came, [0, 1].map(|picture| (Some(picture), 3)), "rather none than a damaged one");
+    }
+
+    const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+
+    /// What is told of the packet with this number, in front of the picture with this index.
+    fn lost(number: u16, picture: usize) -> gst::Event {
+        let lost = gst::Structure::builder("GstRTPPacketLost")
+            .field("seqnum", u32::from(number))
+            .field("timestamp", (FRAME * picture as u64).nseconds())
+            .field("duration", 0_u64)
+            .build();
+        gst::event::CustomDownstream::new(lost)
+    }
+
+    /// A packet of the picture with this index; the first one of all has number 1.
+    fn packet(payload: bytes::Bytes, marker: bool, number: u16, picture: usize) -> gst::Buffer {
+        let packet = RtpPacket {
+            dependencies: None,
+            marker,
+            payload_type: 96,
+            sequence_number: number,
+            timestamp: picture as u32 * 4500,
+            ssrc: 1,
+            payload,
+            arrival: Instant::now(),
+        };
+        let mut buffer = to_buffer(&packet, number).unwrap();
+        let buffer_mut = buffer.get_mut().unwrap();
+        let time = FRAME * picture as u64;
+        buffer_mut.set_pts(time);
+        buffer_mut.set_dts(time);
+        if number == 1 {
+            buffer_mut.set_flags(gst::BufferFlags::DISCONT);
+        }
+        buffer
     }
 
     /// A codec's elements, a pad to push to, and the slices of what comes out.

@@ -22,12 +22,16 @@ pub(super) use stepped::Stepped;
 use super::{
     chain::Counts,
     clock::{Now, SessionClock},
+    cut_short::CutShort,
     inlet::{Inlet, Taken},
     numbering::{Numbering, Verdict},
     packet::to_buffer,
     reorder::{Next, Reorder},
 };
-use crate::{codec::MediaKind, session::RtpPacket};
+use crate::{
+    codec::{Codec, MediaKind},
+    session::RtpPacket,
+};
 
 /// Running time is asked for so often: it costs as much as carrying a packet.
 const CLOCK_HOLDS: Duration = Duration::from_millis(1);
@@ -81,7 +85,7 @@ pub(super) struct Parts {
     pub(super) clock: Arc<SessionClock>,
     /// The track's index in the session and on the clock.
     pub(super) track: usize,
-    pub(super) kind: MediaKind,
+    pub(super) codec: Codec,
     pub(super) latency: Duration,
     pub(super) counts: Arc<Counts>,
     pub(super) signs: Arc<Signs>,
@@ -124,7 +128,8 @@ impl Lane {
             source: parts.source,
             clock: parts.clock,
             track: parts.track,
-            kind: parts.kind,
+            kind: parts.codec.kind(),
+            cut_short: (parts.codec.kind() == MediaKind::Video).then(|| CutShort::new(parts.codec)),
             counts: parts.counts.clone(),
             signs: parts.signs.clone(),
             number: 0,
@@ -242,6 +247,8 @@ struct Output {
     clock: Arc<SessionClock>,
     track: usize,
     kind: MediaKind,
+    /// Of video.
+    cut_short: Option<CutShort>,
     counts: Arc<Counts>,
     signs: Arc<Signs>,
     /// Of the next packet. Depayloaders would miss the numbers of padding.
@@ -271,6 +278,16 @@ impl Output {
         }
         let stamp = self.clock.stamp(self.track, packet.ssrc, packet.timestamp, timed.running_time);
         let Some((pts, dts)) = stamp else { return };
+        if let Some(pictures) = &mut self.cut_short {
+            if self.lost > 0 || self.discontinuity {
+                pictures.gap();
+            }
+            if pictures.before(packet) {
+                // How much there would have been nobody knows.
+                self.lost += 1;
+                self.counts.cut_short.fetch_add(1, Relaxed);
+            }
+        }
         self.tell_lost(pts);
         let Some(mut buffer) = to_buffer(packet, self.number) else { return };
         self.number = self.number.wrapping_add(1);

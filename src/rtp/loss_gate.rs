@@ -90,7 +90,7 @@ pub(super) fn install(codec: Codec, elements: &[gst::Element]) {
     let (Some(input), Some(output)) = (depayloader.static_pad("sink"), output) else { return };
     let gate = Arc::new(Mutex::new(Gate::SHUT));
     see_packets(codec, &input, gate.clone());
-    hold_back(&input, &output, gate);
+    hold_back(codec, &input, &output, gate);
     if let Some(units) = depayloader.static_pad("src") {
         stop_waiting(&units);
     }
@@ -120,12 +120,16 @@ fn see_packets(codec: Codec, input: &gst::Pad, gate: Arc<Mutex<Gate>>) {
 }
 
 /// Lets out what the gate lets pass; asks for a keyframe instead of anything else.
-fn hold_back(input: &gst::Pad, output: &gst::Pad, gate: Arc<Mutex<Gate>>) {
+fn hold_back(codec: Codec, input: &gst::Pad, output: &gst::Pad, gate: Arc<Mutex<Gate>>) {
     let input = input.downgrade();
     output.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let Some(buffer) = info.buffer() else { return gst::PadProbeReturn::Ok };
-        let is_keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        if gate.lock().unwrap_or_else(PoisonError::into_inner).passes(is_keyframe, time(buffer)) {
+        let mut gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT)
+            && (*gate == Gate::Open || !buffer.map_readable().is_ok_and(|unit| begins_with_another(codec, &unit)));
+        let passes = gate.passes(is_keyframe, time(buffer));
+        drop(gate);
+        if passes {
             return gst::PadProbeReturn::Ok;
         }
         // How often the peer is asked is the session's business.
@@ -134,6 +138,26 @@ fn hold_back(input: &gst::Pad, output: &gst::Pad, gate: Arc<Mutex<Gate>>) {
         }
         gst::PadProbeReturn::Drop
     });
+}
+
+/// Whether slices of another picture stand in front of a keyframe's in a unit as the pads have it, each NAL unit behind its length:
+/// what the depayloader had kept of a picture that lost its end, which is not its own where pictures have one slice.
+fn begins_with_another(codec: Codec, mut unit: &[u8]) -> bool {
+    let mut other = false;
+    while let Some((length, rest)) = unit.split_first_chunk::<4>() {
+        let Some((nal, rest)) = rest.split_at_checked(u32::from_be_bytes(*length) as usize) else { return false };
+        let kind = nal.first().copied().unwrap_or_default();
+        let (is_slice, is_key) = match codec {
+            Codec::H264 => (matches!(kind & 0x1F, 1..=5), kind & 0x1F == 5),
+            _ => (kind >> 1 & 0x3F < 32, matches!(kind >> 1 & 0x3F, 16..=23)),
+        };
+        if is_key && other {
+            return true;
+        }
+        other |= is_slice && !is_key;
+        unit = rest;
+    }
+    false
 }
 
 /// The depayloader waits for the first keyframe, before which it knows no caps, and then leaves waiting to the gate.
@@ -301,6 +325,25 @@ mod tests {
         assert!(!gate.passes(false, at(2)));
         picture(&mut gate, 3, 2);
         assert!(gate.passes(true, at(3)));
+    }
+
+    #[test]
+    fn a_keyframe_with_slices_of_another_picture_in_front_of_it_is_told_from_one_without() {
+        let unit = |nals: &[&[u8]]| -> Vec<u8> {
+            nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes(), *nal].concat()).collect()
+        };
+        let (sets, key, delta): (&[u8], &[u8], &[u8]) = (&[0x67, 1], &[0x65, 0x88], &[0x41, 0x88]);
+        for (nals, is_mixed) in [
+            (&[sets, key, key][..], false),
+            (&[delta, delta], false),
+            (&[key, delta], false), // the second field of a keyframe
+            (&[delta, key], true),
+            (&[delta, sets, key], true),
+        ] {
+            assert_eq!(begins_with_another(Codec::H264, &unit(nals)), is_mixed, "{nals:?}");
+        }
+        assert!(begins_with_another(Codec::H265, &unit(&[&[2, 1, 0x80], &[0x40, 1], &[0x26, 1, 0x80]])));
+        assert!(!begins_with_another(Codec::H264, &[0, 0, 0, 9, 1]), "no unit at all");
     }
 
     #[test]

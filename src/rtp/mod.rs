@@ -19,6 +19,7 @@ mod caps;
 mod chain;
 mod clock;
 mod crossing;
+mod cut_short;
 pub mod data;
 mod elements;
 mod inlet;

@@ -8,6 +8,7 @@
 //! | `dropped-packets` | guint64 | start | RTP packets dropped here: queue full, not playing, session over, refused downstream |
 //! | `dropped-backlog` | guint64 | start | RTP packets dropped because downstream takes nothing |
 //! | `lost-packets` | guint64 | start | RTP packets that never came, or later than `latency` |
+//! | `cut-short-pictures` | guint64 | start | pictures of which the sender threw the end away, as Chromium does when a keyframe comes; dropped |
 //! | `dropped-unlinked` | guint64 | start | frames dropped because a pad was not linked |
 //! | `dropped-waiting-for-keyframe` | guint64 | start | whole frames dropped while waiting for a keyframe |
 //! | `data-messages` | guint64 | start | messages of data channels pushed downstream |
@@ -78,6 +79,7 @@ pub(super) fn structure(element: &super::WebrtcIngest, started: Option<(&Role, &
         .field("late-packets", crossing.late_packets)
         .field("duplicate-packets", crossing.duplicate_packets)
         .field("recovered-packets", crossing.recovered_packets)
+        .field("cut-short-pictures", crossing.cut_short_pictures)
         .field("padding-packets", crossing.padding_packets)
         .field("dropped-unlinked", crossing.dropped_unlinked)
         .field("dropped-waiting-for-keyframe", crossing.dropped_waiting)

@@ -131,7 +131,11 @@ async fn media(scenario: &Scenario) -> Result<Summary, String> {
 
     // Everything that went out before and after the troubles has come, as fast as before.
     let latencies = |from: Instant, until: Instant| -> Vec<Option<Duration>> {
-        let all = sent.pictures.iter().enumerate().filter(|(_, (at, _))| (from..until).contains(at));
+        let all = sent
+            .pictures
+            .iter()
+            .enumerate()
+            .filter(|(number, (at, _))| (from..until).contains(at) && !sent.cut_short.contains(number));
         let shown_at = |number: usize| shown.pictures.binary_search_by_key(&number, |(number, _)| *number).ok();
         all.map(|(number, (at, _))| shown_at(number).map(|index| shown.pictures[index].1 - *at)).collect()
     };
@@ -193,7 +197,9 @@ async fn media(scenario: &Scenario) -> Result<Summary, String> {
     let unfilled: u64 = received.tracks.iter().map(|track| track.lost).sum();
     check(lost - late == unfilled, &|| format!("{lost} lost and {late} late of these are not {unfilled}"));
     let (shot, seen) = (sent.pictures.len(), shown.pictures.len());
-    let explained = lost + dropped + counts.waiting.load(Relaxed) > 0;
+    let cut_short = counts.cut_short.load(Relaxed);
+    check(cut_short <= sent.cut_short.len() as u64, &|| format!("{cut_short} pictures were cut short"));
+    let explained = lost + dropped + cut_short + counts.waiting.load(Relaxed) > 0;
     check(shot == seen || explained, &|| format!("{shot} pictures became {seen}, and nothing was counted"));
     check(sent.sounds.len() == shown.sounds.len() || lost > 0, &|| {
         format!("{} sounds became {}, and nothing was lost", sent.sounds.len(), shown.sounds.len())

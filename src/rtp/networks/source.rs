@@ -2,7 +2,7 @@
 //! microphone.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -45,6 +45,8 @@ impl SendEvents for Wishes {
 #[derive(Default)]
 pub(super) struct Sent {
     pub(super) pictures: Vec<(Instant, Picture)>,
+    /// Those of which the end was never sent.
+    pub(super) cut_short: HashSet<usize>,
     /// By the first slice.
     pub(super) by_slice: HashMap<Vec<u8>, usize>,
     pub(super) sounds: Vec<(Instant, Bytes)>,
@@ -62,7 +64,13 @@ pub(super) async fn send(scenario: &Scenario, outlet: &Outlet, wishes: &Wishes, 
     while !wishes.ready.load(SeqCst) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let mut camera = Camera { number: 0, since_keyframe: 0, packets: 0, rate: scenario.bitrate };
+    let mut camera = Camera {
+        number: 0,
+        since_keyframe: 0,
+        packets: 0,
+        rate: scenario.bitrate,
+        cuts: Dice::new(scenario.seed ^ 0xC075),
+    };
     let (mut picture, mut sound) = (start, start);
     while picture.min(sound) < until {
         sleep_until(picture.min(sound).into()).await;
@@ -88,6 +96,7 @@ struct Camera {
     since_keyframe: u32,
     packets: u64,
     rate: u32,
+    cuts: Dice,
 }
 
 impl Camera {
@@ -114,14 +123,22 @@ impl Camera {
         let picture = Picture::new(self.number, is_keyframe, scenario.slices, bytes, self.since_keyframe, dice);
         let payloads = picture.payloads();
         let (count, timestamp, first) = (payloads.len(), ticks(start, 90_000), self.packets);
-        let packets = payloads.into_iter().enumerate().map(|(index, payload)| {
+        let is_cut = scenario.cuts && !is_keyframe && count > 1 && self.cuts.permille(50);
+        let sent_of_it = if is_cut { self.cuts.between(1, count as u32 - 1) as usize } else { count };
+        if is_cut {
+            wishes.keyframe.store(true, SeqCst);
+            sent.cut_short.insert(sent.pictures.len());
+        }
+        let packets = payloads.into_iter().enumerate().take(sent_of_it).map(|(index, payload)| {
             let stored = history.store(payload.clone());
             packet(first + index as u64, timestamp, index + 1 == count, is_keyframe && index == 0, payload, stored)
         });
-        self.packets += count as u64;
+        self.packets += sent_of_it as u64;
         self.number += 1;
         let index = sent.pictures.len();
-        sent.by_slice.insert(picture.slices[0].clone(), index);
+        if !is_cut {
+            sent.by_slice.insert(picture.slices[0].clone(), index);
+        }
         sent.pictures.push((now(), picture));
         outlet.send(0, packets.collect::<Vec<_>>());
     }

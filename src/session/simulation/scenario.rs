@@ -91,6 +91,8 @@ pub(crate) struct Scenario {
     pub(crate) keyframes: u32,
     /// What is lost comes again as another stream (RFC 4588); else it is the packet itself, as with OBS.
     pub(crate) rtx: bool,
+    /// The end of a picture is thrown away now and then, before its packets have numbers, as a keyframe comes; Chromium does so.
+    pub(crate) cuts: bool,
 }
 
 impl Scenario {
@@ -128,6 +130,8 @@ impl Scenario {
             slices: dice.pick(&[1, 1, 3]),
             keyframes: dice.pick(&[0, 0, 45, 7]),
             rtx: dice.permille(700),
+            // By dice of its own: seeds mean what they meant before there was this.
+            cuts: Dice::new(!seed).permille(250),
         };
         if !scenario.rtx {
             scenario.bitrate *= 2;
