@@ -6,7 +6,7 @@
 //!                             ─▶ queue ──┼─▶ begin, end, state, EOS: the crossing thread
 //! ```
 //!
-//! `reorder` restores order and finds losses. Timestamps are put on what leaves it, by a policy that keeps all tracks of a
+//! `reorder` restores order and finds losses, `cut_short` pictures that end too early without one. Timestamps are put on what leaves it, by a policy that keeps all tracks of a
 //! session on one clock (`sync`). A `lane` is the thread; tracks have one each, because downstream may let one wait for the
 //! other.
 //!
