@@ -47,12 +47,11 @@ impl CutShort {
         };
         let last = self.last.filter(|last| last.ssrc == ssrc);
         let marks = self.marks.is_some_and(|(of, marks)| of == ssrc && marks);
-        let is_cut = last.is_some_and(|last| {
-            let goes_on = last.time == timestamp && matches!(fragment, Some(Fragment { is_first: false, .. }));
-            let is_over = last.time == timestamp || last.marker || !marks || !last.is_picture;
-            (last.is_open && !goes_on) || !is_over
-        });
-        self.marks = Some((ssrc, marks || marker));
+        let goes_on = |last: Last| last.time == timestamp && matches!(fragment, Some(Fragment { is_first: false, .. }));
+        let is_unmarked = last.is_some_and(|last| last.time != timestamp && !last.marker && last.is_picture);
+        let is_cut = last.is_some_and(|last| last.is_open && !goes_on(last)) || is_unmarked && marks;
+        // Who forwards a lower layer may leave the marker with the higher one: once it was missing, it may be missing again.
+        self.marks = Some((ssrc, marks && !is_unmarked || marker));
         let is_open = fragment.is_some_and(|fragment| !fragment.is_last);
         self.last = Some(Last { ssrc, time: timestamp, marker, is_picture, is_open });
         is_cut
@@ -150,6 +149,14 @@ mod tests {
         assert_eq!(cuts(Codec::H264, &sets), [0; 0]);
         let vp8 = [packet(0, true, &[0x10, 0]), packet(1, false, &[0x10, 1]), packet(2, true, &[0x10, 0])];
         assert_eq!(cuts(Codec::Vp8, &vp8), [2]);
+    }
+
+    /// As a forwarder does that leaves out a layer, and the ends of pictures with it.
+    #[test]
+    fn markers_that_are_not_set_any_more_are_missed_once() {
+        let pictures = |from: u32, marker: bool| (from..from + 5).map(move |time| packet(time, marker, &[0x8C, 1]));
+        let packets: Vec<_> = pictures(0, true).chain(pictures(5, false)).chain(pictures(10, true)).collect();
+        assert_eq!(cuts(Codec::Vp9, &packets), [6]);
     }
 
     #[test]
