@@ -44,6 +44,12 @@ struct Streams {
     group: usize,
 }
 
+impl Streams {
+    fn has_format(&self, payload_type: u8) -> bool {
+        self.payload_type == payload_type || self.red == Some(payload_type)
+    }
+}
+
 fn is_nack((kind, parameter): &(String, String)) -> bool {
     kind == "nack" && parameter.is_empty()
 }
@@ -108,7 +114,12 @@ impl Identity {
 
     /// The track of a media packet (BUNDLE demands that one of these tells, RFC 9143 section 9.2).
     pub(super) fn track(&self, header: &Header) -> Option<usize> {
-        self.find(header, |track| track.payload_type == header.payload_type || track.red == Some(header.payload_type))
+        self.find(header, |track| track.has_format(header.payload_type))
+    }
+
+    /// Whether media of a track comes with this payload type; nothing else was agreed upon.
+    pub(super) fn has_format(&self, track: usize, payload_type: u8) -> bool {
+        self.tracks.get(track).is_some_and(|track| track.has_format(payload_type))
     }
 
     /// The kind of a media packet of whose stream what is lost may be asked for again.

@@ -85,7 +85,7 @@ impl MediaTap {
     /// The track of a packet; a stream that is new is remembered.
     fn track_of(&mut self, header: &rtp::Header) -> Option<usize> {
         if let Some(&track) = self.streams.get(&header.ssrc) {
-            return Some(track);
+            return self.identity.has_format(track, header.payload_type).then_some(track);
         }
         let track = self.identity.track(header)?;
         if self.streams.len() >= MOST_STREAMS {
