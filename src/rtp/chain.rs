@@ -287,6 +287,7 @@ fn source_pad(keyframes: &Arc<dyn KeyframeControl>, track: usize, latency: Durat
             if let Ok(wanted) = gst_video::UpstreamForceKeyUnitEvent::parse(&event) {
                 match wanted.running_time.filter(|time| !time.is_zero()) {
                     Some(time) => signs.want_keyframe_from(time),
+                    None if signs.keyframe_begins.load(Relaxed) => {}
                     None => keyframes.request_keyframe(track),
                 }
                 return true;

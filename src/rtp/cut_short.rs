@@ -3,7 +3,7 @@
 //! its pacer and a keyframe comes: the rest of the picture before it is thrown away before its packets have numbers. Pure.
 
 use crate::{
-    codec::{Codec, begins_with_first_slice},
+    codec::{Codec, begins_with_first_slice, starts_keyframe},
     session::RtpPacket,
 };
 
@@ -12,8 +12,24 @@ use crate::{
 pub(super) struct CutShort {
     codec: Codec,
     last: Option<Last>,
-    /// The SSRC and whether it marks the ends of pictures, as not all senders do.
-    marks: Option<(u32, bool)>,
+    tells: Option<Tells>,
+}
+
+/// What a sender tells of ends, as not all do.
+#[derive(Clone, Copy, Debug)]
+struct Tells {
+    ssrc: u32,
+    /// The marker, of pictures.
+    marks: bool,
+    /// The E bit, of units in fragments.
+    ends: bool,
+}
+
+/// A picture lacks its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// What follows is a keyframe, so that none has to be asked for.
+    pub(super) begins_keyframe: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +37,7 @@ struct Last {
     ssrc: u32,
     time: u32,
     marker: bool,
-    /// It holds some of the picture, and not only what is written in front of one.
+    /// Some of the picture has come, and not only what is written in front of one.
     is_picture: bool,
     /// A unit has begun, and goes on in the next packet.
     is_open: bool,
@@ -29,7 +45,7 @@ struct Last {
 
 impl CutShort {
     pub(super) fn new(codec: Codec) -> Self {
-        Self { codec, last: None, marks: None }
+        Self { codec, last: None, tells: None }
     }
 
     /// Packets are missing in front of the next one, or it begins a stream.
@@ -37,8 +53,8 @@ impl CutShort {
         self.last = None;
     }
 
-    /// The next packet; whether the picture in front of it lacks its end.
-    pub(super) fn before(&mut self, packet: &RtpPacket) -> bool {
+    /// The next packet; what there is to say if the picture in front of it lacks its end.
+    pub(super) fn before(&mut self, packet: &RtpPacket) -> Option<Cut> {
         let RtpPacket { ssrc, timestamp, marker, .. } = *packet;
         let fragment = fragment(self.codec, &packet.payload);
         let is_picture = match self.codec {
@@ -46,15 +62,28 @@ impl CutShort {
             _ => true,
         };
         let last = self.last.filter(|last| last.ssrc == ssrc);
-        let marks = self.marks.is_some_and(|(of, marks)| of == ssrc && marks);
+        let tells = self.tells.filter(|tells| tells.ssrc == ssrc);
+        let (marks, ends) = tells.map_or((false, false), |tells| (tells.marks, tells.ends));
         let goes_on = |last: Last| last.time == timestamp && matches!(fragment, Some(Fragment { is_first: false, .. }));
         let is_unmarked = last.is_some_and(|last| last.time != timestamp && !last.marker && last.is_picture);
-        let is_cut = last.is_some_and(|last| last.is_open && !goes_on(last)) || is_unmarked && marks;
+        let is_open = last.is_some_and(|last| last.is_open && !last.marker && !goes_on(last));
+        let begins_keyframe = starts_keyframe(self.codec, &packet.payload);
+        let is_cut = is_open && ends || is_unmarked && marks && begins_keyframe;
         // Who forwards a lower layer may leave the marker with the higher one: once it was missing, it may be missing again.
-        self.marks = Some((ssrc, marks && !is_unmarked || marker));
-        let is_open = fragment.is_some_and(|fragment| !fragment.is_last);
-        self.last = Some(Last { ssrc, time: timestamp, marker, is_picture, is_open });
-        is_cut
+        self.tells = Some(Tells {
+            ssrc,
+            marks: marks && !is_unmarked || marker,
+            ends: ends || fragment.as_ref().is_some_and(|fragment| fragment.is_last),
+        });
+        let of_same = last.filter(|last| last.time == timestamp);
+        self.last = Some(Last {
+            ssrc,
+            time: timestamp,
+            marker: marker || of_same.is_some_and(|last| last.marker),
+            is_picture: is_picture || of_same.is_some_and(|last| last.is_picture),
+            is_open: fragment.is_some_and(|fragment| !fragment.is_last),
+        });
+        is_cut.then_some(Cut { begins_keyframe })
     }
 }
 
@@ -98,7 +127,7 @@ mod tests {
     /// In front of which of these packets a picture lacks its end.
     fn cuts(codec: Codec, packets: &[RtpPacket]) -> Vec<usize> {
         let mut pictures = CutShort::new(codec);
-        (0..packets.len()).filter(|index| pictures.before(&packets[*index])).collect()
+        (0..packets.len()).filter(|index| pictures.before(&packets[*index]).is_some()).collect()
     }
 
     const SETS: &[u8] = &[24, 0, 2, 0x67, 1, 0, 2, 0x68, 1];
@@ -131,16 +160,26 @@ mod tests {
             packets.iter_mut().for_each(|packet| packet.marker = false);
             assert_eq!(cuts(Codec::H264, &packets), [3 + kept], "without markers");
         }
-        let begins = [0x62, 1, 0x81, 0x88];
-        let packets = [packet(0, false, &begins), packet(1, true, &[0x26, 1, 0x88])];
-        assert_eq!(cuts(Codec::H265, &packets), [1]);
+        let fragments = [[0x62, 1, 0x81, 0x88], [0x62, 1, 0x41, 0x88]];
+        let [begins, ends] = [0, 1].map(|index| packet(0, index == 1, &fragments[index]));
+        let packets = [begins, ends, packet(1, false, &fragments[0]), packet(2, true, &[0x26, 1, 0x88])];
+        assert_eq!(cuts(Codec::H265, &packets), [3]);
+    }
+
+    #[test]
+    fn who_never_tells_the_end_of_a_unit_is_let_be() {
+        let mut packets = Vec::new();
+        for time in 0..3 {
+            packets.extend(whole(time, &[SETS, KEY[0], KEY[1], KEY[0], KEY[1]]));
+        }
+        assert_eq!(cuts(Codec::H264, &packets), [0; 0]);
     }
 
     #[test]
     fn a_picture_without_its_last_slices_is_noticed_where_ends_are_marked() {
         let slices = [packet(0, false, &[0x41, 0x88]), packet(0, true, &[0x41, 0x08]), packet(1, false, &[0x41, 0x88])];
-        let next = packet(2, true, &[0x65, 0x88]);
-        let packets: Vec<_> = slices.iter().cloned().chain([next]).collect();
+        let next = [packet(2, false, SETS), packet(2, true, &[0x65, 0x88])];
+        let packets: Vec<_> = slices.iter().cloned().chain(next).collect();
         assert_eq!(cuts(Codec::H264, &packets), [3]);
         let unmarked: Vec<_> = packets.into_iter().map(|packet| RtpPacket { marker: false, ..packet }).collect();
         assert_eq!(cuts(Codec::H264, &unmarked), [0; 0], "it may be that this sender never does");
@@ -149,22 +188,41 @@ mod tests {
         assert_eq!(cuts(Codec::H264, &sets), [0; 0]);
         let vp8 = [packet(0, true, &[0x10, 0]), packet(1, false, &[0x10, 1]), packet(2, true, &[0x10, 0])];
         assert_eq!(cuts(Codec::Vp8, &vp8), [2]);
+        let behind = [packet(0, true, &[0x10, 0]), packet(0, false, &[0x10, 1]), packet(2, true, &[0x10, 0])];
+        assert_eq!(cuts(Codec::Vp8, &behind), [0; 0], "the marker was there");
     }
 
-    /// As a forwarder does that leaves out a layer, and the ends of pictures with it.
+    /// As a forwarder does that leaves out a layer, and the ends of pictures with it; or who marks one field of two.
     #[test]
-    fn markers_that_are_not_set_any_more_are_missed_once() {
-        let pictures = |from: u32, marker: bool| (from..from + 5).map(move |time| packet(time, marker, &[0x8C, 1]));
+    fn markers_that_are_not_always_set_cost_no_picture() {
+        let pictures = |from: u32, marker: bool| (from..from + 5).map(move |time| packet(time, marker, &[0x10, 1]));
         let packets: Vec<_> = pictures(0, true).chain(pictures(5, false)).chain(pictures(10, true)).collect();
-        assert_eq!(cuts(Codec::Vp9, &packets), [6]);
+        assert_eq!(cuts(Codec::Vp8, &packets), [0; 0]);
+        let fields: Vec<_> = (0..6).map(|time| packet(time, time % 2 == 1, &[0x41, 0x88])).collect();
+        assert_eq!(cuts(Codec::H264, &fields), [0; 0]);
     }
 
     #[test]
     fn what_is_missing_is_known_already_and_another_stream_is_another() {
         let mut pictures = CutShort::new(Codec::H264);
-        assert!(!pictures.before(&packet(0, false, DELTA[0])));
+        for payload in KEY {
+            assert_eq!(pictures.before(&packet(0, false, payload)), None);
+        }
+        assert_eq!(pictures.before(&packet(1, false, DELTA[0])), None);
         pictures.gap();
-        assert!(!pictures.before(&packet(1, false, DELTA[0])));
-        assert!(!pictures.before(&RtpPacket { ssrc: 2, ..packet(2, true, &[0x65, 0x88]) }));
+        assert_eq!(pictures.before(&packet(2, false, DELTA[0])), None);
+        assert_eq!(pictures.before(&RtpPacket { ssrc: 2, ..packet(3, true, &[0x65, 0x88]) }), None);
+    }
+
+    #[test]
+    fn a_keyframe_that_follows_is_told_of() {
+        for (next, begins_keyframe) in [(SETS, true), (DELTA[0], false)] {
+            let mut pictures = CutShort::new(Codec::H264);
+            for whole in whole(0, &KEY) {
+                pictures.before(&whole);
+            }
+            pictures.before(&packet(1, false, DELTA[0]));
+            assert_eq!(pictures.before(&packet(2, false, next)), Some(Cut { begins_keyframe }));
+        }
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct Signs {
     pub(super) not_negotiated: AtomicBool,
     /// Set after a drop: what depends on the dropped frame must not go on.
     pub(super) needs_keyframe: AtomicBool,
+    /// The packet that is on its way through the chain begins a keyframe, so that there is no need to ask for one.
+    pub(super) keyframe_begins: AtomicBool,
     /// From which running times on downstream wants a keyframe, such as for its next file.
     keyframes_from: Mutex<BTreeSet<gst::ClockTime>>,
 }
@@ -282,14 +284,19 @@ impl Output {
             if self.lost > 0 || self.discontinuity {
                 pictures.gap();
             }
-            if pictures.before(packet) {
+            if let Some(cut) = pictures.before(packet) {
                 // How much there would have been nobody knows.
                 self.lost += 1;
                 self.counts.cut_short.fetch_add(1, Relaxed);
+                // Asked for another keyframe, Chromium would cut the next picture short for it.
+                self.signs.keyframe_begins.store(cut.begins_keyframe, Relaxed);
             }
         }
         self.tell_lost(pts);
-        let Some(mut buffer) = to_buffer(packet, self.number) else { return };
+        let Some(mut buffer) = to_buffer(packet, self.number) else {
+            self.signs.keyframe_begins.store(false, Relaxed);
+            return;
+        };
         self.number = self.number.wrapping_add(1);
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(pts);
@@ -299,7 +306,9 @@ impl Output {
             }
         }
         self.last = Some(pts);
-        let Err(error) = self.source.push(buffer) else { return };
+        let pushed = self.source.push(buffer);
+        self.signs.keyframe_begins.store(false, Relaxed);
+        let Err(error) = pushed else { return };
         // Flushing and EOS are downstream's wish; an error has been posted where it happened.
         self.counts.unusable.fetch_add(1, Relaxed);
         match error {

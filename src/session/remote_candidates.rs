@@ -40,9 +40,13 @@ impl RemoteCandidates {
 
     /// A description, or a trickled fragment of one, without the candidates that are not checked.
     pub(super) fn keep_admitted(&mut self, sdp: &str) -> String {
-        let kept = sdp.split_inclusive('\n').filter(|line| match line.trim_end().strip_prefix("a=candidate:") {
-            Some(candidate) => self.admits(candidate),
-            None => true,
+        // The stack passes over whatever is white in Unicode, at either end of a value.
+        let attribute = |line: &'_ str| line.trim().strip_prefix("a=").map(str::trim_start).map(str::to_owned);
+        let kept = sdp.split_inclusive('\n').filter(|line| {
+            match attribute(line).as_deref().and_then(|attribute| attribute.strip_prefix("candidate:")) {
+                Some(candidate) => self.admits(candidate),
+                None => true,
+            }
         });
         kept.collect()
     }
@@ -66,8 +70,12 @@ impl RemoteCandidates {
 }
 
 /// The address of a UDP candidate of the first component; `None` for others, and for names: those that browsers make up
-/// end in `.local` and say nothing outside of their network.
+/// end in `.local` and say nothing outside of their network. Nor is it one with characters that may part its fields for others
+/// and do not for us: the stack would read another address.
 fn udp_address(candidate: &str) -> Option<SocketAddr> {
+    if !candidate.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        return None;
+    }
     let mut fields = candidate.split_ascii_whitespace().skip(1);
     let (component, transport) = (fields.next()?, fields.next()?);
     let mut fields = fields.skip(1);
@@ -130,6 +138,21 @@ mod tests {
     fn loopback_is_for_peers_on_this_machine() {
         for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             assert!(!admits(address, 50_000, false) && admits(address, 50_000, true), "{address}");
+        }
+    }
+
+    /// Of these the stack reads what stands in front of the second candidate; what is white to it parts its fields.
+    #[test]
+    fn candidates_that_others_read_otherwise_are_left_out() {
+        for white in ['\u{b}', '\u{85}', '\u{a0}', '\u{2003}', '\u{3000}'] {
+            let hidden =
+                ["1", "1", "udp", "1", "127.0.0.1", "22", "typ", "host", "generation"].join(&white.to_string());
+            let candidate = format!("{hidden} 1 udp 1 192.0.2.1 5000 typ host");
+            let read = rtc::ice::candidate::unmarshal_candidate(&candidate).unwrap();
+            assert_eq!(read.address(), "127.0.0.1", "{white:?}");
+            assert!(!RemoteCandidates::new(false).admits(&candidate), "{white:?}");
+            let sdp = format!("v=0\r\na={white}candidate:1 1 udp 1 127.0.0.1 22 typ host\r\na=mid:0\r\n");
+            assert_eq!(RemoteCandidates::new(false).keep_admitted(&sdp), "v=0\r\na=mid:0\r\n", "{white:?}");
         }
     }
 

@@ -4,10 +4,12 @@
 //! [`LINGER`] more, so that the peer can come back: by itself while its consent lasts, or by an ICE restart.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use webrtc::peer_connection::{PeerConnection, RTCPeerConnectionState};
 
@@ -69,9 +71,11 @@ impl Watcher {
             self.data.flushed().await;
         }
         self.data.end();
-        // Dropping a connection does not stop it.
-        if let Err(error) = self.connection.close().await {
-            tracing::debug!(%error, "closing a connection");
+        // Dropping a connection does not stop it. One that has failed may do so again.
+        match AssertUnwindSafe(self.connection.close()).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "closing a connection"),
+            Err(_) => tracing::error!("the WebRTC stack has failed at the end of a session"),
         }
         let failed = matches!(
             end.reason,
@@ -100,6 +104,7 @@ impl Watcher {
             };
             tokio::select! {
                 biased;
+                () = self.ice.routes().stopped() => return end(EndReason::StackFailed, None),
                 command = self.commands.recv() => match command {
                     None => return end(EndReason::Shutdown, None),
                     Some(Command::Close(reason, done)) => return end(reason, Some(done)),
@@ -120,7 +125,6 @@ impl Watcher {
                 // By its own word, as a DELETE is: nothing of its media is waited for, and nothing goes out any more.
                 () = self.ice.routes().revoked() => return end(EndReason::ClosedByPeer, None),
                 () = self.data.flooded() => return end(EndReason::Flooded, None),
-                () = self.ice.routes().stopped() => return end(EndReason::StackFailed, None),
                 state = self.events.recv() => match state {
                     Some(RTCPeerConnectionState::Connected) => {
                         if lingers {

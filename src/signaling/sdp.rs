@@ -75,8 +75,8 @@ fn is_line(line: &str) -> bool {
         [] => true,
         [typ, b'=', value @ ..] => {
             typ.is_ascii_lowercase()
-                && !value.contains(&b'\r')
-                && (*typ == b's' || value.first().is_some_and(|first| !first.is_ascii_whitespace()))
+                && !value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')
+                && (*typ == b's' || line.chars().nth(2).is_some_and(|first| !first.is_whitespace()))
         }
         _ => false,
     }
@@ -106,9 +106,15 @@ mod tests {
 
     #[test]
     fn lines_that_only_some_parsers_see_are_refused() {
-        for hidden in
-            ["\ra=candidate:1 1 udp 1 127.0.0.1 53 typ host", "a= candidate:2", "a=x\rm=video 9 x 96", " m=video", "m"]
-        {
+        for hidden in [
+            "\ra=candidate:1 1 udp 1 127.0.0.1 53 typ host",
+            "a= candidate:2",
+            "a=\u{b}candidate:2",
+            "a=\u{a0}candidate:2",
+            "a=x\rm=video 9 x 96",
+            " m=video",
+            "m",
+        ] {
             let offer = format!("{OFFER}{hidden}\r\n");
             assert_eq!(check(offer.as_bytes()), Err(SdpError::Line(OFFER.lines().count() + 1)), "{hidden:?}");
         }

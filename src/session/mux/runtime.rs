@@ -5,11 +5,15 @@ use std::{
     net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt as _;
+use tracing::Instrument as _;
 use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime, TokioRuntime,
 };
@@ -27,13 +31,15 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(in crate::session) struct MuxRuntime {
     shared: Arc<Shared>,
     channel: Arc<Channel>,
+    /// The connection's task has begun.
+    drives: AtomicBool,
     /// Shared by the connection's sockets, one for each family.
     membership: Mutex<Weak<Membership>>,
 }
 
 impl MuxRuntime {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, channel: Arc::default(), membership: Mutex::default() }
+        Self { shared, channel: Arc::default(), drives: AtomicBool::new(false), membership: Mutex::default() }
     }
 
     /// What the session keeps when the runtime goes to the peer connection.
@@ -57,16 +63,20 @@ impl Runtime for MuxRuntime {
         Ok(Arc::new(VirtualSocket::new(self.membership(), socket.local_addr()?)))
     }
 
-    /// What a connection does, all of it: when that comes to its end, its session must not go on as if nothing was. The stack reads
+    /// The first is what a connection does: when that comes to its end, its session must not go on as if nothing was. The stack reads
     /// what anybody may send; should it panic, that is the end of this session and of no other.
     fn spawn(&self, future: BoxFuture<'static, ()>) -> Box<dyn JoinHandle> {
-        let channel = self.channel.clone();
-        TokioRuntime.spawn(Box::pin(async move {
-            if AssertUnwindSafe(future).catch_unwind().await.is_err() {
+        let (channel, is_driver) = (self.channel.clone(), !self.drives.swap(true, Relaxed));
+        let guarded = async move {
+            let failed = AssertUnwindSafe(future).catch_unwind().await.is_err();
+            if failed {
                 tracing::error!("the WebRTC stack has failed; its session ends");
             }
-            channel.stop();
-        }))
+            if failed || is_driver {
+                channel.stop();
+            }
+        };
+        TokioRuntime.spawn(Box::pin(guarded.in_current_span()))
     }
 
     fn spawn_reactor(&self, size: usize, future: BoxFuture<'static, ()>) -> Box<dyn JoinHandle> {
@@ -78,7 +88,10 @@ impl Runtime for MuxRuntime {
     }
 
     fn connect_tcp<'a>(&'a self, address: SocketAddr) -> BoxFuture<'a, io::Result<Arc<dyn AsyncTcpStream>>> {
-        Box::pin(async move { TokioRuntime.connect_tcp(address).await })
+        // By TCP peers call us. No candidate that is one of those gets to the stack, and were there one nobody would be called.
+        Box::pin(
+            async move { Err(io::Error::new(io::ErrorKind::Unsupported, format!("{address} is not called by TCP"))) },
+        )
     }
 
     fn resolve_host<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {

@@ -1,15 +1,13 @@
-//! Turns at something that takes only so many at a time: so many in all, of them so many for one address. Who has to wait waits
-//! behind those of his own address first, so that a flood from one delays nobody else's.
+//! Turns at something that takes only so many at a time: so many in all, of them so many for one network. Who has to wait waits
+//! behind those of his own network first, so that a flood from one leaves turns for others.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
-
-use crate::signaling::per_address::network;
 
 /// The turns that there are.
 #[derive(Debug)]
@@ -28,7 +26,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turns {
-    /// So many in all, and so many for one address. This machine's own, where a proxy is, has as many as there are.
+    /// So many in all, and so many for one network. This machine's own, where a proxy is, has as many as there are.
     pub(super) fn new(all: usize, each: usize) -> Self {
         Self { all: Semaphore::new(all), each, own: Mutex::default() }
     }
@@ -37,7 +35,7 @@ impl Turns {
     pub(super) async fn take(&self, from: IpAddr) -> Turn<'_> {
         let own = match from.to_canonical().is_loopback() {
             true => None,
-            false => self.of(network(from)).acquire_owned().await.ok(),
+            false => self.of(site(from)).acquire_owned().await.ok(),
         };
         Turn { _of_all: self.all.acquire().await.ok(), _own: own } // it is never closed
     }
@@ -51,6 +49,14 @@ impl Turns {
         let new = Arc::new(Semaphore::new(self.each));
         own.insert(network, Arc::downgrade(&new));
         new
+    }
+}
+
+/// What one customer may have: an IPv4 address, or an IPv6 network of 48 bits (RFC 6177).
+fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80).into(),
+        v4 => v4,
     }
 }
 
@@ -74,6 +80,14 @@ mod tests {
         let _another = turns.take(address("192.0.2.2")).now_or_never().unwrap();
         drop(held);
         assert!(third.as_mut().now_or_never().is_some(), "its turn has come");
+    }
+
+    #[test]
+    fn one_customers_networks_count_as_one() {
+        let turns = Turns::new(4, 2);
+        let from = |network: u16| IpAddr::from([0x2001, 0xdb8, 1, network, 0, 0, 0, 1]);
+        let _taken: Vec<_> = (0..2).map(|network| turns.take(from(network)).now_or_never().unwrap()).collect();
+        assert!(turns.take(from(2)).now_or_never().is_none());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::{
@@ -22,8 +22,8 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Questions at a time, so that a flood here is not one there; further ones wait for their turn.
 const MOST_AT_ONCE: usize = 32;
-/// Of one address, which is people behind one NAT, or who floods.
-const MOST_OF_ONE: usize = 8;
+/// Of one network, which is people behind one NAT or one proxy, or who floods: the rest is for others.
+const MOST_OF_ONE: usize = 24;
 
 /// The service.
 pub(crate) struct Webhook {
@@ -55,11 +55,15 @@ impl Webhook {
             "token": ask.token,
             "address": ask.from.to_canonical().to_string(),
         });
-        let asked = async {
-            let _turn = self.turns.take(ask.from).await;
-            self.fetcher.post_json(&self.url, body.to_string()).await
+        let began = Instant::now();
+        let Ok(_turn) = timeout(TIMEOUT, self.turns.take(ask.from)).await else {
+            self.counters.count(Outcome::Unanswered);
+            warn!(from = %ask.from, "as many ask auth-url as may at once; one had no turn in time");
+            return Said::Nothing;
         };
-        let why = match timeout(TIMEOUT, Box::pin(asked)).await {
+        let left = TIMEOUT.saturating_sub(began.elapsed());
+        let asked = self.fetcher.post_json(&self.url, body.to_string());
+        let why = match timeout(left, Box::pin(asked)).await {
             Ok(Ok(status)) if status.is_success() => return Said::Yes,
             Ok(Ok(status)) if status.is_client_error() => {
                 debug!(url = %self.url, %status, "auth-url says no");
