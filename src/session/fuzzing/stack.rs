@@ -212,11 +212,9 @@ impl End {
 
     fn take(&mut self, packet: Vec<u8>, from: SocketAddr, now: Instant) -> Result<(), String> {
         match self.endpoint.handle(now, from, None, Bytes::from(packet)) {
-            Some((handle, DatagramEvent::NewAssociation(association))) => {
-                // The stack has one for each connection.
-                if self.association.is_none() {
-                    self.association = Some((handle, association));
-                }
+            // The stack has one for each connection.
+            Some((handle, DatagramEvent::NewAssociation(association))) if self.association.is_none() => {
+                self.association = Some((handle, association));
             }
             Some((handle, DatagramEvent::AssociationEvent(event))) => {
                 if let Some((_, association)) = self.association.as_mut().filter(|(own, _)| *own == handle) {
