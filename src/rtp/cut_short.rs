@@ -66,7 +66,7 @@ impl CutShort {
         let (marks, ends) = tells.map_or((false, false), |tells| (tells.marks, tells.ends));
         let goes_on = |last: Last| last.time == timestamp && matches!(fragment, Some(Fragment { is_first: false, .. }));
         let is_unmarked = last.is_some_and(|last| last.time != timestamp && !last.marker && last.is_picture);
-        let is_open = last.is_some_and(|last| last.is_open && !last.marker && !goes_on(last));
+        let is_open = last.is_some_and(|last| last.is_open && !goes_on(last));
         let begins_keyframe = starts_keyframe(self.codec, &packet.payload);
         let is_cut = is_open && ends || is_unmarked && marks && begins_keyframe;
         // Who forwards a lower layer may leave the marker with the higher one: once it was missing, it may be missing again.
@@ -81,7 +81,7 @@ impl CutShort {
             time: timestamp,
             marker: marker || of_same.is_some_and(|last| last.marker),
             is_picture: is_picture || of_same.is_some_and(|last| last.is_picture),
-            is_open: fragment.is_some_and(|fragment| !fragment.is_last),
+            is_open: !marker && fragment.is_some_and(|fragment| !fragment.is_last),
         });
         is_cut.then_some(Cut { begins_keyframe })
     }
@@ -164,6 +164,14 @@ mod tests {
         let [begins, ends] = [0, 1].map(|index| packet(0, index == 1, &fragments[index]));
         let packets = [begins, ends, packet(1, false, &fragments[0]), packet(2, true, &[0x26, 1, 0x88])];
         assert_eq!(cuts(Codec::H265, &packets), [3]);
+    }
+
+    #[test]
+    fn a_picture_that_bears_the_time_of_the_one_before_is_known_by_its_unit() {
+        let mut packets = whole(0, &KEY);
+        packets.push(packet(0, false, DELTA[0]));
+        packets.extend(whole(1, &[SETS, KEY[0], KEY[2]]));
+        assert_eq!(cuts(Codec::H264, &packets), [4]);
     }
 
     #[test]
