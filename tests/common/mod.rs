@@ -40,6 +40,7 @@ pub mod recording;
 pub mod server;
 pub mod soak;
 pub mod stand;
+pub mod standstills;
 pub mod turn;
 pub mod viewer;
 pub mod watched;

@@ -14,7 +14,7 @@ use std::{
 
 use gst::prelude::*;
 
-use crate::rtmp_support::{KEY, Pipeline, Server, check_without_gap, wait_for};
+use crate::rtmp_support::{KEY, Pipeline, Server, check_without_gap, common::standstills::Standstills, wait_for};
 
 /// 4 Mbit/s, with a keyframe every second.
 pub(crate) const STREAM: &str = "videotestsrc is-live=true pattern=snow ! video/x-raw,format=I420,width=320,height=180,framerate=30/1 \
@@ -31,12 +31,11 @@ pub(crate) struct Stage {
     pub(crate) pipeline: Pipeline,
     /// The latest that anything came to the sink, in ms: what makes the input wait makes it late.
     latest: Arc<AtomicU64>,
-    /// For how long the machine stood still at most, in ms.
-    still: Arc<AtomicU64>,
+    standstills: Standstills,
 }
 
 /// What a machine that is busy with other tests may take. Servers that hold up their input do so for longer.
-const MOST_LATE: u64 = 600;
+const MOST_LATE: Duration = Duration::from_millis(600);
 
 impl Stage {
     pub(crate) fn start(troubled: &str, more: &str) -> Self {
@@ -60,9 +59,7 @@ impl Stage {
         pipeline.wait_until_is(0, "live");
         pipeline.wait_until_is(2, "live");
         latest.store(0, Ordering::Relaxed); // starting takes its time
-        let still = Arc::default();
-        note_standstill(&still);
-        Self { nginx, ffmpeg, pipeline, latest, still }
+        Self { nginx, ffmpeg, pipeline, latest, standstills: Standstills::watch() }
     }
 
     /// A second goes through to both of the others.
@@ -100,10 +97,10 @@ impl Stage {
             assert_eq!(destination.get::<u32>("reconnects"), Ok(0));
             assert!(destination.get::<u32>("lag").unwrap() < 500, "{destination}");
         }
-        let (latest, still) = (self.latest.load(Ordering::Relaxed), self.still.load(Ordering::Relaxed));
+        let (latest, still) = (self.latest.load(Ordering::Relaxed), self.standstills.longest());
         assert!(
-            latest < MOST_LATE + 2 * still.min(1000),
-            "the input was held up: {latest} ms late, and the machine stood still for {still} ms"
+            Duration::from_millis(latest) < MOST_LATE + 2 * still.min(Duration::from_secs(1)),
+            "the input was held up: {latest} ms late, and the machine stood still for {still:?}"
         );
         let asked = Instant::now();
         assert!(self.pipeline.pipeline.send_event(gst::event::Eos::new()));
@@ -114,20 +111,6 @@ impl Stage {
         check_without_gap(&self.nginx.recording());
         check_without_gap(&self.ffmpeg.recording());
     }
-}
-
-/// Whoever does nothing but sleep for a moment is late by as much as the machine stands still.
-fn note_standstill(still: &Arc<AtomicU64>) {
-    const TICK: Duration = Duration::from_millis(5);
-    let still = Arc::downgrade(still);
-    std::thread::spawn(move || {
-        while let Some(still) = still.upgrade() {
-            let before = Instant::now();
-            std::thread::sleep(TICK);
-            let late = before.elapsed().saturating_sub(TICK);
-            still.fetch_max(late.as_millis().try_into().unwrap(), Ordering::Relaxed);
-        }
-    });
 }
 
 fn note_lateness(pad: &gst::Pad, latest: &Arc<AtomicU64>) {

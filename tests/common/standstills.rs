@@ -1,0 +1,55 @@
+//! When the machine stood still: where its host takes processors away for a while, what would be in time is late as well.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How often it is looked. Each takes some ten microseconds.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Less is what busy machines do all the time.
+const WORTH_NOTING: Duration = Duration::from_millis(30);
+
+/// Standstills of any processor since it was begun to watch, which ends when this is dropped.
+pub struct Standstills(Arc<Mutex<Vec<(Instant, Instant)>>>);
+
+impl Standstills {
+    /// A thread on each processor does nothing but sleep for a moment: it is late by as much as the processor stands still.
+    pub fn watch() -> Self {
+        let noted = Arc::<Mutex<Vec<_>>>::default();
+        let processors = rustix::thread::sched_getaffinity(None).expect("this process's processors");
+        for processor in (0..rustix::thread::CpuSet::MAX_CPU).filter(|processor| processors.is_set(*processor)) {
+            let noted = Arc::downgrade(&noted);
+            std::thread::spawn(move || {
+                let mut here = rustix::thread::CpuSet::new();
+                here.set(processor);
+                rustix::thread::sched_setaffinity(None, &here).expect("a thread of this processor");
+                let mut before = Instant::now();
+                while let Some(noted) = noted.upgrade() {
+                    std::thread::sleep(TICK);
+                    let now = Instant::now();
+                    if now - before > WORTH_NOTING {
+                        noted.lock().unwrap_or_else(PoisonError::into_inner).push((before, now));
+                    }
+                    before = now;
+                }
+            });
+        }
+        Self(noted)
+    }
+
+    /// Whether a processor stood still for a part of this time.
+    pub fn touch(&self, from: Instant, until: Instant) -> bool {
+        self.noted().iter().any(|(began, ended)| *began <= until && *ended >= from)
+    }
+
+    /// The longest of them.
+    pub fn longest(&self) -> Duration {
+        self.noted().iter().map(|(began, ended)| *ended - *began).max().unwrap_or_default()
+    }
+
+    fn noted(&self) -> Vec<(Instant, Instant)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
