@@ -1,9 +1,9 @@
 //! A call to another peer through a signaling server: what `uri=ws://…` is, and [`WebRtcServer::run_with_signaling`].
 //!
 //! ```text
-//!   webrtcingest ─┐                         ┌─ patience: when to try again, when it is over
-//!                 ├─ seats ─▶ Call ─▶ task ─┼─ meeting:  whom we talk to, who offers
-//!   webrtcegress ─┘            │            └─ talk:     the connection ─▶ Session
+//!   webrtcingest ─┐                                  ┌─ patience: when to try again, when it is over
+//!                 ├─ seats ─▶ Call ─▶ task ─▶ stay ─┼─ meeting:  whom we talk to, who offers
+//!   webrtcegress ─┘            │                     └─ talk:     the connection ─▶ Session
 //!                              ╰─ Peer: who takes what comes, and who sends
 //! ```
 //!
@@ -16,6 +16,7 @@ mod meeting;
 mod patience;
 mod run;
 mod seats;
+mod stay;
 mod talk;
 mod task;
 

@@ -70,7 +70,8 @@ impl Runtime for MuxRuntime {
         let guarded = async move {
             let failed = AssertUnwindSafe(future).catch_unwind().await.is_err();
             if failed {
-                tracing::error!("the WebRTC stack has failed; its session ends");
+                let peer = channel.peer().path.actual().map(tracing::field::display);
+                tracing::error!(peer, "the WebRTC stack has failed; its session ends");
             }
             if failed || is_driver {
                 channel.stop();
