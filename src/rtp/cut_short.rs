@@ -57,8 +57,9 @@ impl CutShort {
     pub(super) fn before(&mut self, packet: &RtpPacket) -> Option<Cut> {
         let RtpPacket { ssrc, timestamp, marker, .. } = *packet;
         let fragment = fragment(self.codec, &packet.payload);
+        let first_slice = begins_with_first_slice(self.codec, &packet.payload);
         let is_picture = match self.codec {
-            Codec::H264 | Codec::H265 => begins_with_first_slice(self.codec, &packet.payload).is_some(),
+            Codec::H264 | Codec::H265 => first_slice.is_some(),
             _ => true,
         };
         let last = self.last.filter(|last| last.ssrc == ssrc);
@@ -75,7 +76,9 @@ impl CutShort {
             marks: marks && !is_unmarked || marker,
             ends: ends || fragment.as_ref().is_some_and(|fragment| fragment.is_last),
         });
-        let of_same = last.filter(|last| last.time == timestamp);
+        // Senders that catch up may give several pictures one time.
+        let begins_another = |last: Last| last.marker && first_slice == Some(true);
+        let of_same = last.filter(|last| last.time == timestamp && !begins_another(*last));
         self.last = Some(Last {
             ssrc,
             time: timestamp,
@@ -172,6 +175,10 @@ mod tests {
         packets.push(packet(0, false, DELTA[0]));
         packets.extend(whole(1, &[SETS, KEY[0], KEY[2]]));
         assert_eq!(cuts(Codec::H264, &packets), [4]);
+        let slices = [packet(0, true, &[0x41, 0x88]), packet(0, false, &[0x41, 0x88]), packet(1, false, SETS)];
+        assert_eq!(cuts(Codec::H264, &slices), [2]);
+        let behind = [packet(0, true, &[0x41, 0x88]), packet(0, false, &[0x41, 0x08]), packet(1, false, SETS)];
+        assert_eq!(cuts(Codec::H264, &behind), [0; 0], "more of the picture that was marked");
     }
 
     #[test]
