@@ -9,20 +9,20 @@ pub(super) fn doubled(text: &str) -> String {
     // At the beginning of a word, of which those behind a "=" are values.
     let mut behind_equals = false;
     while let Some(c) = rest.chars().next() {
+        if c.is_whitespace() {
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+            continue;
+        }
+        if let Some(length) = single_quoted(rest).filter(|_| behind_equals) {
+            out.push('"');
+            push_escaped(&mut out, &rest[1..length - 1]);
+            out.push('"');
+            rest = &rest[length..];
+            behind_equals = false;
+            continue;
+        }
         let length = match c {
-            _ if c.is_whitespace() => {
-                out.push(c);
-                rest = &rest[c.len_utf8()..];
-                continue;
-            }
-            '\'' if behind_equals && let Some(length) = single_quoted(rest) => {
-                out.push('"');
-                push_escaped(&mut out, &rest[1..length - 1]);
-                out.push('"');
-                rest = &rest[length..];
-                behind_equals = false;
-                continue;
-            }
             '"' => closing(&rest[1..], '"', |_| true).map_or(rest.len(), |length| length + 2),
             _ if behind_equals => word(rest, |_| false),
             _ => word(rest, |c| c == '='),
