@@ -21,6 +21,8 @@ struct Tells {
     ssrc: u32,
     /// The marker, of pictures.
     marks: bool,
+    /// The marker was missing where nothing was cut short.
+    is_erratic: bool,
     /// The E bit, of units in fragments.
     ends: bool,
 }
@@ -64,20 +66,22 @@ impl CutShort {
         };
         let last = self.last.filter(|last| last.ssrc == ssrc);
         let tells = self.tells.filter(|tells| tells.ssrc == ssrc);
-        let (marks, ends) = tells.map_or((false, false), |tells| (tells.marks, tells.ends));
+        let Tells { marks, is_erratic, ends, .. } =
+            tells.unwrap_or(Tells { ssrc, marks: false, is_erratic: false, ends: false });
         let goes_on = |last: Last| last.time == timestamp && matches!(fragment, Some(Fragment { is_first: false, .. }));
         let is_unmarked = last.is_some_and(|last| last.time != timestamp && !last.marker && last.is_picture);
         let is_open = last.is_some_and(|last| last.is_open && !goes_on(last));
         let begins_keyframe = starts_keyframe(self.codec, &packet.payload);
-        let is_cut = is_open && ends || is_unmarked && marks && begins_keyframe;
+        let is_cut = is_open && ends || is_unmarked && marks && !is_erratic && begins_keyframe;
         // Who forwards a lower layer may leave the marker with the higher one: once it was missing, it may be missing again.
         self.tells = Some(Tells {
             ssrc,
             marks: marks && !is_unmarked || marker,
+            is_erratic: is_erratic || marks && is_unmarked && !begins_keyframe,
             ends: ends || fragment.as_ref().is_some_and(|fragment| fragment.is_last),
         });
         // Senders that catch up may give several pictures one time.
-        let begins_another = |last: Last| last.marker && first_slice == Some(true);
+        let begins_another = |last: Last| last.marker && last.is_picture && first_slice == Some(true);
         let of_same = last.filter(|last| last.time == timestamp && !begins_another(*last));
         self.last = Some(Last {
             ssrc,
@@ -179,6 +183,8 @@ mod tests {
         assert_eq!(cuts(Codec::H264, &slices), [2]);
         let behind = [packet(0, true, &[0x41, 0x88]), packet(0, false, &[0x41, 0x08]), packet(1, false, SETS)];
         assert_eq!(cuts(Codec::H264, &behind), [0; 0], "more of the picture that was marked");
+        let sets = [packet(0, true, SETS), packet(0, false, &[0x65, 0x88]), packet(1, true, SETS)];
+        assert_eq!(cuts(Codec::H264, &sets), [0; 0], "what was marked was no picture");
     }
 
     #[test]
@@ -214,6 +220,10 @@ mod tests {
         let packets: Vec<_> = pictures(0, true).chain(pictures(5, false)).chain(pictures(10, true)).collect();
         assert_eq!(cuts(Codec::Vp8, &packets), [0; 0]);
         let fields: Vec<_> = (0..6).map(|time| packet(time, time % 2 == 1, &[0x41, 0x88])).collect();
+        assert_eq!(cuts(Codec::H264, &fields), [0; 0]);
+        // Two of one time, then a keyframe.
+        let mut fields: Vec<_> = (0..6).map(|field| packet(field / 2, field % 2 == 0, &[0x41, 0x88])).collect();
+        fields.push(packet(3, false, SETS));
         assert_eq!(cuts(Codec::H264, &fields), [0; 0]);
     }
 

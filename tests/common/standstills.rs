@@ -26,10 +26,11 @@ impl Standstills {
                 here.set(processor);
                 rustix::thread::sched_setaffinity(None, &here).expect("a thread of this processor");
                 let mut before = Instant::now();
-                while let Some(noted) = noted.upgrade() {
+                // Held for a moment only, or those of other processors would keep it for this one.
+                while noted.strong_count() > 0 {
                     std::thread::sleep(TICK);
                     let now = Instant::now();
-                    if now - before > WORTH_NOTING {
+                    if let Some(noted) = noted.upgrade().filter(|_| now - before > WORTH_NOTING) {
                         noted.lock().unwrap_or_else(PoisonError::into_inner).push((before, now));
                     }
                     before = now;
@@ -39,9 +40,17 @@ impl Standstills {
         Self(noted)
     }
 
-    /// Whether a processor stood still for a part of this time.
-    pub fn touch(&self, from: Instant, until: Instant) -> bool {
-        self.noted().iter().any(|(began, ended)| *began <= until && *ended >= from)
+    /// How much of this time a processor stood still.
+    pub fn within(&self, from: Instant, until: Instant) -> Duration {
+        let mut noted = self.noted();
+        noted.sort();
+        let (mut still, mut counted) = (Duration::ZERO, from);
+        for (began, ended) in noted {
+            let (began, ended) = (began.max(counted), ended.min(until));
+            still += ended.saturating_duration_since(began);
+            counted = counted.max(ended);
+        }
+        still
     }
 
     /// The longest of them.

@@ -265,13 +265,12 @@ impl<'a> Stay<'a> {
     /// No connection came about, or the one that there was is over: another one is tried for later, unless this is the end.
     async fn try_again(&mut self, ended: EndReason, reason: String) -> ControlFlow<Left> {
         let had_media = self.hang_up(ended).await;
-        let now = Instant::now();
-        let Next::Retry(after) = self.patience.ended(had_media, false, now, rand::random()) else {
+        let Next::Retry(after) = self.patience.ended(had_media, false, Instant::now(), rand::random()) else {
             return Break(Left::Over(reason));
         };
         self.task.tell(CallState::Retrying { reason, after }).await;
         let to_do = self.meeting.again();
-        self.retry = (to_do != Do::Nothing).then(|| (now + after, to_do));
+        self.retry = (to_do != Do::Nothing).then(|| (Instant::now() + after, to_do));
         Continue(())
     }
 
