@@ -201,6 +201,8 @@ impl Lane {
             Verdict::Pass(number) => {
                 if self.numbering.is_behind(packet.sequence_number) {
                     self.counts.disordered.fetch_add(1, Relaxed);
+                } else {
+                    self.counts.stray.fetch_add(self.held.take().is_some().into(), Relaxed);
                 }
                 self.order(number, packet, running_time);
             }

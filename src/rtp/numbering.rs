@@ -67,7 +67,8 @@ impl Numbering {
         let age = current.timestamp.wrapping_sub(timestamp);
         let is_late = behind <= MOST_MISSING || behind <= MOST_LATE && (1..=MOST_LATE_TICKS).contains(&age);
         if ahead <= MOST_MISSING {
-            (current.newest, current.timestamp) = (number, timestamp);
+            // The stream goes on, without the one that is kept. What is sent again from before says nothing of that.
+            (current.newest, current.timestamp, current.expected) = (number, timestamp, None);
         } else if !is_late {
             if current.expected.replace(number.wrapping_add(1)) != Some(number) {
                 return Verdict::Hold;
@@ -84,7 +85,6 @@ impl Numbering {
             current.newest = number;
             return Verdict::Begin(Some(first), first.wrapping_add(1));
         }
-        current.expected = None;
         if ahead > MOST_MISSING && self.gap.is_some_and(|(first, count)| number.wrapping_sub(first) < count) {
             return Verdict::Late;
         }
@@ -166,6 +166,16 @@ mod tests {
             assert!(matches!(numbering.judge(1, number + 1, timestamp), Verdict::Begin(Some(_), _)));
             assert_eq!(numbering.take_passed_over(), 0, "{number} at {timestamp}");
         }
+    }
+
+    #[test]
+    fn what_is_sent_again_between_the_first_two_behind_an_outage_costs_neither() {
+        let mut numbering = Numbering::default();
+        numbering.judge(1, 1000, 90_000);
+        assert_eq!(numbering.judge(1, 1700, 190_000), Verdict::Hold);
+        assert_eq!(numbering.judge(1, 990, 89_000), Verdict::Pass(990));
+        assert_eq!(numbering.judge(1, 1701, 190_000), Verdict::Begin(Some(1001), 1002));
+        assert_eq!(numbering.take_passed_over(), 699);
     }
 
     #[test]
