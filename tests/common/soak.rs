@@ -24,6 +24,7 @@ use super::{
     lossy::LossyPath,
     peer::{Peer, Script},
     stand::{Show, Stand, value},
+    standstills::Standstills,
     wait_until,
 };
 
@@ -61,17 +62,17 @@ pub fn run(length: Duration) {
     let began = Instant::now();
     let before = holding(stand.launch.pid());
     let show = Show::start(&stand.whip("steady"), &stand.nginx, "steady");
-    let (over, tally) = (AtomicBool::new(false), Tally::default());
+    let (over, tally, standstills) = (AtomicBool::new(false), Tally::default(), Standstills::watch());
     let end = began + length;
     let pid = stand.launch.pid();
     let urls: Vec<String> = (0..GUESTS).map(|number| stand.whip(&format!("guest{number}"))).collect();
     let samples = std::thread::scope(|scope| {
         let _over = Over(&over); // also when this panics: nobody else would know
         for (number, url) in urls.iter().enumerate() {
-            let (over, tally) = (&over, &tally);
+            let (over, tally, standstills) = (&over, &tally, &standstills);
             scope.spawn(move || {
                 let _shows = ShowsStacks(pid);
-                guest(number as u64, url, over, tally);
+                guest(number as u64, url, over, tally, standstills);
             });
         }
         let (mut samples, mut next_fault, mut moved) = (Vec::new(), Instant::now() + FAULT_EVERY, Moved::default());
@@ -170,7 +171,7 @@ pub fn holding(pid: u32) -> Holding {
 }
 
 /// Comes and goes until it is over.
-fn guest(seed: u64, url: &str, over: &AtomicBool, tally: &Tally) {
+fn guest(seed: u64, url: &str, over: &AtomicBool, tally: &Tally, standstills: &Standstills) {
     let (mut random, mut in_vain_since) = (dice(seed), Instant::now());
     while !over.load(SeqCst) {
         let down = Arc::new(AtomicBool::new(false));
@@ -189,7 +190,19 @@ fn guest(seed: u64, url: &str, over: &AtomicBool, tally: &Tally) {
             }
             Err(refused) => panic!("{} {}", refused.status, refused.body),
         };
-        peer.wait_connected(SOON);
+        let asked = Instant::now();
+        if !peer.connects_within(SOON) {
+            // A handshake ends when nothing is heard for 8 s.
+            let still = standstills.within(asked, Instant::now());
+            assert!(
+                still > Duration::from_secs(5),
+                "no connection in {SOON:?}, of which the machine stood still {still:?}"
+            );
+            peer.vanish();
+            path.stop();
+            in_vain_since = Instant::now();
+            continue;
+        }
         tally.came.fetch_add(1, Relaxed);
         let until = Instant::now() + Duration::from_secs(STAY[0] + random() % (STAY[1] - STAY[0]));
         while Instant::now() < until && !over.load(SeqCst) {

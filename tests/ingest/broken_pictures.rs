@@ -137,7 +137,8 @@ impl Sent {
         for (due, packets) in (0..).map(|index| PERIOD * index).zip(&pictures) {
             thread::sleep(due.saturating_sub(begun.elapsed()));
             for packet in packets {
-                chain.push(packet.clone());
+                // What came seconds ago would be left out, as downstream does not keep up.
+                chain.push(RtpPacket { arrival: Instant::now(), ..packet.clone() });
             }
         }
         let mut arrived = Vec::new();

@@ -36,7 +36,7 @@ pub use self::{
     sender::Heard,
 };
 use super::{
-    SOON, wait_until,
+    SOON,
     whip::{self, Refused, Resource},
 };
 
@@ -130,7 +130,16 @@ impl Peer {
 
     /// Waits for ICE and DTLS.
     pub fn wait_connected(&self, deadline: Duration) {
-        wait_until("the peer's connection", deadline, || self.connected.load(SeqCst).then_some(()));
+        assert!(self.connects_within(deadline), "waited {deadline:?} in vain for the peer's connection");
+    }
+
+    /// Whether ICE and DTLS come about in time.
+    pub fn connects_within(&self, deadline: Duration) -> bool {
+        let until = Instant::now() + deadline;
+        while !self.connected.load(SeqCst) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.connected.load(SeqCst)
     }
 
     /// What it offered.
