@@ -16,16 +16,17 @@ $built"
   done
 }
 
-# run_one LIMIT RESULTS PROGRAM EXECUTABLE TEST [OPTION …]: one test, at most for LIMIT; its output only where it fails.
+# run_one LIMIT RESULTS PROGRAM EXECUTABLE TEST [OPTION …]: one test, at most for LIMIT; its output only where it fails. RESULTS gets
+# "RESULT PROGRAM TEST BEGIN END", in seconds of the epoch.
 run_one() {
-  local limit=$1 results=$2 name="$3 $5" executable=$4 test=$5 log result=PASS began=$SECONDS
+  local limit=$1 results=$2 name="$3 $5" executable=$4 test=$5 log result=PASS began=$EPOCHSECONDS
   shift 5
   log=$(mktemp)
   timeout "$limit" "$executable" --exact "$test" "$@" >"$log" 2>&1 </dev/null || result=FAIL
   [[ $result == FAIL ]] || ! grep -q ' 1 ignored' "$log" || result=SKIP
-  [[ $result == SKIP ]] || printf '%s [%4d s] %s\n' "$result" $((SECONDS - began)) "$name"
+  [[ $result == SKIP ]] || printf '%s [%4d s] %s\n' "$result" $((EPOCHSECONDS - began)) "$name"
   [[ $result != FAIL ]] || cat "$log"
-  printf '%s %s\n' "$result" "$name" >>"$results"
+  printf '%s %s %s %s\n' "$result" "$name" "$began" "$EPOCHSECONDS" >>"$results"
   rm -f -- "$log"
 }
 export -f run_one
@@ -48,7 +49,7 @@ run_by_weight() {
   two+='|session .* forwarding::fifty_viewers|bridge .* faults::'
   two+='|examples .* (effects|embedded::embed_echo|offerer_and_answerer)'
   two+='|ingest .* (audio_and_video_in_sync|h265_arrives_as_h264|lossy_network|passthrough_is_bit_exact|stalls_and_floods)::'
-  two+='|peers .* (echoes|egress_serves|egress_pushes|others_watch|pushes_by_the_rules|two_peers|viewers_talk)::)'
+  two+='|peers .* (echoes|egress_serves|egress_pushes|others_watch|pushes_by_the_rules|two_elements|two_peers|viewers_talk)::)'
   all='^(bridge .* endurance::|rtmp .* backlog_is_bounded::)'
   # The soak is five minutes of all that there is, beside the light ones.
   soak='^bridge .* soak::'
@@ -64,7 +65,7 @@ run_by_weight() {
 
 # sum_up RESULTS: how many of which kind, and whether all is well.
 sum_up() {
-  awk '{ count[$1]++ } $1 == "FAIL" { print }
+  awk '{ count[$1]++ } $1 == "FAIL" { print $1, $2, $3 }
     END { printf "Summary: %d tests passed, %d failed, %d skipped\n", count["PASS"], count["FAIL"], count["SKIP"]
       exit count["FAIL"] > 0 || count["PASS"] == 0 }' "$1"
 }

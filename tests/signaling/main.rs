@@ -19,6 +19,7 @@ mod metrics;
 mod origins;
 mod secrets_stay_out_of_logs;
 mod slow_clients;
+mod theatre;
 mod tls_reload;
 mod websocket_is_robust;
 mod websocket_publishes;
