@@ -26,7 +26,7 @@ use crate::{
     signaling::{Answer, AnswerError, Offer, abbreviate},
 };
 
-pub(super) use begin::{incoming, what_is_sent};
+pub(super) use begin::{incoming, what_is_sent, who_hears};
 
 /// What a pipeline gets to stop before the session is over without it.
 const STOPPING: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use super::{data::Messages, session::Half};
+use super::session::Half;
 use crate::{
     bridge::{AttemptError, Calls, Learned, Sending as _, Stop, goodbye},
     session::{
@@ -28,7 +28,6 @@ pub(super) struct Push {
     pub(super) url: String,
     pub(super) config: SessionConfig,
     pub(super) half: Arc<Half>,
-    pub(super) messages: Arc<Messages>,
     pub(super) learned: Learned,
 }
 
@@ -58,7 +57,7 @@ async fn attempt(push: &Push, mut stop: Stop) -> Result<Option<(Session, Resourc
     }
     let server_is_local = push.server.is_local().await;
     // WHIP is for media (RFC 9725 section 1): a server is not troubled with data channels that nobody has asked for.
-    let data = push.half.has_data_pads().then(|| push.messages.ear(SERVER));
+    let data = push.half.has_data_pads().then(|| push.half.hears()).flatten();
     let (mut config, terms) = (push.config.clone(), Terms { sends: Some(sends), data });
     push.learned.fill_in(&mut config);
     let offering = push.media.spawn(async move { Box::pin(Offering::with(&config, server_is_local, terms)).await });

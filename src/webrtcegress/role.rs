@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     bridge::{
-        CallConfig, Client, ClientCounts, ClientParts, Learned, Notices, Peer, Seat, Viewers, ViewersConfig,
-        connecting::ConnectionRole,
+        CallConfig, CallCounts, Client, ClientCounts, ClientParts, Learned, Notices, Peer, Seat, Viewers,
+        ViewersConfig, connecting::ConnectionRole,
     },
     session::SessionConfig,
     signaling::{
@@ -83,16 +83,15 @@ impl Role {
         let Parts { media, http, config, fanout, watch, element, messages } = parts;
         let (server, url) = (WhipClient::new(called)?, called.server.to_string());
         let notices = Notices::new(element.upgrade(), url.clone());
-        let half = Half::new(fanout, element, http.clone(), watch);
+        let half = Half::new(fanout, element, http.clone(), watch, messages);
         let learned = Learned::default();
-        let calls =
-            Push { media: media.clone(), server, url: url.clone(), config, half: half.clone(), messages, learned };
+        let calls = Push { media: media.clone(), server, url: url.clone(), config, half: half.clone(), learned };
         let ready = ClientParts { media, url: url.clone(), eos: false, calls: Arc::new(calls), notices };
         Ok(Self::Client { url, http, ready: Mutex::new(Some(ready)), client: OnceLock::new(), half })
     }
 
     fn meet(socket: SocketConfig, parts: Parts) -> Result<Self, String> {
-        let Parts { media, http, config, fanout, watch, element, .. } = parts;
+        let Parts { media, http, config, fanout, watch, element, messages } = parts;
         let around = element.upgrade().ok_or("the element is gone")?;
         let notices = Mutex::new(Notices::new(Some(around.clone()), socket.url.to_string()));
         // Only what a webrtcingest of the same call takes is received, and it says what.
@@ -100,7 +99,7 @@ impl Role {
         let codecs = Arc::new(move || codecs.clone());
         let call = CallConfig { socket, session: config, codecs, ends: false, media, http: http.clone() };
         let seat = Seat::take(&around, call, Arc::new(notices))?;
-        let half = Half::new(fanout, element, http, watch);
+        let half = Half::new(fanout, element, http, watch, messages);
         seat.peer().send(half.clone()).map_err(|error| error.to_string())?;
         Ok(Self::Meeting { seat, half })
     }
@@ -131,7 +130,11 @@ impl Role {
     pub(super) fn client_counts(&self) -> Option<ClientCounts> {
         match self {
             Self::Client { client, .. } => client.get().map(Client::counts),
-            Self::Server { .. } | Self::InSession { .. } | Self::Meeting { .. } => None,
+            Self::Meeting { seat, .. } => {
+                let CallCounts { attempts, sessions } = seat.counts();
+                Some(ClientCounts { attempts, sessions, restarts: 0 })
+            }
+            Self::Server { .. } | Self::InSession { .. } => None,
         }
     }
 

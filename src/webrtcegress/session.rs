@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gst::glib;
 use tokio::runtime::Handle;
 
-use super::{WebrtcEgress, answerer::Watch, fanout::Fanout, push::SERVER};
+use super::{WebrtcEgress, answerer::Watch, data::Messages, fanout::Fanout, push::SERVER};
 use crate::{
     bridge::Sending,
     forward::{Joining, Viewer},
-    session::{Answered, Sends, Track},
+    session::{Answered, DataSink, Sends, Track},
 };
 
 /// What is registered with the connection.
@@ -21,6 +21,7 @@ pub(super) struct Half {
     pub(super) element: glib::WeakRef<WebrtcEgress>,
     pub(super) http: Handle,
     pub(super) watch: Watch,
+    messages: Arc<Messages>,
     state: Mutex<State>,
 }
 
@@ -38,8 +39,9 @@ impl Half {
         element: glib::WeakRef<WebrtcEgress>,
         http: Handle,
         watch: Watch,
+        messages: Arc<Messages>,
     ) -> Arc<Self> {
-        Arc::new(Self { fanout, element, http, watch, state: Mutex::default() })
+        Arc::new(Self { fanout, element, http, watch, messages, state: Mutex::default() })
     }
 
     /// Peers that are there, and how many there have been.
@@ -72,6 +74,10 @@ impl Sending for Half {
         };
         drop(gone);
         Sends { tracks: self.fanout.outgoing(), events, receives: false }
+    }
+
+    fn hears(&self) -> Option<Arc<dyn DataSink>> {
+        Some(self.messages.ear(SERVER))
     }
 
     fn answered(&self, answered: &Answered) {

@@ -18,7 +18,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use gstwebrtcbridge::{
     bridge::{Peer, Sending},
     codec::Codec,
-    session::{Answered, Outgoing, OutgoingPacket, Outlet, SendEvents, Sends, Track},
+    session::{Answered, DataSink, Outgoing, OutgoingPacket, Outlet, SendEvents, Sends, Track},
 };
 
 /// What stands for a `webrtcegress`: it can send whatever comes in, or else VP8 and Opus.
@@ -51,6 +51,10 @@ impl Sending for Half {
             tracks = vec![Outgoing::of(Codec::Vp8, ""), Outgoing::of(Codec::Opus, "")];
         }
         Sends { tracks, events: Arc::new(Events(self.0.clone())), receives: false }
+    }
+
+    fn hears(&self) -> Option<Arc<dyn DataSink>> {
+        None
     }
 
     fn answered(&self, answered: &Answered) {

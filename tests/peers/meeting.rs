@@ -40,8 +40,12 @@ impl Ends {
         });
     }
 
+    pub(crate) fn element(&self, name: &str) -> gst::Element {
+        self.0.by_name(name).expect(name)
+    }
+
     pub(crate) fn stats(&self, name: &str) -> gst::Structure {
-        self.0.by_name(name).expect(name).property("stats")
+        self.element(name).property("stats")
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    mpsc,
 };
 
 use crate::common::{SOON, lossy::LossyPath, player::Player, server::BridgeServer, wait_until};
@@ -78,6 +79,59 @@ async fn one_call_joins_and_runs_until_the_other_one_goes() {
     assert!(ended.is_ok(), "{ended:?}");
     let wrong = gstwebrtcbridge::WebRtcServer::run_with_signaling("http://h/", "fakesrc ! fakesink").await;
     assert!(wrong.unwrap_err().to_string().contains("channel=ID"));
+}
+
+/// What the texts that reach an element by its signal are: the last argument of `text-received`.
+fn texts(ends: &Ends, name: &str) -> mpsc::Receiver<String> {
+    let (tell, texts) = mpsc::channel();
+    ends.element(name).connect("text-received", false, move |values| {
+        let _ = tell.send(values.last().and_then(|text| text.get::<String>().ok()).expect("text"));
+        None
+    });
+    texts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_element_that_only_sends_media_talks_with_its_peer_as_well() {
+    let site = site();
+    let url = url(&site);
+    apart(move || {
+        let (sender, receiver) = sender_and_receiver(&url, &url);
+        let (to_sender, to_receiver) = (texts(&sender, "out"), texts(&receiver, "in"));
+        receiver.element("in").emit_by_name::<()>("send-text", &[&"chat", &"hello"]);
+        assert_eq!(to_sender.recv_timeout(SOON).expect("a text"), "hello");
+        sender.element("out").emit_by_name::<()>("send-text", &[&None::<String>, &"chat", &"and back"]);
+        assert_eq!(to_receiver.recv_timeout(SOON).expect("a text"), "and back");
+        assert_eq!(sender.stats("out").get::<u64>("messages-received"), Ok(1));
+        assert_eq!(sender.stats("out").get::<u64>("messages-dropped"), Ok(0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_peer_says_is_heard_by_both_elements_of_a_call() {
+    let site = site();
+    let (url, sink) = (url(&site), "fakesink sync=false async=false");
+    apart(move || {
+        crate::common::server::register();
+        let picture = "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1";
+        // A UDP port does not talk to itself: the two would be in two processes.
+        let port = format!("ice-udp-port={}", crate::common::free_udp_port());
+        let both = Ends::start(&format!(
+            "{picture} ! webrtcegress name=out uri={url} {port} webrtcingest name=in uri={url} {port} in.video_0 ! {sink}"
+        ));
+        both.wait_state("waiting");
+        let other = Ends::start(&format!(
+            "{picture} ! webrtcegress name=out uri={url} webrtcingest name=in uri={url} in.video_0 ! {sink}"
+        ));
+        wait_more_frames(&both, 10);
+        let heard = [texts(&both, "in"), texts(&both, "out")];
+        other.element("out").emit_by_name::<()>("send-text", &[&None::<String>, &"chat", &"hello"]);
+        for heard in heard {
+            assert_eq!(heard.recv_timeout(SOON).expect("a text"), "hello");
+        }
+    })
+    .await;
 }
 
 /// Hands what two elements say on to the other one, as the other peer of each; media goes through `path`. The offers that

@@ -9,7 +9,11 @@ use tokio::{sync::watch, task::JoinError};
 
 use super::CallConfig;
 use crate::{
-    bridge::{Peer, hearing::Discard, run::what_is_sent},
+    bridge::{
+        Peer,
+        hearing::Discard,
+        run::{what_is_sent, who_hears},
+    },
     codec::Codec,
     rtp::SessionFeed,
     session::{
@@ -64,7 +68,7 @@ impl Talk {
         let incoming = negotiate(offer, &config.codecs).unwrap_or_default();
         let receives = feed.is_some() || sending.is_none();
         let sends = what_is_sent(sending.as_ref(), &incoming, receives).await;
-        let terms = Terms { sends, data: feed.as_ref().and_then(SessionFeed::data) };
+        let terms = Terms { sends, data: who_hears(feed.as_ref(), peer.sending().as_ref()) };
         let (sink, offer) = (sink(feed.clone()), offer.to_owned());
         let answering = async move {
             let answering = Session::exchange(&config, &offer, is_local, terms, |_| sink, ());
@@ -88,7 +92,7 @@ impl Talk {
         let receives = feed.is_some();
         let incoming = if receives { likely(&config.codecs) } else { Vec::new() };
         let sends = what_is_sent(peer.sending().as_ref(), &incoming, receives).await;
-        let terms = Terms { sends, data: feed.as_ref().and_then(SessionFeed::data) };
+        let terms = Terms { sends, data: who_hears(feed.as_ref(), peer.sending().as_ref()) };
         let offering = call.media.spawn(async move { Box::pin(Offering::with(&config, is_local, terms)).await });
         let offering = offering.await?.map_err(TalkError::Offering)?;
         let sdp = offering.sdp().to_owned();

@@ -23,14 +23,15 @@ use crate::{
     },
     channel::{ChannelId, Claim, PublishError, SILENCE},
     forward::Publication,
+    rtp::SessionFeed,
     session::{
-        DataSink, PacketSink, Sends, Session, SessionError, Terms, Track, data::Unheard, negotiate,
-        negotiate_with_data, only_receives,
+        DataSink, PacketSink, Sends, Session, SessionError, Terms, Track, data::Both, negotiate, negotiate_with_data,
+        only_receives,
     },
     signaling::{Answer, AnswerError, Offer, abbreviate},
 };
 
-/// What a pipeline gets to start. Answers have 8 s.
+/// What a pipeline gets to start. Answers have 7 s.
 const STARTING: Duration = Duration::from_secs(5);
 
 pub(super) async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), AnswerError> {
@@ -145,12 +146,7 @@ async fn answer(
     // What comes is of no use to a pipeline that only sends.
     let receives = feed.is_some() || sending.is_none() || !offer.both_ways;
     let sends = what_is_sent(sending.as_ref(), incoming, receives).await.filter(|_| offer.both_ways);
-    // Who only sends hears nothing, and has channels to send by.
-    let data = match &feed {
-        Some(feed) => feed.data(),
-        None => sending.as_ref().map(|_| Arc::new(Unheard) as Arc<dyn DataSink>),
-    };
-    let terms = Terms { sends, data };
+    let terms = Terms { sends, data: who_hears(feed.as_ref(), sending.as_ref()) };
     let to: Option<Arc<dyn PacketSink>> = match &feed {
         Some(feed) => Some(Arc::new(feed.clone())),
         None if has_pipeline => Some(Arc::new(Discard(member.entry.discarded.clone()))),
@@ -193,6 +189,18 @@ async fn answer(
         feed.begin(answered.session.keyframes(), answered.tracks);
     }
     Ok((answered.session, answered.sdp, heard))
+}
+
+/// Where goes what the peer says by data channels: to the element that receives and to the one that sends, as far as they are
+/// there and want it. Where nobody hears there are no channels.
+pub(in crate::bridge) fn who_hears(
+    feed: Option<&SessionFeed>,
+    sending: Option<&Arc<dyn Sending>>,
+) -> Option<Arc<dyn DataSink>> {
+    match (feed.and_then(SessionFeed::data), sending.and_then(|sending| sending.hears())) {
+        (Some(receiver), Some(sender)) => Some(Arc::new(Both(receiver, sender))),
+        (receiver, sender) => receiver.or(sender),
+    }
 }
 
 /// Asks whoever sends, on a thread that may wait.

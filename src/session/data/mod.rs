@@ -15,7 +15,7 @@ mod channels;
 mod section;
 mod stats;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -54,15 +54,30 @@ pub trait DataSink: Send + Sync + 'static {
     fn buffered_low(&self, _channel: &DataChannel) {}
 }
 
-/// A sink for who only sends.
-#[derive(Clone, Copy, Debug)]
-pub struct Unheard;
+/// Two who hear the same, the first one first. The slower one sets the pace.
+pub struct Both(pub Arc<dyn DataSink>, pub Arc<dyn DataSink>);
 
 #[async_trait]
-impl DataSink for Unheard {
-    fn opened(&self, _: &DataChannel) {}
-    async fn message(&self, _: &DataChannel, _: DataMessage) {}
-    fn closed(&self, _: &DataChannel, _: ChannelEnd) {}
+impl DataSink for Both {
+    fn opened(&self, channel: &DataChannel) {
+        self.0.opened(channel);
+        self.1.opened(channel);
+    }
+
+    async fn message(&self, channel: &DataChannel, message: DataMessage) {
+        self.0.message(channel, message.clone()).await;
+        self.1.message(channel, message).await;
+    }
+
+    fn closed(&self, channel: &DataChannel, end: ChannelEnd) {
+        self.0.closed(channel, end);
+        self.1.closed(channel, end);
+    }
+
+    fn buffered_low(&self, channel: &DataChannel) {
+        self.0.buffered_low(channel);
+        self.1.buffered_low(channel);
+    }
 }
 
 /// A message: text and bytes are told apart on the wire (RFC 8831 section 8).

@@ -85,7 +85,7 @@ impl WebrtcEgress {
                 let mux = peer.mux().ok_or("this session has no connection")?;
                 // The channel's viewers get what is made here in place of what the publisher sends.
                 let fanout = new(peer.feed_viewers());
-                let half = Half::new(fanout.clone(), self.obj().downgrade(), http, self.watch());
+                let half = Half::new(fanout.clone(), self.obj().downgrade(), http, self.watch(), messages.clone());
                 Ok(Started { role: Role::in_session(peer, half)?, mux, fanout, messages })
             }
             Connects::Itself(connection) => {

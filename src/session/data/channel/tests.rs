@@ -3,7 +3,16 @@
 use std::time::Duration;
 
 use super::*;
-use crate::session::data::Unheard;
+use crate::session::data::DataMessage;
+
+struct Unheard;
+
+#[async_trait::async_trait]
+impl DataSink for Unheard {
+    fn opened(&self, _: &DataChannel) {}
+    async fn message(&self, _: &DataChannel, _: DataMessage) {}
+    fn closed(&self, _: &DataChannel, _: ChannelEnd) {}
+}
 
 fn channel() -> (DataChannel, Work) {
     let (session, sink) = (Arc::<Counts>::default(), Arc::new(Unheard));
