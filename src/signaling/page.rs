@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{ConnectInfo, Path, State},
+    extract::{ConnectInfo, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
 use super::{
-    api::{BridgeServer, as_admin},
+    api::{BridgeServer, Segment, as_admin},
     auth::Role,
     connection::Peer,
     problem::Refusal,
@@ -99,11 +99,16 @@ fn takes_html(headers: &HeaderMap) -> bool {
 }
 
 /// `GET /page/{file}`: with no page at `/` only what `/status` needs.
-pub(crate) async fn asset(State(table): State<Arc<Table>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+pub(crate) async fn asset(State(table): State<Arc<Table>>, Segment(name): Segment) -> Result<Response, Refusal> {
     let is_served = has_page(&table) || STATUS_ASSETS.contains(&name.as_str());
     let asset = ASSETS.iter().find(|(known, ..)| is_served && *known == name);
     let (_, content_type, content) = asset.ok_or_else(|| Refusal::NoEndpoint(format!("/page/{name}")))?;
     Ok(file(content_type, content))
+}
+
+/// Whether this is the path of something that our pages consist of.
+pub(crate) fn is_asset(path: &str) -> bool {
+    path.strip_prefix("/page/").is_some_and(|name| ASSETS.iter().any(|(known, ..)| *known == name))
 }
 
 /// Whether there is a page at `/`: the bridge server's own, or that of an element on the same HOST:PORT.

@@ -129,12 +129,13 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
 
 fn router(table: Arc<Table>) -> Router {
     Router::new()
-        .route("/", get(page::index))
-        .route("/endpoints.json", get(page::endpoints))
-        .route("/page/{file}", get(page::asset))
-        .merge(api::routes(table.clone()))
+        .route("/", api::read_only(get(page::index)))
+        .route("/endpoints.json", api::read_only(get(page::endpoints)))
+        .route("/page/{file}", api::read_only(get(page::asset)))
+        .merge(api::routes())
         .route("/ws", any(socket::serve))
-        .route("/api/v1/signaling.schema.json", get(socket::serve_schema))
+        .route("/api/v1/signaling.schema.json", api::read_only(get(socket::serve_schema)))
+        .route_layer(middleware::from_fn_with_state(table.clone(), api::endpoints_first))
         .fallback(whip::serve)
         .layer(middleware::from_fn_with_state(table.clone(), origin::guard))
         .layer(middleware::from_fn_with_state(table.clone(), forwarded::resolve))

@@ -14,6 +14,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{
@@ -45,8 +46,9 @@ pub(crate) async fn on_endpoint(place: Place, peer: Peer, request: Request) -> R
         // Never with a token: a browser's preflight cannot carry one.
         Method::OPTIONS => Ok((StatusCode::OK, [(header::ALLOW, ALLOW), (ACCEPT_POST, SDP)]).into_response()),
         Method::POST => {
+            let began = Instant::now();
             let credential = authorize(&place, request.headers(), peer).await?;
-            post(place, peer, credential, request).await
+            post(place, peer, (credential, whip::left_since(began)), request).await
         }
         // Players know an endpoint by its type (section 4.2); there is nothing in it.
         Method::GET | Method::HEAD => {
@@ -57,16 +59,21 @@ pub(crate) async fn on_endpoint(place: Place, peer: Peer, request: Request) -> R
     }
 }
 
-async fn post(place: Place, peer: Peer, credential: Credential, request: Request) -> Result<Response, Refusal> {
+async fn post(
+    place: Place,
+    peer: Peer,
+    (credential, within): (Credential, Duration),
+    request: Request,
+) -> Result<Response, Refusal> {
     body::must_be(SDP, request.headers())?;
     let body = body::read(request).await?;
     let sdp = sdp::check(&body)?.to_owned();
     let seat = seat(&place).await?;
-    match whip::accept(&place, sdp.clone(), peer.0, credential, Terms::BothWays, seat).await {
+    match whip::accept(&place, sdp.clone(), peer.0, credential, within, Terms::BothWays, seat).await {
         Ok(accepted) => created(&place, accepted, StatusCode::CREATED, HeaderValue::from_static(SDP)),
         Err(Refusal::Answer(AnswerError::Unacceptable(why))) if rules::check_viewers_offer(&sdp).is_ok() => {
             let seat = self::seat(&place).await?;
-            match whip::counter(&place, sdp, peer.0, credential, seat).await? {
+            match whip::counter(&place, sdp, peer.0, credential, within, seat).await? {
                 Some(accepted) => {
                     info!(endpoint = %place.path(), why, "an offer is countered with one of ours");
                     let until = httpdate::fmt_http_date(SystemTime::now() + COUNTER_OFFER);

@@ -8,7 +8,10 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 use tracing::{debug, info};
 
 use super::{
@@ -27,8 +30,14 @@ use super::{
 };
 use crate::channel::Credential;
 
-/// Answers take milliseconds; OBS gives up after 8 s.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+/// For an answer, with what others are asked about whoever sends the offer; the body's time is the client's own. Answers take
+/// milliseconds; OBS gives up after 8 s, and hears why before that.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// What is left of that for an answer.
+pub(crate) fn left_since(began: Instant) -> Duration {
+    ANSWER_TIMEOUT.saturating_sub(began.elapsed())
+}
 
 /// Serves every path that is not the page's.
 pub(crate) async fn serve(
@@ -72,8 +81,9 @@ async fn on_endpoint(place: Place, peer: Peer, request: Request) -> Result<Respo
         // Never with a token: a browser's preflight cannot carry one. Without ICE servers: RFC 9725 section 4.6.
         Method::OPTIONS => Ok((StatusCode::OK, [(header::ALLOW, ALLOW), (ACCEPT_POST, SDP)]).into_response()),
         Method::POST => {
+            let began = Instant::now();
             let credential = authorize(&place, request.headers(), peer).await?;
-            post(place, peer.0, credential, request).await
+            post(place, peer.0, (credential, left_since(began)), request).await
         }
         // Reserved: a success without content (section 4.2).
         Method::GET | Method::HEAD => {
@@ -91,11 +101,17 @@ pub(crate) async fn authorize(place: &Place, headers: &HeaderMap, Peer(from): Pe
     endpoint.gate.admit(ask).await
 }
 
-async fn post(place: Place, remote: SocketAddr, credential: Credential, request: Request) -> Result<Response, Refusal> {
+async fn post(
+    place: Place,
+    remote: SocketAddr,
+    (credential, within): (Credential, Duration),
+    request: Request,
+) -> Result<Response, Refusal> {
     body::must_be(SDP, request.headers())?;
     let body = body::read(request).await?;
     let sdp = sdp::check(&body)?.to_owned();
-    let Accepted { id, sdp, session } = accept(&place, sdp, remote, credential, Terms::Ingest, |lease| lease).await?;
+    let Accepted { id, sdp, session } =
+        accept(&place, sdp, remote, credential, within, Terms::Ingest, |lease| lease).await?;
     let etag = etag(&*session);
     let location = format!("{}/{id}", place.path());
     let headers = [
@@ -133,12 +149,13 @@ fn check_rules(place: &Place, sdp: &str, terms: Terms) -> Result<(), AnswerError
 }
 
 /// Takes an offer, however it came, from its rules to its session's URL; whoever wants to know of the session's end puts
-/// something around its lease.
+/// something around its lease. Who has not been answered `within` that time is told so.
 pub(crate) async fn accept(
     place: &Place,
     sdp: String,
     remote: SocketAddr,
     credential: Credential,
+    within: Duration,
     terms: Terms,
     around: impl FnOnce(SessionLease) -> SessionLease,
 ) -> Result<Accepted, Refusal> {
@@ -150,7 +167,7 @@ pub(crate) async fn accept(
     let (channel, lease) = (channel.clone(), around(lease));
     let offer = Offer { sdp, id: id.clone(), remote, channel, credential, both_ways, is_private, lease };
     let answerer = endpoint.answerer.clone();
-    let Answer { sdp, session } = answered(&id, async move { answerer.answer(offer).await }).await?;
+    let Answer { sdp, session } = answered(&id, within, async move { answerer.answer(offer).await }).await?;
     // A publisher is taken as a whole; to a viewer is sent what there is.
     let rules = if views { rules::complete_viewers_answer } else { rules::complete_answer };
     let sdp = match rules(&sdp) {
@@ -171,6 +188,7 @@ pub(crate) async fn counter(
     sdp: String,
     remote: SocketAddr,
     credential: Credential,
+    within: Duration,
     around: impl FnOnce(SessionLease) -> SessionLease,
 ) -> Result<Option<Accepted>, Refusal> {
     let Place { endpoint, channel } = place;
@@ -178,7 +196,8 @@ pub(crate) async fn counter(
     let (channel, lease) = (channel.clone(), around(lease));
     let offer = Offer { sdp, id: id.clone(), remote, channel, credential, both_ways: false, is_private: false, lease };
     let answerer = endpoint.answerer.clone();
-    let Some(Answer { sdp, session }) = answered(&id, async move { Ok(answerer.counter_offer(offer).await) }).await?
+    let Some(Answer { sdp, session }) =
+        answered(&id, within, async move { Ok(answerer.counter_offer(offer).await) }).await?
     else {
         return Ok(None);
     };
@@ -195,6 +214,7 @@ pub(crate) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post"
 /// that nobody will use is closed.
 async fn answered<A: Orphan>(
     id: &SessionId,
+    within: Duration,
     answering: impl Future<Output = Result<A, AnswerError>> + Send + 'static,
 ) -> Result<A, AnswerError> {
     let (tx, rx) = oneshot::channel();
@@ -207,7 +227,7 @@ async fn answered<A: Orphan>(
             session.close().await;
         }
     });
-    match timeout(ANSWER_TIMEOUT, rx).await {
+    match timeout(within, rx).await {
         Ok(Ok(answered)) => answered,
         Ok(Err(_)) => Err(AnswerError::Internal("answering the offer failed".into())),
         Err(_) => Err(AnswerError::Unavailable("answering the offer took too long".into())),

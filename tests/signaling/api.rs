@@ -112,10 +112,22 @@ fn what_takes_other_methods_says_which() {
         ("/metrics", "GET, HEAD"),
         ("/readyz", "GET, HEAD"),
         ("/offer", "POST"),
+        ("/", "GET, HEAD"),
+        ("/endpoints.json", "GET, HEAD"),
+        ("/page/app.js", "GET, HEAD"),
+        ("/api/v1/signaling.schema.json", "GET, HEAD"),
     ] {
         let answer = site.request("PUT", path, &[], "");
         answer.is_problem(405, allow);
         assert_eq!(answer.header("allow"), Some(allow), "{path}");
+    }
+}
+
+#[test]
+fn what_is_not_utf_8_is_not_there() {
+    let site = Site::open();
+    for (method, path) in [("GET", "/api/v1/channels/%FF"), ("DELETE", "/api/v1/channels/%FF"), ("GET", "/page/%FF")] {
+        site.request(method, path, &[], "").is_problem(404, "%FF");
     }
 }
 
@@ -137,7 +149,13 @@ fn an_elements_server_has_health_and_no_api_and_its_endpoints_come_first() {
     assert_eq!(served.request("GET", "/readyz", &[], "").status, 200);
     assert_eq!(served.request("GET", "/healthz", &[], "").status, 200);
     served.request("GET", "/api/v1/channels", &[], "").is_problem(404, "/api/v1/channels");
-    assert_eq!(served.post(&offer(1)).status, 201, "the endpoint whose path the metrics have elsewhere");
+    // Whatever is there elsewhere.
+    for path in ["/metrics", "/ws", "/page", "/page/live", "/endpoints.json", "/api/v1/signaling.schema.json"] {
+        let served = crate::whip_support::Served::new(path);
+        let location = served.post(&offer(1)).location();
+        assert_eq!(served.request("DELETE", &location, &[], "").status, 200, "{path}");
+        assert_eq!(served.request("GET", "/page/style.css", &[], "").status, 200, "the page beside {path}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Whoever decides about tokens that we do not know: the service at `auth_url`, and the application.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
 };
@@ -130,6 +130,40 @@ fn the_application_decides_and_the_service_about_what_it_does_not_know() {
     assert_eq!(service.count(), 0);
     assert_eq!(both.publish("live", Some("another")).status, 401);
     assert_eq!(service.count(), 1);
+}
+
+#[test]
+fn nobody_is_made_an_administrator_by_what_others_say() {
+    let service = Service::new(yes());
+    for admin_token in [None, Some("admin".to_owned())] {
+        let is_set = admin_token.is_some();
+        let bridge = Bridge::new(Access { admin_token, ..asking(&service) });
+        // Without a token of its own it is this machine's alone, which a proxy's client is not.
+        let from = [("Authorization", "Bearer whoever"), ("X-Forwarded-For", "203.0.113.7")];
+        assert_eq!(bridge.request("GET", "/api/v1/status", &from, "").status, 401, "admin-token: {is_set}");
+    }
+    assert_eq!(service.count(), 0, "it is not even asked");
+}
+
+/// Takes its time to say yes.
+struct Slow;
+
+#[async_trait]
+impl Authorizer for Slow {
+    async fn authorize(&self, _: Role, _: Option<&ChannelId>, _: Option<&str>) -> bool {
+        tokio::time::sleep(Duration::from_millis(3500)).await;
+        true
+    }
+}
+
+#[test]
+fn whoever_is_decided_about_slowly_and_not_answered_hears_so_before_obs_has_gone() {
+    let bridge = Bridge::new(Access { authorizer: Some(Arc::new(Slow)), ..Access::default() });
+    bridge.answerer.hang.store(true, SeqCst);
+    let began = Instant::now();
+    bridge.publish("live", None).is_problem(503, "too long");
+    // 8 s and a machine that stands still; what each may take adds up to more.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 /// Says nothing, ever.

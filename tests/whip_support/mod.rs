@@ -40,6 +40,8 @@ pub struct Fake {
     /// Of an offer that is only looked at.
     pub refuse_check: Arc<Mutex<Option<AnswerError>>>,
     pub panic: Arc<AtomicBool>,
+    /// Never answers.
+    pub hang: Arc<AtomicBool>,
     /// What came by PATCH, whole.
     pub fragments: Arc<Mutex<Vec<IceFragment>>>,
     pub refuse_ice: Arc<Mutex<Option<IceRefused>>>,
@@ -49,6 +51,9 @@ pub struct Fake {
 impl OfferAnswerer for Fake {
     async fn answer(&self, offer: Offer) -> Result<Answer, AnswerError> {
         assert!(!self.panic.swap(false, Ordering::SeqCst), "as the test wants it");
+        if self.hang.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         if let Some(error) = self.refuse.lock().unwrap().take() {
             return Err(error);
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::UNIX_EPOCH};
 
 use axum::{
     Extension, Json,
-    extract::{ConnectInfo, Path},
+    extract::ConnectInfo,
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -12,7 +12,7 @@ use serde::Serialize;
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::{BridgeServer, admit, as_admin, channel_id, doc, within_limits};
+use super::{BridgeServer, Segment, admit, as_admin, channel_id, doc, within_limits};
 use crate::{
     channel::ChannelInfo,
     signaling::{auth::Role, connection::Peer, limits::Limits, problem::Refusal},
@@ -107,7 +107,7 @@ pub(super) async fn list(
 pub(super) async fn one(
     BridgeServer(site): BridgeServer,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let id = channel_id(&id)?;
@@ -136,7 +136,7 @@ pub(super) async fn stop(
     BridgeServer(site): BridgeServer,
     Extension(limits): Extension<Arc<Limits>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     within_limits(&limits, &Method::DELETE, peer)?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    extract::{ConnectInfo, FromRequestParts, Request, State},
+    extract::{ConnectInfo, FromRequestParts, Path, Request, State},
     http::{HeaderMap, Method, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
@@ -28,15 +28,14 @@ use super::{
     metrics, page,
     problem::Refusal,
     site::Site,
-    table::Table,
+    table::{Table, Target},
     uri::normalise_path,
     whip,
 };
 use crate::channel::ChannelId;
 
 /// The routes for programs and for watching over the server.
-pub(crate) fn routes(table: Arc<Table>) -> Router<Arc<Table>> {
-    let read_only = |handler: MethodRouter<Arc<Table>>| handler.fallback(only_get);
+pub(crate) fn routes() -> Router<Arc<Table>> {
     let not_for_all = Router::new()
         .route("/api/v1/channels", read_only(get(channels::list)))
         .route(
@@ -52,22 +51,29 @@ pub(crate) fn routes(table: Arc<Table>) -> Router<Arc<Table>> {
         .route("/api/v1/openapi.json", read_only(get(openapi::document)))
         .route("/healthz", read_only(get(health::healthz)))
         .route("/readyz", read_only(get(health::readyz)))
-        .route_layer(middleware::from_fn_with_state(table, endpoints_first))
+}
+
+/// A route of GET and HEAD, which says so to who comes with another method.
+pub(crate) fn read_only(handler: MethodRouter<Arc<Table>>) -> MethodRouter<Arc<Table>> {
+    handler.fallback(only_get)
 }
 
 async fn only_get() -> Refusal {
     Refusal::Method { allow: "GET, HEAD" }
 }
 
-/// An element may have its endpoint at any path, also at one of ours.
-async fn endpoints_first(
+/// An element may have its endpoint at any path, also at one of ours: then the path is the endpoint's, and those below it are its
+/// sessions', but for what our pages consist of.
+pub(crate) async fn endpoints_first(
     State(table): State<Arc<Table>>,
     limits: Extension<Arc<Limits>>,
     peer: ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
-    match table.find(&normalise_path(request.uri().path())) {
+    let path = normalise_path(request.uri().path());
+    match table.find(&path) {
+        Ok(Target::Session(..)) if page::is_asset(&path) => next.run(request).await,
         Ok(_) => whip::serve(State(table), limits, peer, request).await,
         Err(_) => next.run(request).await,
     }
@@ -98,6 +104,18 @@ impl FromRequestParts<Arc<Table>> for BridgeServer {
     }
 }
 
+/// What stands in the one variable place of a route. Where that is not UTF-8, nothing is there.
+pub(crate) struct Segment(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let segment = Path::<String>::from_request_parts(parts, state).await;
+        segment.map(|Path(text)| Self(text)).map_err(|_| Refusal::NoEndpoint(parts.uri.path().to_owned()))
+    }
+}
+
 /// Lets administrators pass.
 pub(crate) async fn as_admin(site: &Site, headers: &HeaderMap, peer: Peer) -> Result<(), Refusal> {
     admit(site, Role::Admin, None, headers, peer).await
@@ -118,7 +136,7 @@ fn within_limits(limits: &Limits, method: &Method, Peer(from): Peer) -> Result<(
     limits.admit(method, from.ip()).map_err(|wait| Refusal::TooOften { wait })
 }
 
-/// A path that is not UTF-8 or holds no channel id names no channel.
+/// What is no channel id names no channel.
 fn channel_id(text: &str) -> Result<ChannelId, Refusal> {
     Ok(text.parse()?)
 }

@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::{BridgeServer, within_limits};
@@ -77,10 +78,12 @@ pub(super) async fn exchange(
         token: bearer(request.headers()),
         from: peer.0.ip(),
     };
+    let began = Instant::now();
     let credential = site.gate.admit(ask).await?;
+    let within = whip::left_since(began);
     body::must_be("application/json", request.headers())?;
     let offer = read(&body::read(request).await?)?;
-    let accepted = whip::accept(&place, offer, peer.0, credential, Terms::Private, |lease| lease).await?;
+    let accepted = whip::accept(&place, offer, peer.0, credential, within, Terms::Private, |lease| lease).await?;
     let Accepted { sdp, .. } = accepted;
     Ok(Json(Description { r#type: Type::Answer, sdp }).into_response())
 }

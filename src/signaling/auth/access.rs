@@ -7,6 +7,7 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::{
     Ask, Authorizer, Denied, Door, Gate, Role, application,
@@ -14,7 +15,7 @@ use super::{
     failures::Patient,
     jwt::{Finding, Jwt},
     token::RequiredToken,
-    webhook::{Said, Webhook},
+    webhook::{Said, TIMEOUT, Webhook},
 };
 use crate::{
     channel::{Credential, KeyFit, Registry},
@@ -153,10 +154,14 @@ impl AccessGate {
         self.is_open(ask, key).then_some(Credential::Anonymous)
     }
 
-    /// Asks those who are not us.
+    /// Asks those who are not us, in one time for all. They decide about publishers and viewers: neither the yes of an
+    /// application, which is told of no role, nor that of a service which looks at none may make an administrator.
     async fn ask_others(&self, ask: Ask<'_>) -> Said {
-        // The application is told of no role, so its yes must not make an administrator.
-        if let (Some(authorizer), Role::Publish | Role::View) = (&self.authorizer, ask.role) {
+        let began = Instant::now();
+        if ask.role == Role::Admin {
+            return Said::No;
+        }
+        if let Some(authorizer) = &self.authorizer {
             match application::ask(&**authorizer, ask, &self.counters).await {
                 Said::No => {}
                 // Where it has not answered, asking on would take longer than clients wait.
@@ -164,7 +169,7 @@ impl AccessGate {
             }
         }
         match &self.webhook {
-            Some(webhook) => webhook.ask(ask).await,
+            Some(webhook) => webhook.ask(ask, TIMEOUT.saturating_sub(began.elapsed())).await,
             None => Said::No,
         }
     }
@@ -209,7 +214,7 @@ impl Gate for AccessGate {
     }
 
     fn door(&self, role: Role) -> Door {
-        let others = self.webhook.is_some() || (self.authorizer.is_some() && role != Role::Admin);
+        let others = role != Role::Admin && (self.webhook.is_some() || self.authorizer.is_some());
         match role {
             // What this machine may do without a token, a page in its browser could do as well.
             Role::Admin if self.admin.is_none() => Door::Open,

@@ -1,8 +1,8 @@
 //! `auth-url`: another service is asked about each request that no token of ours explains.
 //!
 //! It gets a POST with JSON: `{"role": "publish", "channel": "live", "token": "…", "address": "192.0.2.1"}`, where role is
-//! publish, view or admin, and channel and token may be null. A status of 2xx lets in; every other one, and none within
-//! four seconds, does not. Redirections are not followed and nothing is remembered.
+//! publish or view, and channel and token may be null. A status of 2xx lets in; every other one, and none within
+//! four seconds, does not. Redirections are not followed and nothing is remembered. About administrators it is not asked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::signaling::client::{Fetcher, HttpUrl};
 
-/// Half of what OBS gives a POST, as the offer is still to be answered. With waiting for a turn.
+/// Half of what OBS gives a POST, as the offer is still to be answered. For all who are asked together, with waiting for a turn.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Questions at a time, so that a flood here is not one there; further ones wait for their turn.
@@ -47,8 +47,8 @@ impl Webhook {
         Self { url, fetcher, turns: Turns::new(MOST_AT_ONCE, MOST_OF_ONE), counters }
     }
 
-    /// Asks about one request.
-    pub(crate) async fn ask(&self, ask: Ask<'_>) -> Said {
+    /// Asks about one request; waits for `within` at most.
+    pub(crate) async fn ask(&self, ask: Ask<'_>, within: Duration) -> Said {
         let body = json!({
             "role": ask.role.as_str(),
             "channel": ask.channel.map(|channel| channel.as_str()),
@@ -56,12 +56,12 @@ impl Webhook {
             "address": ask.from.to_canonical().to_string(),
         });
         let began = Instant::now();
-        let Ok(_turn) = timeout(TIMEOUT, self.turns.take(ask.from)).await else {
+        let Ok(_turn) = timeout(within, self.turns.take(ask.from)).await else {
             self.counters.count(Outcome::Unanswered);
             warn!(from = %ask.from, "as many ask auth-url as may at once; one had no turn in time");
             return Said::Nothing;
         };
-        let left = TIMEOUT.saturating_sub(began.elapsed());
+        let left = within.saturating_sub(began.elapsed());
         let asked = self.fetcher.post_json(&self.url, body.to_string());
         let why = match timeout(left, Box::pin(asked)).await {
             Ok(Ok(status)) if status.is_success() => return Said::Yes,
@@ -71,7 +71,7 @@ impl Webhook {
             }
             Ok(Ok(status)) => format!("it answers {status}"),
             Ok(Err(why)) => why,
-            Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+            Err(_) => format!("no answer within {:.1} s", left.as_secs_f32()),
         };
         self.counters.count(Outcome::Unanswered);
         warn!(url = %self.url, %why, "auth-url cannot be asked");

@@ -24,7 +24,7 @@ use crate::{
         rules::Terms,
         table::Place,
         viewing::{LayerLimits, Program, VideoLayer},
-        whip::{self, Accepted},
+        whip::{self, ANSWER_TIMEOUT, Accepted},
     },
 };
 
@@ -101,8 +101,16 @@ impl Served {
                 let _ = over.send(()); // nobody waits once the connection is closed
             })
         };
-        let accepted =
-            whip::accept(&self.place, sdp.clone(), self.remote, self.credential, Terms::BothWays, watched).await?;
+        let accepted = whip::accept(
+            &self.place,
+            sdp.clone(),
+            self.remote,
+            self.credential,
+            ANSWER_TIMEOUT,
+            Terms::BothWays,
+            watched,
+        )
+        .await?;
         let Accepted { id, sdp: answer, session } = accepted;
         let answered = Answered::new(answer.clone());
         let program = session.viewing().map(|viewing| {
