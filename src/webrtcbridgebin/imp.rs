@@ -30,62 +30,62 @@ const END_OF_STREAM: Duration = Duration::from_millis(2500);
 #[derive(Default, glib::Properties)]
 #[properties(wrapper_type = super::WebrtcBridgeBin)]
 pub struct WebrtcBridgeBin {
-    #[property(name = "listen", get, set, type = String, member = listen, default = Some("127.0.0.1:8080"), nick = "Listen address",
+    #[property(name = "listen", get, set, type = String, member = listen, mutable_ready, default = Some("127.0.0.1:8080"), nick = "Listen address",
         blurb = "HOST:PORT of the server; port 0 picks a free one, [::]:8080 is for all interfaces")]
-    #[property(name = "session", get = Self::shown_session, set, type = String, member = session, nick = "Session",
+    #[property(name = "session", get = Self::shown_session, set, type = String, member = session, mutable_ready, nick = "Session",
         blurb = "Pipeline description run for each publisher; {channel}, {session} and {started} are filled in; empty: signaling only; shown without the values in it")]
-    #[property(name = "max-channels", get, set, type = u32, member = max_channels, default = 100, nick = "Most channels",
+    #[property(name = "max-channels", get, set, type = u32, member = max_channels, mutable_ready, default = 100, nick = "Most channels",
         blurb = "Most channels at a time")]
-    #[property(name = "channel-ttl", get, set, type = u32, member = channel_ttl, default = 3600, nick = "Channels' time to live",
+    #[property(name = "channel-ttl", get, set, type = u32, member = channel_ttl, mutable_ready, default = 3600, nick = "Channels' time to live",
         blurb = "After so many seconds without a publisher or a sign of life a channel goes")]
-    #[property(name = "max-sessions", get, set, type = u32, member = max_sessions, default = 100, nick = "Most sessions",
+    #[property(name = "max-sessions", get, set, type = u32, member = max_sessions, mutable_ready, default = 100, nick = "Most sessions",
         blurb = "Most sessions at a time")]
-    #[property(name = "max-viewers", get, set, type = u32, member = max_viewers, default = 1000, nick = "Most viewers",
+    #[property(name = "max-viewers", get, set, type = u32, member = max_viewers, mutable_ready, default = 1000, nick = "Most viewers",
         blurb = "Most viewers at a time, of all channels together; 0 for no limit")]
-    #[property(name = "p2p-viewers", get, set, type = u32, member = p2p_viewers, default = 0, nick = "Peer-to-peer viewers",
+    #[property(name = "p2p-viewers", get, set, type = u32, member = p2p_viewers, mutable_ready, default = 0, nick = "Peer-to-peer viewers",
         blurb = "Up to so many viewers of a channel get media from its publisher directly")]
-    #[property(name = "publish-token", get = Self::shown_publish_token, set, type = Option<String>, member = publish_token,
+    #[property(name = "publish-token", get = Self::shown_publish_token, set, type = Option<String>, member = publish_token, mutable_ready,
         nick = "Token for publishing", blurb = "Bearer token that publishers must have; shown redacted")]
-    #[property(name = "view-token", get = Self::shown_view_token, set, type = Option<String>, member = view_token,
+    #[property(name = "view-token", get = Self::shown_view_token, set, type = Option<String>, member = view_token, mutable_ready,
         nick = "Token for viewing", blurb = "Bearer token that viewers must have; shown redacted")]
-    #[property(name = "admin-token", get = Self::shown_admin_token, set, type = Option<String>, member = admin_token,
+    #[property(name = "admin-token", get = Self::shown_admin_token, set, type = Option<String>, member = admin_token, mutable_ready,
         nick = "Token for everything", blurb = "Bearer token for DELETE, /metrics and /status; without one these are for this machine alone; shown redacted")]
-    #[property(name = "jwt-secret", get = Self::shown_jwt_secret, set, type = Option<String>, member = jwt_secret,
+    #[property(name = "jwt-secret", get = Self::shown_jwt_secret, set, type = Option<String>, member = jwt_secret, mutable_ready,
         nick = "JWT secret", blurb = "Secret of tokens signed with HS256; shown redacted")]
-    #[property(name = "jwks-uri", get = Self::shown_jwks_uri, set, type = Option<String>, member = jwks_uri, nick = "JWKS address",
+    #[property(name = "jwks-uri", get = Self::shown_jwks_uri, set, type = Option<String>, member = jwks_uri, mutable_ready, nick = "JWKS address",
         blurb = "Where the keys are of tokens signed with RS256 or ES256; shown without its query")]
-    #[property(name = "auth-url", get = Self::shown_auth_url, set, type = Option<String>, member = auth_url, nick = "Authorization webhook",
+    #[property(name = "auth-url", get = Self::shown_auth_url, set, type = Option<String>, member = auth_url, mutable_ready, nick = "Authorization webhook",
         blurb = "Is asked by POST who may do what; shown without its query")]
-    #[property(name = "allowed-origins", get, set, type = gst::Array, member = allowed_origins, nick = "Allowed origins",
+    #[property(name = "allowed-origins", get, set, type = gst::Array, member = allowed_origins, mutable_ready, nick = "Allowed origins",
         blurb = "Origins of pages that may use the server, beside its own")]
-    #[property(name = "trusted-proxies", get, set, type = gst::Array, member = trusted_proxies, nick = "Trusted proxies",
+    #[property(name = "trusted-proxies", get, set, type = gst::Array, member = trusted_proxies, mutable_ready, nick = "Trusted proxies",
         blurb = "Addresses and networks of proxies in front, whose X-Forwarded-For, -Host and -Prefix or Forwarded are believed")]
-    #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate, nick = "TLS certificate",
+    #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate, mutable_ready, nick = "TLS certificate",
         blurb = "PEM file with the certificate chain, for HTTPS; cert.pem and key.pem of the working directory when unset")]
-    #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key, nick = "TLS key",
+    #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key, mutable_ready, nick = "TLS key",
         blurb = "PEM file with the private key")]
-    #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
+    #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, mutable_ready, nick = "STUN server",
         blurb = "STUN server that peers are told of, and that is asked where this machine is seen: stun://host:port")]
-    #[property(name = "turn-servers", get = Self::shown_turn_servers, set, type = gst::Array, member = turn_servers, nick = "TURN servers",
+    #[property(name = "turn-servers", get = Self::shown_turn_servers, set, type = gst::Array, member = turn_servers, mutable_ready, nick = "TURN servers",
         blurb = "TURN servers that peers are told of, and that media is relayed through where nothing else works: turn(s)://user:password@host:port?transport=udp; shown redacted")]
-    #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, maximum = 65535, nick = "UDP port",
+    #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, mutable_ready, maximum = 65535, nick = "UDP port",
         blurb = "UDP port for the media of all sessions; 0 picks a free one")]
-    #[property(name = "ice-udp-port-range", get, set, type = Option<String>, member = ice_udp_port_range, nick = "UDP port range",
+    #[property(name = "ice-udp-port-range", get, set, type = Option<String>, member = ice_udp_port_range, mutable_ready, nick = "UDP port range",
         blurb = "from-to: takes the first free port of these; who sets the same range shares it")]
-    #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses, nick = "Public addresses",
+    #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses, mutable_ready, nick = "Public addresses",
         blurb = "IP addresses to announce in place of this machine's")]
-    #[property(name = "ice-tcp", get, set, type = bool, member = ice_tcp, nick = "ICE over TCP",
+    #[property(name = "ice-tcp", get, set, type = bool, member = ice_tcp, mutable_ready, nick = "ICE over TCP",
         blurb = "Peers may connect by TCP as well, to the port that has the number of the UDP port")]
-    #[property(name = "ice-transport-policy", get, set, type = IceTransportPolicy, member = ice_transport_policy, builder(IceTransportPolicy::All).nick("ICE transport policy").blurb("Which ways media may take"))]
-    #[property(name = "video-codecs", get, set, type = gst::Array, member = video_codecs, nick = "Video codecs",
+    #[property(name = "ice-transport-policy", get, set, type = IceTransportPolicy, member = ice_transport_policy, mutable_ready, builder(IceTransportPolicy::All).nick("ICE transport policy").blurb("Which ways media may take"))]
+    #[property(name = "video-codecs", get, set, type = gst::Array, member = video_codecs, mutable_ready, nick = "Video codecs",
         blurb = "Video codecs in order of preference")]
-    #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, nick = "Audio codecs",
+    #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, mutable_ready, nick = "Audio codecs",
         blurb = "Audio codecs in order of preference")]
-    #[property(name = "max-bitrate", get, set, type = u32, member = max_bitrate, nick = "Most bitrate",
+    #[property(name = "max-bitrate", get, set, type = u32, member = max_bitrate, mutable_ready, nick = "Most bitrate",
         blurb = "Upper bound that publishers are told for video, in bit/s; 0 for none")]
-    #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, default = 10_000, nick = "Connect timeout",
+    #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, mutable_ready, default = 10_000, nick = "Connect timeout",
         blurb = "How long a peer has from the answer to being connected, in ms")]
-    #[property(name = "page", get, set, type = bool, member = page, default = true, nick = "Page",
+    #[property(name = "page", get, set, type = bool, member = page, mutable_ready, default = true, nick = "Page",
         blurb = "Serve the page at /")]
     settings: Mutex<Settings>,
     /// Between READY→PAUSED and PAUSED→READY.

@@ -41,43 +41,43 @@ pub(super) static CAT: Lazy<gst::DebugCategory> =
 pub struct WebrtcEgress {
     #[property(name = "uri", get = Self::redacted_uri, set = Self::change_uri, type = Option<String>, member = uri, nick = "URI", mutable_ready,
         blurb = "Where to serve viewers: whep(s)://HOST:PORT/PATH, port 0 picks a free one; or where to push to: whip(s)://HOST:PORT/PATH; or where to meet another peer: ws(s)://HOST:PORT/ws?channel=ID; a query is shown redacted")]
-    #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token,
+    #[property(name = "auth-token", get = Self::redacted_token, set, type = Option<String>, member = auth_token, mutable_ready,
         nick = "Bearer token", blurb = "Bearer token that viewers must have, or that is sent to the server; shown redacted")]
-    #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, nick = "STUN server",
+    #[property(name = "stun-server", get, set, type = Option<String>, member = stun_server, mutable_ready, nick = "STUN server",
         blurb = "STUN server that viewers are told of, and that is asked where this machine is seen: stun://host:port")]
-    #[property(name = "turn-servers", get = Self::redacted_turn_servers, set, type = gst::Array, member = turn_servers,
+    #[property(name = "turn-servers", get = Self::redacted_turn_servers, set, type = gst::Array, member = turn_servers, mutable_ready,
         nick = "TURN servers",
         blurb = "TURN servers that viewers are told of, and that media is relayed through where nothing else works: turn(s)://user:password@host:port?transport=udp; shown redacted")]
-    #[property(name = "video-codecs", get, set, type = gst::Array, member = video_codecs, nick = "Video codecs",
+    #[property(name = "video-codecs", get, set, type = gst::Array, member = video_codecs, mutable_ready, nick = "Video codecs",
         blurb = "Video codecs in order of preference; the first peer's choice of them holds for all")]
-    #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, nick = "Audio codecs",
+    #[property(name = "audio-codecs", get, set, type = gst::Array, member = audio_codecs, mutable_ready, nick = "Audio codecs",
         blurb = "Audio codecs in order of preference; the first peer's choice of them holds for all")]
-    #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, maximum = 65535, nick = "UDP port",
+    #[property(name = "ice-udp-port", get, set, type = u32, member = ice_udp_port, mutable_ready, maximum = 65535, nick = "UDP port",
         blurb = "UDP port for the media of all sessions; 0 picks a free one")]
-    #[property(name = "ice-udp-port-range", get, set, type = Option<String>, member = ice_udp_port_range,
+    #[property(name = "ice-udp-port-range", get, set, type = Option<String>, member = ice_udp_port_range, mutable_ready,
         nick = "UDP port range", blurb = "from-to: takes the first free port of these; who sets the same range shares it")]
-    #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses,
+    #[property(name = "public-addresses", get, set, type = gst::Array, member = public_addresses, mutable_ready,
         nick = "Public addresses", blurb = "IP addresses to announce in place of this machine's")]
-    #[property(name = "ice-tcp", get, set, type = bool, member = ice_tcp, nick = "ICE over TCP",
+    #[property(name = "ice-tcp", get, set, type = bool, member = ice_tcp, mutable_ready, nick = "ICE over TCP",
         blurb = "Peers may connect by TCP as well, to the port that has the number of the UDP port")]
-    #[property(name = "ice-transport-policy", get, set, type = IceTransportPolicy, member = ice_transport_policy, builder(IceTransportPolicy::All).nick("ICE transport policy").blurb("Which ways media may take"))]
-    #[property(name = "trusted-proxies", get, set, type = gst::Array, member = trusted_proxies, nick = "Trusted proxies",
+    #[property(name = "ice-transport-policy", get, set, type = IceTransportPolicy, member = ice_transport_policy, mutable_ready, builder(IceTransportPolicy::All).nick("ICE transport policy").blurb("Which ways media may take"))]
+    #[property(name = "trusted-proxies", get, set, type = gst::Array, member = trusted_proxies, mutable_ready, nick = "Trusted proxies",
         blurb = "As a server: addresses and networks of proxies in front, whose X-Forwarded-For, -Host and -Prefix or Forwarded are believed")]
-    #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate,
+    #[property(name = "tls-certificate", get, set, type = Option<String>, member = tls_certificate, mutable_ready,
         nick = "TLS certificate", blurb = "PEM file with the certificate chain, for wheps://; or with certificates to trust beside the system's, for whips://")]
-    #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key,
+    #[property(name = "tls-key", get, set, type = Option<String>, member = tls_key, mutable_ready,
         nick = "TLS key", blurb = "PEM file with the private key, for wheps://")]
-    #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, default = 10_000,
+    #[property(name = "connect-timeout", get, set, type = u32, member = connect_timeout, mutable_ready, default = 10_000,
         nick = "Connect timeout", blurb = "How long a peer has from the answer to being connected, in ms")]
     connecting: Mutex<Connecting>,
-    #[property(name = "encoder", get, set, type = String, member = encoder, default = Some("auto"), nick = "Encoder",
+    #[property(name = "encoder", get, set, type = String, member = encoder, mutable_ready, default = Some("auto"), nick = "Encoder",
         blurb = "Video encoder: auto (the best hardware that works, else software), hardware, software, or the name of an encoder's factory")]
     #[property(name = "video-bitrate", get, set = Self::set_video_bitrate, type = u32, member = video_bitrate, nick = "Video bitrate",
         minimum = 1000, maximum = 2_000_000_000, default = 2_500_000, mutable_playing,
         blurb = "Most that encoded video has, in bit/s; congestion control goes below")]
     #[property(name = "audio-bitrate", get, set = Self::set_audio_bitrate, type = u32, member = audio_bitrate, nick = "Audio bitrate",
         minimum = 6000, maximum = 510_000, default = 96_000, mutable_playing, blurb = "Bitrate of encoded audio in bit/s, where the codec has a choice")]
-    #[property(name = "max-viewers", get, set, type = u32, member = max_viewers, nick = "Most viewers",
+    #[property(name = "max-viewers", get, set, type = u32, member = max_viewers, mutable_ready, nick = "Most viewers",
         blurb = "Viewers that are let in at once; 0 for no limit")]
     settings: Mutex<Settings>,
     #[property(name = "connection-state", get, type = ConnectionState, builder(ConnectionState::New).nick("Connection state").blurb("State of the connection; as a server connected while anybody watches"))]

@@ -5,6 +5,7 @@ mod common;
 #[path = "../socket_support/mod.rs"]
 mod socket_support;
 
+mod contract;
 mod endurance;
 mod faults;
 mod lifecycle;

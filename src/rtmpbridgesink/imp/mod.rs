@@ -46,50 +46,50 @@ pub struct RtmpBridgeSink {
         blurb = "RTMP URL to publish to, or several separated by spaces: rtmp[s]://host[:port]/application/stream-key; reading it gives it without its secrets")]
     #[property(name = "locations", type = gst::Array, get = Self::locations, set = Self::set_locations, mutable_playing,
         blurb = "The same URLs as an array; reading it gives them without their secrets")]
-    #[property(name = "preset", type = Preset, get, set, member = preset,
+    #[property(name = "preset", type = Preset, get, set, member = preset, mutable_ready,
         blurb = "Platform whose rules the stream keeps: sets what is not set, takes a stream key alone as location, warns of what breaks a rule", builder(Preset::None))]
-    #[property(name = "encoder", type = String, get, set, member = encoder, default = Some("auto"),
+    #[property(name = "encoder", type = String, get, set, member = encoder, mutable_ready, default = Some("auto"),
         blurb = "Video encoder: auto (the best hardware that works, else software), hardware, software, or the name of an encoder's factory")]
-    #[property(name = "video-codec", type = VideoCodec, get, set, member = video_codec,
+    #[property(name = "video-codec", type = VideoCodec, get, set, member = video_codec, mutable_ready,
         blurb = "What video is sent as; others than H.264 need a server that understands enhanced RTMP", builder(VideoCodec::Auto))]
-    #[property(name = "audio-codec", type = AudioCodec, get, set, member = audio_codec,
+    #[property(name = "audio-codec", type = AudioCodec, get, set, member = audio_codec, mutable_ready,
         blurb = "What audio is sent as; Opus needs a server that understands enhanced RTMP v2", builder(AudioCodec::Auto))]
     #[property(name = "video-bitrate", type = u32, get, set = Self::set_video_bitrate, member = video_bitrate,
         minimum = 1000, maximum = 2_000_000_000, default = 2_500_000, mutable_playing, blurb = "Bitrate of encoded video in bit/s")]
-    #[property(name = "audio-bitrate", type = u32, get, set, member = audio_bitrate, minimum = 8000, maximum = 320_000,
+    #[property(name = "audio-bitrate", type = u32, get, set, member = audio_bitrate, mutable_ready, minimum = 8000, maximum = 320_000,
         default = 128_000,
         blurb = "Bitrate of encoded audio in bit/s")]
-    #[property(name = "width", type = u32, get, set, member = width, maximum = 16_384, default = 0,
+    #[property(name = "width", type = u32, get, set, member = width, mutable_ready, maximum = 16_384, default = 0,
         blurb = "Width of the canvas that video is transcoded to, with borders where the shape differs (0: as height and the input have it)")]
-    #[property(name = "height", type = u32, get, set, member = height, maximum = 16_384, default = 0,
+    #[property(name = "height", type = u32, get, set, member = height, mutable_ready, maximum = 16_384, default = 0,
         blurb = "Height of the canvas that video is transcoded to (0: as width and the input have it)")]
-    #[property(name = "framerate", type = gst::Fraction, get, set, member = framerate, minimum = gst::Fraction::new(0, 1),
+    #[property(name = "framerate", type = gst::Fraction, get, set, member = framerate, mutable_ready, minimum = gst::Fraction::new(0, 1),
         maximum = gst::Fraction::new(240, 1), default = gst::Fraction::new(0, 1),
         blurb = "Frame rate that video is transcoded to (0/1: as it comes)")]
-    #[property(name = "keyframe-interval", type = u32, get, set, member = keyframe_interval, minimum = 100,
+    #[property(name = "keyframe-interval", type = u32, get, set, member = keyframe_interval, mutable_ready, minimum = 100,
         default = 2000, blurb = "Time from keyframe to keyframe in ms: encoders make them, publishers whose video passes through are asked")]
-    #[property(name = "max-queue-time", type = u32, get, set, member = max_queue_time, minimum = 100,
+    #[property(name = "max-queue-time", type = u32, get, set, member = max_queue_time, mutable_ready, minimum = 100,
         default = 3000,
         blurb = "How far the server may lag in ms before whole groups of pictures are left out")]
-    #[property(name = "reconnect-min", type = u32, get, set, member = reconnect_min, default = 500,
+    #[property(name = "reconnect-min", type = u32, get, set, member = reconnect_min, mutable_ready, default = 500,
         blurb = "Delay before the first retry in ms; it doubles with each")]
-    #[property(name = "reconnect-max", type = u32, get, set, member = reconnect_max, default = 5000,
+    #[property(name = "reconnect-max", type = u32, get, set, member = reconnect_max, mutable_ready, default = 5000,
         blurb = "Longest delay before a retry in ms")]
-    #[property(name = "max-retries", type = i32, get, set, member = max_retries, minimum = -1, default = -1,
+    #[property(name = "max-retries", type = i32, get, set, member = max_retries, mutable_ready, minimum = -1, default = -1,
         blurb = "Retries in one outage before giving up with an error (-1: no limit)")]
-    #[property(name = "connect-timeout", type = u32, get, set, member = connect_timeout, minimum = 1, default = 5000,
+    #[property(name = "connect-timeout", type = u32, get, set, member = connect_timeout, mutable_ready, minimum = 1, default = 5000,
         blurb = "How long connecting may take in ms")]
-    #[property(name = "stall-timeout", type = u32, get, set, member = stall_timeout, minimum = 1, default = 8000,
+    #[property(name = "stall-timeout", type = u32, get, set, member = stall_timeout, mutable_ready, minimum = 1, default = 8000,
         blurb = "How long data may wait in ms while the server takes none, before connecting again")]
-    #[property(name = "tls-validation-flags", type = TlsValidationFlags, get, set, member = tls_validation_flags,
+    #[property(name = "tls-validation-flags", type = TlsValidationFlags, get, set, member = tls_validation_flags, mutable_ready,
         default = TlsValidationFlags::VALIDATE_ALL, blurb = "What of an RTMPS server's certificate is checked")]
-    #[property(name = "sync", type = bool, get, set, member = sync, default = true,
+    #[property(name = "sync", type = bool, get, set, member = sync, mutable_ready, default = true,
         blurb = "Wait for the clock where upstream is not live")]
-    #[property(name = "missing-track", type = MissingTrack, get, set, member = missing_track,
+    #[property(name = "missing-track", type = MissingTrack, get, set, member = missing_track, mutable_ready,
         blurb = "What becomes of a track that does not come within 2 s of the other one", builder(MissingTrack::Ignore))]
-    #[property(name = "gap-grace", type = u32, get, set, member = gap_grace, default = 0,
+    #[property(name = "gap-grace", type = u32, get, set, member = gap_grace, mutable_ready, default = 0,
         blurb = "How long in ms the show is kept up when input stops, with the last picture or the slate, and silence")]
-    #[property(name = "slate-file", type = Option<String>, get, set, member = slate_file,
+    #[property(name = "slate-file", type = Option<String>, get, set, member = slate_file, mutable_ready,
         blurb = "PNG or JPEG file to show for missing video, instead of the last picture or black")]
     settings: Mutex<Settings>,
     inputs: Mutex<Vec<Arc<Input>>>,
