@@ -60,9 +60,9 @@ pub struct CrossingStats {
     /// Of these, such that came after all.
     pub late_packets: u64,
     /// RTP packets that came more than once.
-    pub duplicate_packets: u64,
+    pub repeated_packets: u64,
     /// RTP packets that came behind later ones, sent again or overtaken, and still in time.
-    pub recovered_packets: u64,
+    pub reordered_packets: u64,
     /// Pictures whose sender has thrown the end of them away, and made another keyframe instead.
     pub cut_short_pictures: u64,
     /// RTP packets of padding only: bandwidth probes, not media and not loss.
@@ -166,8 +166,8 @@ impl Crossing {
             dropped_backlog: counts.backlog.load(Relaxed),
             lost_packets: counts.lost.load(Relaxed),
             late_packets: late,
-            duplicate_packets: duplicates,
-            recovered_packets: counts.disordered.load(Relaxed).saturating_sub(late + duplicates),
+            repeated_packets: duplicates,
+            reordered_packets: counts.disordered.load(Relaxed).saturating_sub(late + duplicates),
             padding_packets: counts.padding.load(Relaxed),
             cut_short_pictures: counts.cut_short.load(Relaxed),
             frames: counts.frames.load(Relaxed),

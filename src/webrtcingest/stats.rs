@@ -8,6 +8,10 @@
 //! | `dropped-packets` | guint64 | start | RTP packets dropped here: queue full, not playing, session over, refused downstream |
 //! | `dropped-backlog` | guint64 | start | RTP packets dropped because downstream takes nothing |
 //! | `lost-packets` | guint64 | start | RTP packets that never came, or later than `latency` |
+//! | `late-packets` | guint64 | start | of these, such that came after all |
+//! | `repeated-packets` | guint64 | start | RTP packets that reached a pad's order twice; one of each was taken |
+//! | `reordered-packets` | guint64 | start | RTP packets that came behind later ones, sent again or overtaken, and in time |
+//! | `padding-packets` | guint64 | start | RTP packets of padding only, which probe for bandwidth; no loss |
 //! | `cut-short-pictures` | guint64 | start | pictures of which the sender threw the end away, as Chromium does when a keyframe comes; dropped |
 //! | `dropped-unlinked` | guint64 | start | frames dropped because a pad was not linked |
 //! | `dropped-waiting-for-keyframe` | guint64 | start | whole frames dropped while waiting for a keyframe |
@@ -16,9 +20,18 @@
 //! | `udp-port` | guint | start | the UDP port for media |
 //! | `udp-dropped-…` | guint64 | start | datagrams: `unknown` sender, `forged` credentials or one stream too many, `overflow` of a session's queue, dropped by the kernel as they were `unread` for too long (Linux), not taken by it to `send` |
 //! | `udp-handshakes-repeated` | guint64 | start | DTLS flights sent again |
+//! | `udp-sent` | guint64 | start | datagrams sent |
+//! | `udp-rebinds` | guint64 | start | peers that were followed to another address |
+//! | `udp-checks-held` | guint64 | start | connectivity checks not sent, as their address has not answered and had enough of them |
+//! | `in-sync` | gboolean | now | audio and video are within 40 ms, by what their sender reports say |
+//! | `sync-offset` | gdouble | now | by how much audio is presented later than video of the same instant, in ms; absent until both have reported |
+//! | `sync-steps`, `timestamp-restarts` | guint64 | start | corrections too large to be made slowly; RTP timestamps that jumped, or streams that were replaced |
+//! | `sender-reports`, `sender-reports-rejected` | guint64 | start | those that came; of these, such as had no possible time, or contradicted those before |
+//! | `audio-clock-drift`, `video-clock-drift` | gdouble | now | of the sender's RTP clock against ours, in ppm; absent until it is known |
 //! | `packets`, `bytes` | guint64 | session | RTP packets without duplicates, and their payload, of all tracks and layers |
 //! | `bitrate` | guint64 | now | the same in bit/s |
 //! | `ignored-packets` | guint64 | session | RTP packets of no track, or of a stream too many |
+//! | `recovered-by-red`, `malformed-red` | guint64 | session | audio packets that a later one's redundancy made good (RFC 2198), and such as were no valid redundancy |
 //! | `recovered-packets` | guint64 | session | packets that came after a NACK |
 //! | `duplicate-packets` | guint64 | session | packets that came once more unneeded |
 //! | `keyframe-requests` | guint64 | session | PLIs and FIRs sent |
@@ -77,8 +90,8 @@ pub(super) fn structure(element: &super::WebrtcIngest, started: Option<(&Role, &
         .field("dropped-backlog", crossing.dropped_backlog)
         .field("lost-packets", crossing.lost_packets)
         .field("late-packets", crossing.late_packets)
-        .field("duplicate-packets", crossing.duplicate_packets)
-        .field("recovered-packets", crossing.recovered_packets)
+        .field("repeated-packets", crossing.repeated_packets)
+        .field("reordered-packets", crossing.reordered_packets)
         .field("cut-short-pictures", crossing.cut_short_pictures)
         .field("padding-packets", crossing.padding_packets)
         .field("dropped-unlinked", crossing.dropped_unlinked)
