@@ -11,6 +11,7 @@ mod socket_support;
 mod whip_support;
 
 mod api;
+mod api_document;
 mod asking_others;
 mod behind_a_proxy;
 mod forged_requests;

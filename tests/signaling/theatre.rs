@@ -30,6 +30,7 @@ pub(crate) struct Theatre {
     pub(crate) answers: Arc<Mutex<Vec<String>>>,
     /// An answer waits for this before it is taken, if there is one.
     pub(crate) curtain: Arc<Mutex<Option<Arc<Notify>>>>,
+    pub(crate) refuse_ice: Arc<Mutex<Option<IceRefused>>>,
     /// What has happened to sessions, in order.
     pub(crate) events: Arc<Mutex<Vec<&'static str>>>,
 }
@@ -61,8 +62,15 @@ impl SignaledSession for Seat {
         self.0.events.lock().unwrap().push("closed");
     }
 
-    async fn update_ice(&self, _: IceFragment) -> Result<IceUpdated, IceRefused> {
-        Ok(IceUpdated::Trickled)
+    /// Credentials other than the offer's are a restart.
+    async fn update_ice(&self, fragment: IceFragment) -> Result<IceUpdated, IceRefused> {
+        if let Some(refusal) = self.0.refuse_ice.lock().unwrap().take() {
+            return Err(refusal);
+        }
+        Ok(match fragment.credentials.is_some_and(|credentials| credentials.ufrag != "abcd") {
+            true => IceUpdated::Restarted(IceFragment::default()),
+            false => IceUpdated::Trickled,
+        })
     }
 
     fn ice_session_tag(&self) -> String {

@@ -8,6 +8,7 @@ mod offer;
 mod openapi;
 mod signaling;
 mod status;
+mod viewing;
 
 use std::sync::Arc;
 

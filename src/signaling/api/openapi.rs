@@ -11,12 +11,12 @@ use utoipa::{
     openapi::security::{Http, HttpAuthScheme, SecurityScheme},
 };
 
-use super::{BridgeServer, channels, doc, offer, signaling, status};
+use super::{BridgeServer, channels, doc, offer, signaling, status, viewing};
 use crate::signaling::{health, metrics, problem::Problem};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "webrtcbridge", description = "A bridge server: publishers by WHIP, their channels and what they do."),
+    info(title = "webrtcbridge", description = "A bridge server: publishers by WHIP, viewers by WHEP, their channels and what they do."),
     paths(
         channels::list,
         channels::one,
@@ -30,6 +30,16 @@ use crate::signaling::{health, metrics, problem::Problem};
         signaling::session,
         signaling::update,
         signaling::end,
+        viewing::watch,
+        viewing::endpoint,
+        viewing::preflight,
+        viewing::session,
+        viewing::update,
+        viewing::end,
+        viewing::layer,
+        viewing::events,
+        viewing::stream,
+        viewing::end_stream,
         signaling::web_socket,
         signaling::web_socket_schema,
         metrics::metrics,
@@ -57,6 +67,7 @@ use crate::signaling::{health, metrics, problem::Problem};
     tags(
         (name = "channels", description = "What can be published to and watched"),
         (name = "signaling", description = "Publishing (WHIP, RFC 9725), and signaling over a WebSocket"),
+        (name = "viewing", description = "Watching (WHEP, draft-ietf-wish-whep-03)"),
         (name = "monitoring", description = "Watching over the server"),
     ),
 )]
