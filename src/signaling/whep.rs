@@ -69,11 +69,12 @@ async fn post(
     let body = body::read(request).await?;
     let sdp = sdp::check(&body)?.to_owned();
     let seat = seat(&place).await?;
+    let began = Instant::now();
     match whip::accept(&place, sdp.clone(), peer.0, credential, within, Terms::BothWays, seat).await {
         Ok(accepted) => created(&place, accepted, StatusCode::CREATED, HeaderValue::from_static(SDP)),
         Err(Refusal::Answer(AnswerError::Unacceptable(why))) if rules::check_viewers_offer(&sdp).is_ok() => {
             let seat = self::seat(&place).await?;
-            match whip::counter(&place, sdp, peer.0, credential, within, seat).await? {
+            match whip::counter(&place, sdp, peer.0, credential, within.saturating_sub(began.elapsed()), seat).await? {
                 Some(accepted) => {
                     info!(endpoint = %place.path(), why, "an offer is countered with one of ours");
                     let until = httpdate::fmt_http_date(SystemTime::now() + COUNTER_OFFER);

@@ -34,6 +34,12 @@ use crate::channel::Credential;
 /// milliseconds; OBS gives up after 8 s, and hears why before that.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(7);
 
+/// Nothing is begun for who will not wait for it.
+fn in_time(within: Duration) -> Result<(), AnswerError> {
+    let late = || AnswerError::Unavailable("deciding who may do this took too long".into());
+    if within.is_zero() { Err(late()) } else { Ok(()) }
+}
+
 /// What is left of that for an answer.
 pub(crate) fn left_since(began: Instant) -> Duration {
     ANSWER_TIMEOUT.saturating_sub(began.elapsed())
@@ -161,6 +167,7 @@ pub(crate) async fn accept(
 ) -> Result<Accepted, Refusal> {
     let views = place.endpoint.role == Role::View;
     check_rules(place, &sdp, terms)?;
+    in_time(within)?;
     let Place { endpoint, channel } = place;
     let (id, lease) = endpoint.reserve(channel.clone())?;
     let (both_ways, is_private) = (terms != Terms::Ingest, terms == Terms::Private);
@@ -191,6 +198,7 @@ pub(crate) async fn counter(
     within: Duration,
     around: impl FnOnce(SessionLease) -> SessionLease,
 ) -> Result<Option<Accepted>, Refusal> {
+    in_time(within)?;
     let Place { endpoint, channel } = place;
     let (id, lease) = endpoint.reserve(channel.clone())?;
     let (channel, lease) = (channel.clone(), around(lease));

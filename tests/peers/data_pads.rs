@@ -335,3 +335,38 @@ fn messages_are_echoed_by_a_session_whose_two_elements_are_linked() {
     let expected: [(String, DataMessage); 2] = [("chat".into(), "hello".into()), ("chat".into(), bytes.into())];
     assert_eq!(peer.heard(2), expected);
 }
+
+#[test]
+fn both_elements_of_a_session_hear_what_its_peer_says_and_when_its_channel_ends() {
+    let (tell, told) = mpsc::channel();
+    let server = BridgeServer::start_with(&[], move |bin| {
+        bin.connect("create-session", false, move |_| {
+            let description = "webrtcingest name=in in.data_0 ! webrtcegress name=out";
+            let session = gst::parse::bin_from_description(description, false).expect("a bin");
+            for (name, signal) in
+                ["in", "out"].map(|name| [(name, "text-received"), (name, "data-channel-closed")]).concat()
+            {
+                let tell = tell.clone();
+                session.by_name(name).expect(name).connect(signal, false, move |values| {
+                    let last = values.last().and_then(|value| value.get::<String>().ok()).expect("a text or a label");
+                    // That is the channel that the pad has made.
+                    if last != "data_0" {
+                        let _ = tell.send((signal, name, last));
+                    }
+                    None
+                });
+            }
+            Some(session.upcast::<gst::Element>().to_value())
+        });
+    });
+    let two = || {
+        let mut two = [0; 2].map(|_| told.recv_timeout(SOON).expect("a signal"));
+        two.sort();
+        two
+    };
+    let peer = Bin::start(&server.whip("both"), None);
+    peer.channel.send_string_full(Some("hello")).expect("sent");
+    assert_eq!(two(), ["in", "out"].map(|name| ("text-received", name, "hello".to_owned())));
+    peer.channel.close();
+    assert_eq!(two(), ["in", "out"].map(|name| ("data-channel-closed", name, "chat".to_owned())));
+}

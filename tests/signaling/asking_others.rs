@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::auth_support::{Bridge, SECRET, Says, Service, claims, hs256, now};
+use crate::auth_support::{Bridge, SECRET, Says, Service, Signer, claims, hs256, now};
 use async_trait::async_trait;
 use gstwebrtcbridge::{
     channel::ChannelId,
@@ -143,6 +143,17 @@ fn nobody_is_made_an_administrator_by_what_others_say() {
         assert_eq!(bridge.request("GET", "/api/v1/status", &from, "").status, 401, "admin-token: {is_set}");
     }
     assert_eq!(service.count(), 0, "it is not even asked");
+}
+
+#[test]
+fn a_provider_of_keys_and_a_service_that_both_hang_take_the_time_of_one() {
+    let (provider, service) = (Service::new(Says::Nothing), Service::new(Says::Nothing));
+    let access = Access { jwks_uri: Some(provider.url().parse().unwrap()), ..asking(&service) };
+    let began = Instant::now();
+    let token = Signer::ec().sign(None, &claims("publish", "live"));
+    Bridge::new(access).publish("live", Some(&token)).is_problem(401, "could not be asked");
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    assert_eq!((provider.count(), service.count()), (1, 0));
 }
 
 /// Takes its time to say yes.

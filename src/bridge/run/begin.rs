@@ -31,7 +31,7 @@ use crate::{
     signaling::{Answer, AnswerError, Offer, abbreviate},
 };
 
-/// What a pipeline gets to start. Answers have 7 s.
+/// What a pipeline gets to start. Answers have 7 s, with what deciding who may publish takes of them.
 const STARTING: Duration = Duration::from_secs(5);
 
 pub(super) async fn begin(shared: &Arc<Shared>, offer: Offer) -> Result<(Answer, Running), AnswerError> {

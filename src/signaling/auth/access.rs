@@ -154,22 +154,22 @@ impl AccessGate {
         self.is_open(ask, key).then_some(Credential::Anonymous)
     }
 
-    /// Asks those who are not us, in one time for all. They decide about publishers and viewers: neither the yes of an
+    /// Asks those who are not us, in what is left of one time for all since `began`. They decide about publishers and viewers: neither the yes of an
     /// application, which is told of no role, nor that of a service which looks at none may make an administrator.
-    async fn ask_others(&self, ask: Ask<'_>) -> Said {
-        let began = Instant::now();
+    async fn ask_others(&self, ask: Ask<'_>, began: Instant) -> Said {
+        let left = || TIMEOUT.saturating_sub(began.elapsed());
         if ask.role == Role::Admin {
             return Said::No;
         }
         if let Some(authorizer) = &self.authorizer {
-            match application::ask(&**authorizer, ask, &self.counters).await {
+            match application::ask(&**authorizer, ask, left(), &self.counters).await {
                 Said::No => {}
                 // Where it has not answered, asking on would take longer than clients wait.
                 said => return said,
             }
         }
         match &self.webhook {
-            Some(webhook) => webhook.ask(ask, TIMEOUT.saturating_sub(began.elapsed())).await,
+            Some(webhook) => webhook.ask(ask, left()).await,
             None => Said::No,
         }
     }
@@ -181,6 +181,7 @@ impl Gate for AccessGate {
         if let Some(credential) = self.known(ask).await {
             return Ok(credential);
         }
+        let began = Instant::now();
         let Ask { role, channel, token, .. } = ask;
         if let (Some(jwt), Some(token)) = (&self.jwt, token) {
             match jwt.examine(token, role, channel).await {
@@ -190,7 +191,7 @@ impl Gate for AccessGate {
                 Finding::Unknown => {}
             }
         }
-        Err(Refusal::Unauthorized(match (self.ask_others(ask).await, token) {
+        Err(Refusal::Unauthorized(match (self.ask_others(ask, began).await, token) {
             (Said::Yes, token) => return Ok(token.map_or(Credential::Anonymous, Credential::of)),
             (Said::Nothing, _) => Denied::Unanswered,
             (Said::No, Some(_)) => Denied::Wrong,

@@ -1,6 +1,6 @@
 //! An endpoint that has an application behind it: its own token lets in, and about everybody else the application decides.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::timeout;
@@ -17,14 +17,14 @@ use crate::{
     signaling::problem::Refusal,
 };
 
-/// Asks the application, for so long as clients wait.
-pub(super) async fn ask(authorizer: &dyn Authorizer, ask: Ask<'_>, counters: &AuthCounters) -> Said {
-    match timeout(TIMEOUT, authorizer.authorize(ask.role, ask.channel, ask.token)).await {
+/// Asks the application, and waits for `within` at most.
+pub(super) async fn ask(authorizer: &dyn Authorizer, ask: Ask<'_>, within: Duration, counters: &AuthCounters) -> Said {
+    match timeout(within, authorizer.authorize(ask.role, ask.channel, ask.token)).await {
         Ok(true) => Said::Yes,
         Ok(false) => Said::No,
         Err(_) => {
             counters.count(Outcome::Unanswered);
-            warn!("the application does not say within {} s who may do what", TIMEOUT.as_secs());
+            warn!("the application does not say within {:.1} s who may do what", within.as_secs_f32());
             Said::Nothing
         }
     }
@@ -62,7 +62,7 @@ impl Gate for ApplicationGate {
             return Ok(credential);
         }
         let asked = Ask { channel: self.channel.as_ref(), ..asked };
-        Err(Refusal::Unauthorized(match (ask(&*self.authorizer, asked, &self.counters).await, asked.token) {
+        Err(Refusal::Unauthorized(match (ask(&*self.authorizer, asked, TIMEOUT, &self.counters).await, asked.token) {
             (Said::Yes, token) => return Ok(token.map_or(Credential::Anonymous, Credential::of)),
             (Said::Nothing, _) => Denied::Unanswered,
             (Said::No, Some(_)) => Denied::Wrong,

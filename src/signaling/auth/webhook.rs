@@ -2,7 +2,7 @@
 //!
 //! It gets a POST with JSON: `{"role": "publish", "channel": "live", "token": "…", "address": "192.0.2.1"}`, where role is
 //! publish or view, and channel and token may be null. A status of 2xx lets in; every other one, and none within
-//! four seconds, does not. Redirections are not followed and nothing is remembered. About administrators it is not asked.
+//! four seconds, with what an application or a provider of keys has taken of them, does not. Redirections are not followed and nothing is remembered. About administrators it is not asked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,6 +55,11 @@ impl Webhook {
             "token": ask.token,
             "address": ask.from.to_canonical().to_string(),
         });
+        if within.is_zero() {
+            self.counters.count(Outcome::Unanswered);
+            warn!("auth-url is not asked: who was asked before took all the time that clients have");
+            return Said::Nothing;
+        }
         let began = Instant::now();
         let Ok(_turn) = timeout(within, self.turns.take(ask.from)).await else {
             self.counters.count(Outcome::Unanswered);
