@@ -78,6 +78,22 @@ fn whoever_had_not_is_run_again() {
 }
 
 #[test]
+fn one_bad_second_is_no_excuse_for_a_test_of_minutes() {
+    let host = tempfile::NamedTempFile::new().unwrap();
+    let seconds: String =
+        (0..300).map(|second| format!("{} {}\n", BEGIN + second, if second == 9 { 100 } else { 5 })).collect();
+    fs::write(&host, seconds).unwrap();
+    let judged = |length| {
+        run(
+            &format!("judge_failures {}", host.path().display()),
+            &format!("bridge soak::a {BEGIN} {}\n", BEGIN + length),
+        )
+    };
+    assert_eq!(judged(60).unwrap(), "bridge soak::a\n");
+    assert!(judged(299).unwrap_err().contains("it had the processors"));
+}
+
+#[test]
 fn more_than_forty_have_another_reason() {
     let host = tempfile::NamedTempFile::new().unwrap();
     fs::write(&host, format!("{BEGIN} 90\n")).unwrap();

@@ -34,15 +34,15 @@ use crate::channel::Credential;
 /// milliseconds; OBS gives up after 8 s, and hears why before that.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(7);
 
+/// What is left of that for an answer.
+pub(crate) fn left_since(began: Instant) -> Duration {
+    ANSWER_TIMEOUT.saturating_sub(began.elapsed())
+}
+
 /// Nothing is begun for who will not wait for it.
 fn in_time(within: Duration) -> Result<(), AnswerError> {
     let late = || AnswerError::Unavailable("deciding who may do this took too long".into());
     if within.is_zero() { Err(late()) } else { Ok(()) }
-}
-
-/// What is left of that for an answer.
-pub(crate) fn left_since(began: Instant) -> Duration {
-    ANSWER_TIMEOUT.saturating_sub(began.elapsed())
 }
 
 /// Serves every path that is not the page's.
